@@ -1,0 +1,100 @@
+"""Configurations: frozen dataclasses that check themselves, and their lossless form as plain dictionaries."""
+
+import dataclasses
+import math
+import typing
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+def check_number(
+    name: str,
+    value: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    integer: bool = False,
+    advice: str = "",
+) -> None:
+    """Refuse a value that is not a finite number in [low, high].
+
+    Args:
+        name: the field's name, repeated in the message.
+        value: the number to check. Booleans are refused: True is not a width.
+        low, high: inclusive bounds.
+        integer: whether only whole numbers are allowed.
+        advice: what to do instead, appended to the message.
+    Raises:
+        TypeError: value is not a number (or not an int where `integer`).
+        ValueError: value is NaN, infinite or out of bounds.
+
+    >>> check_number("rho", 0.1, low=0)
+    """
+    kinds = (int,) if integer else (int, float)
+    wanted = "a whole number" if integer else "a finite number"
+    bounds = f" in [{low:g}, {high:g}]" if math.isfinite(low) or math.isfinite(high) else ""
+    tail = f"; {advice}" if advice else ""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"{name}: expected {wanted}{bounds}, got {value!r} ({type(value).__name__}){tail}")
+    if not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name}: expected {wanted}{bounds}, got {value!r}{tail}")
+
+
+def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    """Refuse a value that is not one of the choices; the message lists them.
+
+    >>> check_choice("loss", "logistic", ("logistic", "exponential"))
+    """
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}; pick one of these")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the configuration as nested dictionaries and lists of plain values (a copy).
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tiny:
+    ...     rho: float = 0.1
+    >>> to_dict(Tiny())
+    {'rho': 0.1}
+    """
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
+    """Build a configuration from `to_dict`'s output; unknown and missing keys are refused by name.
+
+    Args:
+        cls: the frozen dataclass to build.
+        data: what `to_dict` returned, possibly after a trip through JSON (lists become tuples).
+    Raises:
+        ValueError: a key is unknown or missing.
+    """
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown, missing = sorted(set(data) - fields), sorted(fields - set(data))
+    if unknown or missing:
+        raise ValueError(
+            f"{cls.__name__}: expected exactly the keys {sorted(fields)}, got unknown {unknown} and missing "
+            f"{missing}; the configuration was written by another version of the code: run it again"
+        )
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Turn nested dataclasses and tuples into dictionaries and lists."""
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Undo `_plain` for one field of the given type."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if isinstance(value, list):
+        return tuple(value)
+    return value

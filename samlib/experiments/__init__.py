@@ -1,0 +1,55 @@
+"""Experiments: which runs the book needs (one file a chapter family), and how each kind of run is trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from samlib.config import check_choice
+from samlib.experiments import pairs, toy
+from samlib.experiments.toy import PROFILES
+
+__all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named set of runs.
+
+    Attributes:
+        name: what the command line and the chapters call it.
+        kind: which code trains it: "toy" or "pair".
+        title: one line for the records page.
+        configs: profile -> configurations.
+    """
+
+    name: str
+    kind: str
+    title: str
+    configs: Callable[[str], list[Any]]
+
+
+EXPERIMENTS = {
+    item.name: item
+    for item in (
+        Experiment("pair", "pair", "SGD and SAM on CIFAR-MNIST (chapter 1)", pairs.cifar_mnist),
+        Experiment("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
+        Experiment("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
+        Experiment("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
+        Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
+        Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
+        Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),
+        Experiment(
+            "batch_size_equal_steps", "toy", "Batch size at equal steps (Figure 10)", toy.batch_size_equal_steps
+        ),
+    )
+}
+
+
+def experiment(name: str) -> Experiment:
+    """Look an experiment up.
+
+    Raises:
+        ValueError: there is none of this name; the message lists those there are.
+    """
+    check_choice("experiment", name, tuple(EXPERIMENTS))
+    return EXPERIMENTS[name]

@@ -1,0 +1,237 @@
+"""Records: one JSON file a run (arrays beside it in npz), addressed by the run's configuration.
+
+A record is written once, atomically, and never changed. Its id is a hash of kind, schema and configuration, so a
+run whose configuration or code changed has another id and is simply not found.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMAS = {"toy": 1, "pair": 1}
+
+
+class RecordError(ValueError):
+    """A record that cannot be read or trusted; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run.
+
+    Attributes:
+        kind: which code made it, such as "toy".
+        id: address, 12 hexadecimal digits.
+        config: the configuration as plain values.
+        metrics: numbers and lists; units and meaning are those of the code that made them.
+        provenance: source revision, versions, machine, wall seconds, UTC time.
+        path: the JSON file.
+        array_names: names of the arrays beside it.
+    """
+
+    kind: str
+    id: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+    path: Path
+    array_names: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Read the arrays beside the record.
+
+        Raises:
+            RecordError: the npz file is missing or damaged.
+        """
+        path = self.path.with_suffix(".npz")
+        try:
+            with np.load(path) as file:
+                return {name: file[name] for name in self.array_names}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise RecordError(
+                f"{path}: expected arrays {list(self.array_names)}, could not read them ({error}); "
+                f"restore the file from version control or delete the record and run it again"
+            ) from error
+
+
+def record_id(kind: str, config: dict[str, Any]) -> str:
+    """Address of a run: the first 12 hexadecimal digits of SHA-256 over kind, schema and configuration.
+
+    Args:
+        kind: a key of `SCHEMAS`.
+        config: plain values, as `samlib.config.to_dict` returns them.
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in SCHEMAS:
+        raise ValueError(f"kind: expected one of {sorted(SCHEMAS)}, got {kind!r}; add its schema to SCHEMAS")
+    text = _canonical({"kind": kind, "schema": SCHEMAS[kind], "config": config})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Store:
+    """A folder of records, one sub-folder a kind.
+
+    Args:
+        root: the folder; made on the first write.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def path(self, kind: str, config: dict[str, Any]) -> Path:
+        """Return where the record of this run is or would be."""
+        return self.root / kind / f"{record_id(kind, config)}.json"
+
+    def find(self, kind: str, config: dict[str, Any]) -> Record | None:
+        """Return the record of this run, or None where there is none.
+
+        Raises:
+            RecordError: there is one, and it cannot be read or trusted.
+        """
+        path = self.path(kind, config)
+        return read_record(path) if path.exists() else None
+
+    def all(self) -> Iterator[Record]:
+        """Yield every record, by kind and id.
+
+        Raises:
+            RecordError: one cannot be read or trusted.
+        """
+        for kind in sorted(SCHEMAS):
+            for path in sorted((self.root / kind).glob("*.json")):
+                yield read_record(path)
+
+    def write(
+        self,
+        kind: str,
+        config: dict[str, Any],
+        *,
+        metrics: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+        provenance: dict[str, Any],
+    ) -> Record:
+        """Write one record atomically: arrays first, then the JSON that names them.
+
+        Args:
+            kind: a key of `SCHEMAS`.
+            config, metrics, provenance: plain values. Numbers that are not finite are stored as null.
+            arrays: stored beside the record, compressed.
+        Raises:
+            RecordError: a record of this run exists already (it is left as it is), or the folder is not writable.
+        """
+        path = self.path(kind, config)
+        if path.exists():
+            raise RecordError(f"{path}: expected no record of this run, found one; it was left as it is: delete it first")
+        body = {
+            "schema": SCHEMAS[kind],
+            "kind": kind,
+            "id": path.stem,
+            "config": config,
+            "metrics": _finite(metrics),
+            "array_names": sorted(arrays),
+            "provenance": provenance,
+        }
+        body["sha256"] = _checksum(body)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if arrays:
+                _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+            _replace(path, lambda file: file.write(_pretty(body).encode()))
+        except OSError as error:
+            raise RecordError(
+                f"{path}: expected to write a record, got {error}; make the folder writable or free some space. "
+                f"Earlier records are untouched"
+            ) from error
+        return read_record(path)
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one record.
+
+    Args:
+        path: its JSON file.
+    Raises:
+        RecordError: the file is missing, truncated, edited by hand, of another schema, or under another name than
+            its configuration's address.
+    """
+    try:
+        body = json.loads(path.read_text())
+        kind, schema = body["kind"], body["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path}: expected a record (JSON), could not read it ({error}); restore it from version control or "
+            f"delete it and run it again"
+        ) from error
+    if SCHEMAS.get(kind) != schema:
+        raise RecordError(
+            f"{path}: expected schema {SCHEMAS.get(kind)} of kind {kind!r}, got schema {schema}; it was written by "
+            f"another version of the code: delete it and run it again"
+        )
+    wrong = None
+    if body.get("sha256") != _checksum(body):
+        wrong = "the contents do not match the record's own checksum"
+    elif not path.stem == body["id"] == record_id(kind, body["config"]):
+        wrong = f"the configuration's address is {record_id(kind, body['config'])}"
+    if wrong:
+        raise RecordError(
+            f"{path}: expected an unchanged record, but {wrong}; restore it from version control or delete it and "
+            f"run it again"
+        )
+    names = ("config", "metrics", "provenance")
+    return Record(kind, body["id"], *(body[name] for name in names), path, tuple(body["array_names"]))
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    """SHA-256 of everything in the record but the checksum itself."""
+    return hashlib.sha256(_canonical({k: v for k, v in body.items() if k != "sha256"}).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    """One spelling per value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _pretty(body: dict[str, Any]) -> str:
+    """JSON with one line a metric, so that a person can read it and a diff stays short."""
+    inner = {
+        key: "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n }"
+        if isinstance(value, dict)
+        else json.dumps(value)
+        for key, value in body.items()
+    }
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {text}" for key, text in inner.items()) + "\n}\n"
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that are not finite by None: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write through a temporary file in the same folder and move it into place; leave nothing behind on failure."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

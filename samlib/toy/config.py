@@ -1,0 +1,161 @@
+"""Configuration of the toy experiments (Section 5, Appendices C, E and H)."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from samlib.config import check_choice, check_number
+
+
+@dataclass(frozen=True)
+class ToyData:
+    """The distribution of Eqs 39-43: a linear easy feature beside a spiral hard feature.
+
+    Equations 39-42 lost their constants in our copy of the paper: every default here is our choice.
+
+    Attributes:
+        complexity: rotation of the spiral's arms, degrees.
+        easy_scale, hard_scale: gamma_easy and gamma_hard of Eqs 40 and 42.
+        uniform_noise: half-width of the uniform noise on the hard feature (Eq 42).
+        flip: probability that a feature's sign is flipped (Eq 43), training data only.
+        gaussian_noise: standard deviation of the Gaussian noise (Eq 43), training data only.
+        dropout: probability that a feature is replaced by zero (Eq 43), training data only.
+        noisy_features: which features Eq 43 touches, "both" or "hard".
+        n_train, n_test: examples for training and for measuring errors.
+    """
+
+    complexity: float = 360.0
+    easy_scale: float = 0.5
+    hard_scale: float = 4.0
+    uniform_noise: float = 0.05
+    flip: float = 0.0
+    gaussian_noise: float = 0.0
+    dropout: float = 0.0
+    noisy_features: str = "both"
+    n_train: int = 300
+    n_test: int = 2000
+
+    def __post_init__(self) -> None:
+        check_number("complexity", self.complexity, low=1, high=3600, advice="degrees of rotation, such as 360")
+        for name in ("easy_scale", "hard_scale", "uniform_noise", "gaussian_noise"):
+            check_number(name, getattr(self, name), low=0)
+        for name in ("flip", "dropout"):
+            check_number(name, getattr(self, name), low=0, high=1, advice="a probability")
+        check_choice("noisy_features", self.noisy_features, ("both", "hard"))
+        for name in ("n_train", "n_test"):
+            check_number(name, getattr(self, name), low=1, integer=True)
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """SGD with one term of Eq 6 computed as if v_hard / v_easy were `ratio` (Eqs 7-10).
+
+    Attributes:
+        term: "none" (plain training), "importance" (Eq 8), "rate" (Eq 9) or "both" (Eq 10).
+        ratio: c, the fixed ratio v-hat_hard / v-hat_easy.
+        norm: length of v-hat: "matched" (that of the current v) or "initial" (that of v at initialization,
+            constant during training). Our copy of the paper lost this choice.
+        last_layer: importance weights in v's own gradient: "plain" (real ones) or "weighted" (the
+            intervention's). Our copy of the paper lost this choice.
+    """
+
+    term: str = "none"
+    ratio: float = 1.0
+    norm: str = "initial"
+    last_layer: str = "plain"
+
+    def __post_init__(self) -> None:
+        check_choice("term", self.term, ("none", "importance", "rate", "both"))
+        check_number("ratio", self.ratio, low=0)
+        check_choice("norm", self.norm, ("initial", "matched"))
+        check_choice("last_layer", self.last_layer, ("plain", "weighted"))
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """One toy experiment: a data distribution, a network, an optimizer, and the seeds to repeat it with.
+
+    Attributes:
+        data: the distribution.
+        hidden: width of the two hidden layers of each three-layer feature network (Eq 4).
+        last_layer_init: initial v_easy = v_hard.
+        rho: perturbation radius of LSAM (Eq 5) in parameter units; 0 is SGD (Eq 2).
+        learning_rate: step size, constant (the paper: constant, no momentum, no weight decay).
+        batch_size: examples a step (the paper: 5), drawn by reshuffling every epoch.
+        n_steps: descent steps.
+        intervention: which term of Eq 6 is replaced, if any; needs rho = 0.
+        n_snapshots: how many times errors and ratios are measured, evenly spaced, the last after the last step.
+        checkpoints: steps after which all weights are stored.
+        seeds: root seeds, one network each.
+    """
+
+    data: ToyData = ToyData()
+    hidden: int = 50
+    last_layer_init: float = 2.0
+    rho: float = 0.0
+    learning_rate: float = 0.01
+    batch_size: int = 5
+    n_steps: int = 30_000
+    intervention: Intervention = Intervention()
+    n_snapshots: int = 10
+    checkpoints: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        check_number("rho", self.rho, low=0, advice="rho = 0 is SGD; read rho relative to the norm of v")
+        check_number("learning_rate", self.learning_rate, low=0)
+        check_number("last_layer_init", self.last_layer_init)
+        for name in ("hidden", "batch_size", "n_steps", "n_snapshots"):
+            check_number(name, getattr(self, name), low=1, integer=True)
+        check_number("n_snapshots", self.n_snapshots, high=self.n_steps)
+        if self.data.n_train % self.batch_size:
+            raise ValueError(
+                f"batch_size: expected a divisor of n_train = {self.data.n_train}, got {self.batch_size}; "
+                f"every batch of an epoch has the same size"
+            )
+        if self.intervention.term != "none" and self.rho > 0:
+            raise ValueError(f"rho: expected 0 with an intervention (Eqs 8-10 use SGD), got {self.rho}; set rho=0")
+        for step in self.checkpoints:
+            check_number("checkpoints", step, low=0, high=self.n_steps, integer=True)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: expected one or more different whole numbers, got {self.seeds}; list each once")
+        for seed in self.seeds:
+            check_number("seeds", seed, low=0, integer=True)
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Steps after which errors and ratios are measured."""
+        return tuple(self.n_steps * (i + 1) // self.n_snapshots for i in range(self.n_snapshots))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What networks must share to be trained in one batched computation."""
+        return (
+            self.hidden,
+            self.batch_size,
+            self.n_steps,
+            self.n_snapshots,
+            self.data.n_train,
+            self.data.n_test,
+        )
+
+    def vary(self, **changes: Any) -> "ToyConfig":
+        """Return a copy with fields of this configuration, its data or its intervention replaced.
+
+        Raises:
+            ValueError: a name that none of the three has.
+
+        >>> ToyConfig().vary(rho=1.0, complexity=540.0).data.complexity
+        540.0
+        """
+        own = {field.name for field in fields(self)}
+        data = {field.name for field in fields(self.data)}
+        intervention = {field.name for field in fields(self.intervention)}
+        unknown = sorted(set(changes) - own - data - intervention)
+        if unknown:
+            raise ValueError(f"ToyConfig: expected fields {sorted(own | data | intervention)}, got {unknown}")
+        parts = {name: value for name, value in changes.items() if name in own}
+        parts["data"] = replace(self.data, **{name: value for name, value in changes.items() if name in data})
+        parts["intervention"] = replace(
+            self.intervention, **{name: value for name, value in changes.items() if name in intervention}
+        )
+        return replace(self, **parts)

@@ -1,0 +1,141 @@
+"""Train many disentangled networks at once: one batched computation, gradients written out by hand.
+
+Shapes use one letter each: m members, b examples of a batch, h hidden units; "2" is (easy, hard).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samlib.toy.config import Intervention
+from samlib.toy.interventions import Terms, fixed_ratio_terms, fixed_ratios, phantom
+from samlib.toy.network import Weights
+
+
+_VECTOR = 64
+
+
+class StepTerms(NamedTuple):
+    """What one step used, for those who watch the training; all of shape (member, 2), values before the descent.
+
+    Attributes:
+        v: last-layer weights.
+        gradient: last-layer gradient of the batch loss at v, -E[lambda y phi].
+        rate: last-layer vector in the sum of feature gradients: v~ for LSAM (Eq 5).
+    """
+
+    v: Float[Tensor, "member 2"]
+    gradient: Float[Tensor, "member 2"]
+    rate: Float[Tensor, "member 2"]
+
+
+class Ensemble:
+    """Disentangled networks (Eq 4) under LSAM (Eq 5), SGD (rho = 0) or an intervention (Eqs 7-10).
+
+    All members take a step in the same few batched matrix products. Members never touch each other: each has its
+    own weights, examples, learning rate and radius. Equal to `reference_step` (tests) up to rounding.
+
+    Args:
+        weights: initial weights; copied to `device` and `dtype`.
+        learning_rate: step size of each member.
+        rho: perturbation radius of each member, parameter units.
+        interventions: one setting per member, either all "none" or none of them "none" (rho is ignored then).
+        batch_size: examples a step.
+        device, dtype: where and in which precision to compute.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        learning_rate: list[float],
+        rho: list[float],
+        interventions: list[Intervention],
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.weights = Weights(*(part.to(device, dtype, copy=True).contiguous() for part in weights))
+        options = {"device": self.weights.v.device, "dtype": dtype}
+        self._learning_rate = torch.tensor(learning_rate, **options)
+        self._rho = torch.tensor(rho, **options)
+        self._fixed = fixed_ratios(interventions, self.weights.v)
+        members, _, _, hidden = self.weights.w1.shape
+        # Feature networks side by side (2m of them): views, so that in-place updates reach `weights`.
+        self._layers = [part.flatten(0, 1) for part in self.weights[:6]]
+        activation = (2 * members, batch_size, hidden)
+        self._h1, self._h2, self._d1, self._d2 = (torch.empty(activation, **options) for _ in range(4))
+
+    @torch.no_grad()
+    def step(self, inputs: Float[Tensor, "member 2 batch 2"], labels: Float[Tensor, "member batch"]) -> StepTerms:
+        """Take one descent step with every member, in place.
+
+        Args:
+            inputs: the batch of each member; second axis (easy, hard), last axis coordinates.
+            labels: -1 or +1.
+        Returns:
+            The step's last-layer vectors, for statistics (new tensors).
+        Side effects:
+            `weights` change in place.
+        """
+        members, _, batch, _ = inputs.shape
+        x = inputs.flatten(0, 1)
+        phi = self._forward(x).view(members, 2, batch)
+        signed = labels[:, None] * phi  # y phi_k
+        v = self.weights.v
+        gradient = _last_layer_gradient(v, signed)
+        if self._fixed is None:
+            moved = phantom(v, gradient, self._rho)
+            terms = Terms(moved, moved, moved)
+        else:
+            terms = fixed_ratio_terms(v, self._fixed)
+        weight = _importance(terms.importance, signed)  # (m, b)
+        # dL/dphi_k = -weight * y * v_k / b (Eq 6), scaled by the learning rate so that updates need no further factor.
+        scale = (self._learning_rate / batch)[:, None]
+        d_phi = (scale * weight * labels)[:, None] * -terms.rate[:, :, None]
+        self._descend(x, d_phi.view(2 * members, batch, 1))
+        before = v.clone()
+        v.sub_(self._learning_rate[:, None] * _last_layer_gradient(terms.last_layer, signed))
+        return StepTerms(before, gradient, terms.rate)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Compute phi of all feature networks, (2m, b, 1), keeping the activations for `_descend`."""
+        w1, b1, w2, b2, w3, b3 = self._layers
+        torch.baddbmm(b1, x, w1, out=self._h1).relu_()
+        torch.baddbmm(b2, self._h1, w2, out=self._h2).relu_()
+        return torch.baddbmm(b3, self._h2, w3)
+
+    def _descend(self, x: Tensor, d_phi: Tensor) -> None:
+        """Back-propagate d_phi (learning rate included) and subtract from every layer, last layer first."""
+        w1, b1, w2, b2, w3, b3 = self._layers
+        torch.mul(d_phi, w3.mT, out=self._d2)
+        _mask_(self._d2, self._h2)
+        torch.bmm(self._d2, w2.mT, out=self._d1)
+        _mask_(self._d1, self._h1)
+        w3.baddbmm_(self._h2.mT, d_phi, alpha=-1)
+        b3.sub_(d_phi.sum(1, keepdim=True))
+        w2.baddbmm_(self._h1.mT, self._d2, alpha=-1)
+        b2.sub_(self._d2.sum(1, keepdim=True))
+        w1.baddbmm_(x.mT, self._d1, alpha=-1)
+        b1.sub_(self._d1.sum(1, keepdim=True))
+
+
+def _importance(v: Tensor, signed: Tensor) -> Tensor:
+    """lambda = sigma(-y f) with f = v . phi (Eq 6): (m, 2) and (m, 2, b) to (m, b)."""
+    logits = -(v[:, :, None] * signed).sum(1)
+    # Padding: the last few elements of an array go through other instructions than the rest, and differ in the last
+    # bit. Without it a member's numbers would depend on how many members are trained beside it.
+    padded = torch.nn.functional.pad(logits.flatten(), (0, -logits.numel() % _VECTOR))
+    return torch.sigmoid(padded)[: logits.numel()].view_as(logits)
+
+
+def _last_layer_gradient(v: Tensor, signed: Tensor) -> Tensor:
+    """Gradient of the batch loss with respect to v: -E[lambda y phi], (m, 2)."""
+    return -(_importance(v, signed)[:, None] * signed).mean(2)
+
+
+def _mask_(gradient: Tensor, activation: Tensor) -> None:
+    """Set the gradient to zero where the ReLU was off, in place."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, activation, 0, grad_input=gradient)

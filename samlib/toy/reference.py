@@ -1,0 +1,87 @@
+"""The toy training as a plain loop over one network, two autograd passes a step: the engine's executable specification."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from samlib.toy.config import Intervention, ToyConfig
+from samlib.toy.data import batch_order, sample
+from samlib.toy.network import DisentangledNetwork
+
+
+def train_reference(
+    config: ToyConfig, *, seed: int, n_steps: int, dtype: torch.dtype = torch.float64
+) -> DisentangledNetwork:
+    """Train one network of a toy configuration the slow, obvious way.
+
+    Args:
+        config: data, network, radius or intervention.
+        seed: root seed.
+        n_steps: descent steps to take.
+        dtype: precision.
+    Returns:
+        The trained network.
+    """
+    network = DisentangledNetwork(hidden=config.hidden, last_layer_init=config.last_layer_init, seed=seed).to(dtype)
+    inputs, labels = (part.to(dtype) for part in sample(config.data, seed=seed, split="train"))
+    per_epoch = config.data.n_train // config.batch_size
+    order = batch_order(config.data.n_train, -(-n_steps // per_epoch), seed=seed).view(-1, config.batch_size)
+    for batch in order[:n_steps]:
+        if config.intervention.term == "none":
+            lsam_step(network, inputs[batch], labels[batch], rho=config.rho, learning_rate=config.learning_rate)
+        else:
+            intervention_step(network, inputs[batch], labels[batch], config)
+    return network
+
+
+def lsam_step(
+    network: DisentangledNetwork,
+    inputs: Float[Tensor, "batch 4"],
+    labels: Float[Tensor, " batch"],
+    *,
+    rho: float,
+    learning_rate: float,
+) -> None:
+    """Take one LSAM step (Eq 5) in place: ascend on v, differentiate there, restore v, descend on everything."""
+    v = network.v.detach().clone()
+    (gradient,) = torch.autograd.grad(softplus(-labels * network(inputs)).mean(), network.v)
+    norm = gradient.norm()
+    with torch.no_grad():
+        if norm > 0:
+            network.v += rho * gradient / norm
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(softplus(-labels * network(inputs)).mean(), parameters)
+    with torch.no_grad():
+        network.v.copy_(v)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter -= learning_rate * gradient
+
+
+def intervention_step(
+    network: DisentangledNetwork, inputs: Float[Tensor, "batch 4"], labels: Float[Tensor, " batch"], config: ToyConfig
+) -> None:
+    """Take one SGD step with terms of Eq 6 computed at a fixed ratio (Eqs 8-10), in place."""
+    settings, v = config.intervention, network.v.detach().clone()
+    fixed = _fixed_vector(v, settings, initial_norm=config.last_layer_init * 2**0.5)
+    importance_v = fixed if settings.term in ("importance", "both") else v
+    rate_v = fixed if settings.term in ("rate", "both") else v
+    phi = network.features(inputs)
+    importance = torch.sigmoid(-labels * (phi.detach() @ importance_v))
+    real = torch.sigmoid(-labels * (phi.detach() @ v))
+    # A surrogate whose gradient in the feature networks is exactly g_theta of Eqs 8-10, averaged over the batch.
+    surrogate = (-labels * importance * (phi @ rate_v)).mean()
+    layers = [*network.easy.parameters(), *network.hard.parameters()]
+    gradients = torch.autograd.grad(surrogate, layers)
+    weight = importance if settings.last_layer == "weighted" else real
+    with torch.no_grad():
+        for parameter, gradient in zip(layers, gradients, strict=True):
+            parameter -= config.learning_rate * gradient
+        network.v -= config.learning_rate * -(weight * labels) @ phi / len(labels)
+
+
+def _fixed_vector(v: Tensor, settings: Intervention, *, initial_norm: float) -> Tensor:
+    """v-hat with v-hat_hard / v-hat_easy = c and the norm that the setting asks for."""
+    direction = torch.tensor([1.0, settings.ratio], dtype=v.dtype)
+    norm = v.norm() if settings.norm == "matched" else initial_norm
+    return norm * direction / direction.norm()

@@ -1,0 +1,222 @@
+"""Train the networks of toy configurations with the engine and measure what the chapters show."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samlib.toy.config import ToyConfig
+from samlib.toy.data import Examples, batch_order, linear_baseline_error, sample
+from samlib.toy.engine import Ensemble, StepTerms
+from samlib.toy.network import FEATURES, Weights, feature_values, initial_weights
+
+Progress = Callable[[int], None]
+
+
+class ToyResult(NamedTuple):
+    """What one configuration gave.
+
+    Attributes:
+        metrics: per-seed lists (one value a seed, or one list of snapshots a seed under "curves").
+        arrays: weights at the configuration's checkpoints, (checkpoint, seed, ...), float32.
+    """
+
+    metrics: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def train_toy(
+    configs: Sequence[ToyConfig],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress = lambda steps: None,
+) -> list[ToyResult]:
+    """Train every seed of every configuration together and return one result per configuration.
+
+    Args:
+        configs: configurations of one `shape` (width, batch size, steps and set sizes).
+        device, dtype: where and in which precision to train; single precision is what records hold.
+        progress: called with the number of steps just done, once an epoch.
+    Returns:
+        Results in the order of `configs`; the grouping changes no result.
+    Raises:
+        ValueError: no configuration, or configurations of different shapes.
+    """
+    shapes = {config.shape for config in configs}
+    if len(shapes) != 1:
+        raise ValueError(f"configs: expected one or more of one shape, got shapes {sorted(shapes)}; group by shape")
+    members = [(config, seed) for config in configs for seed in config.seeds]
+    ensemble = Ensemble(
+        initial_weights(
+            [seed for _, seed in members],
+            hidden=configs[0].hidden,
+            last_layer_init=[config.last_layer_init for config, _ in members],
+        ),
+        learning_rate=[config.learning_rate for config, _ in members],
+        rho=[config.rho for config, _ in members],
+        interventions=[config.intervention for config, _ in members],
+        batch_size=configs[0].batch_size,
+        device=device,
+        dtype=dtype,
+    )
+    watch = _Watch(members, ensemble)
+    _train(members, ensemble, watch, progress)
+    starts = np.cumsum([0] + [len(config.seeds) for config in configs])
+    return [watch.result(slice(low, high)) for low, high in zip(starts[:-1], starts[1:], strict=True)]
+
+
+def probing_errors(
+    weights: Weights, examples: Examples
+) -> tuple[Float[Tensor, "member 2"], Float[Tensor, " member"], Float[Tensor, " member"]]:
+    """Measure the probing error of both features, the test error and the logistic loss of every member.
+
+    A probe is v_k phi_k (Section 5.1); its error is the share of examples whose label it does not match. An
+    output of exactly zero, or NaN, counts as an error.
+
+    Args:
+        weights: networks of m members.
+        examples: inputs (member, example, 4) and labels (member, example).
+    Returns:
+        Probing errors (easy, hard), test errors, mean losses; new tensors.
+    """
+    phi = feature_values(weights, examples.inputs)
+    margins = examples.labels[:, None] * weights.v[:, :, None] * phi
+    total = margins.sum(1)
+    errors = (~(margins > 0)).double().mean(2)
+    loss = torch.nn.functional.softplus(-total).mean(1)
+    return errors, (~(total > 0)).double().mean(1), loss
+
+
+def _train(members: list[tuple[ToyConfig, int]], ensemble: Ensemble, watch: "_Watch", progress: Progress) -> None:
+    """Run all steps, epoch by epoch, showing each step to the watch."""
+    config = members[0][0]
+    n, batch = config.data.n_train, config.batch_size
+    per_epoch = n // batch
+    train = stack_examples(members, "train", like=ensemble.weights.v)
+    inputs = train.inputs.view(len(members), n, 2, 2)
+    orders = _orders(members, -(-config.n_steps // per_epoch)).to(inputs.device)  # (epoch, member, example)
+    rows = torch.arange(len(members), device=inputs.device)[:, None]
+    watch.look(0)
+    step = 0
+    for order in orders:
+        # (batch number, member, feature, example, coordinate), so that a batch is one contiguous block.
+        x = inputs[rows, order].view(-1, per_epoch, batch, 2, 2).permute(1, 0, 3, 2, 4).contiguous()
+        y = train.labels[rows, order].view(-1, per_epoch, batch).transpose(0, 1).contiguous()
+        steps = min(per_epoch, config.n_steps - step)
+        for i in range(steps):
+            watch.count(ensemble.step(x[i], y[i]))
+            step += 1
+            watch.look(step)
+        progress(steps)
+
+
+def stack_examples(members: list[tuple[ToyConfig, int]], split: str, *, like: Tensor) -> Examples:
+    """Sample the examples of every (configuration, seed) and stack them, on the device and dtype of `like`."""
+    sets = [sample(config.data, seed=seed, split=split) for config, seed in members]
+    return Examples(*(torch.stack(parts).to(like) for parts in zip(*sets, strict=True)))
+
+
+def _orders(members: list[tuple[ToyConfig, int]], n_epochs: int) -> Tensor:
+    """Batch orders (epoch, member, example); members with the same seed share theirs."""
+    n = members[0][0].data.n_train
+    by_seed = {seed: batch_order(n, n_epochs, seed=seed) for seed in {seed for _, seed in members}}
+    return torch.stack([by_seed[seed] for _, seed in members], dim=1)
+
+
+class _Watch:
+    """Counts every step's ratios and measures errors at snapshots; holds what the record will say."""
+
+    def __init__(self, members: list[tuple[ToyConfig, int]], ensemble: Ensemble) -> None:
+        self._members = members
+        self._weights = ensemble.weights
+        v = ensemble.weights.v
+        self._test = stack_examples(members, "test", like=v)
+        self._checkpoint_steps = [set(config.checkpoints) for config, _ in members]
+        self._snapshot_steps = members[0][0].snapshots
+        self._counts = torch.zeros(len(COUNTS), len(members), dtype=torch.float64, device=v.device)
+        self._windows: list[Tensor] = []
+        self._curves: dict[str, list[Tensor]] = {name: [] for name in CURVES}
+        self._checkpoints: dict[int, Weights] = {}
+
+    def count(self, terms: StepTerms) -> None:
+        """Add one step to the running counts (see `COUNTS`)."""
+        v, phantom_v, pull = terms.v, terms.rate, -terms.gradient  # pull_k = E[lambda y phi_k]
+        flipped = (v * phantom_v <= 0).any(1)
+        readable = (v > 0).all(1) & ~flipped
+        real, moved = v[:, 1] / v[:, 0], phantom_v[:, 1] / phantom_v[:, 0]
+        raised = phantom_v[:, 1] * v[:, 0] > v[:, 1] * phantom_v[:, 0]
+        predicted = pull[:, 1] * v[:, 0] < pull[:, 0] * v[:, 1]
+        rates = phantom_v / v
+        row = torch.stack(
+            [readable, flipped, real, moved, rates[:, 0], rates[:, 1], raised, predicted, raised == predicted]
+        )
+        row[2:] = torch.where(readable, row[2:], 0)
+        self._counts += row
+
+    def look(self, step: int) -> None:
+        """Take the checkpoints and the snapshot that are due after `step` steps."""
+        if any(step in steps for steps in self._checkpoint_steps):
+            self._checkpoints[step] = Weights(*(part.cpu().float().clone() for part in self._weights))
+        if step and step in self._snapshot_steps:
+            errors, test_error, _ = probing_errors(self._weights, self._test)
+            v = self._weights.v
+            for name, values in zip(CURVES, (*errors.T, test_error, *v.T), strict=True):
+                self._curves[name].append(values.double().cpu())
+            self._windows.append(self._counts.cpu())
+            self._counts = torch.zeros_like(self._counts)
+
+    def result(self, rows: slice) -> ToyResult:
+        """Collect the record of the configuration whose members are `rows`."""
+        windows = torch.stack(self._windows)[:, :, rows]  # (snapshot, count, seed)
+        curves = {name: torch.stack(values)[:, rows] for name, values in self._curves.items()}
+        curves |= _means(windows)
+        metrics: dict[str, Any] = {f"final_{name}": curves[name][-1].tolist() for name in CURVES[:3]}
+        metrics |= {name: value.tolist() for name, value in _means(windows.sum(0)).items()}
+        finite = torch.stack([part[rows].flatten(1).isfinite().all(1) for part in self._weights])
+        metrics["diverged"] = (~finite.all(0)).tolist()
+        config, _ = self._members[rows.start]
+        metrics["linear_baseline_error"] = [
+            linear_baseline_error(sample(config.data, seed=seed, split="test")) for seed in config.seeds
+        ]
+        metrics["curves"] = {name: _rounded(value.T) for name, value in curves.items()}
+        steps = sorted(step for step in self._checkpoint_steps[rows.start])
+        arrays = {}
+        if steps:
+            kept = [Weights(*(part[rows] for part in self._checkpoints[step])) for step in steps]
+            arrays = {name: torch.stack(parts).numpy() for name, *parts in zip(Weights._fields, *kept, strict=True)}
+        return ToyResult(metrics, arrays)
+
+
+# Two counts of steps, then what is averaged over the readable ones: v_hard/v_easy at real and phantom parameters,
+# v~_k/v_k (Figure 4), how often the ratio rose, how often the condition said it would, how often both agreed.
+COUNTS = (
+    "readable_steps",
+    "flipped_steps",
+    "real_ratio",
+    "phantom_ratio",
+    "easy_rate",
+    "hard_rate",
+    "raised_share",
+    "condition_share",
+    "agreement_share",
+)
+CURVES = (*(f"{feature}_error" for feature in FEATURES), "test_error", "v_easy", "v_hard")
+
+
+def _means(counts: Tensor) -> dict[str, Tensor]:
+    """Turn counts (..., count, seed) into the shares and means of one window, (..., seed).
+
+    Means run over the readable steps: both last-layer weights positive, and none flipped by the ascent step.
+    """
+    by_name = dict(zip(COUNTS, counts.unbind(-2), strict=True))
+    means = {name: by_name[name] / by_name["readable_steps"] for name in COUNTS[2:]}
+    return means | {name: by_name[name] for name in COUNTS[:2]}
+
+
+def _rounded(values: Tensor) -> list[Any]:
+    """Nested lists with five significant digits: curves are for drawing."""
+    return [[float(f"{value:.5g}") for value in row] for row in values.tolist()]

@@ -1,0 +1,102 @@
+"""The engine: equal to the plain loop, one stream a member, members that never touch each other."""
+
+import pytest
+import torch
+
+from samlib.toy.config import ToyConfig
+from samlib.toy.reference import train_reference
+from samlib.toy.training import train_toy
+
+SMALL = ToyConfig(hidden=8, n_steps=100, n_snapshots=2, checkpoints=(100,)).vary(n_test=200)
+
+INTERVENTIONS = [
+    {"term": term, "ratio": 1.5, "norm": norm, "last_layer": last_layer}
+    for term in ("importance", "rate", "both")
+    for norm in ("initial", "matched")
+    for last_layer in ("plain", "weighted")
+]
+
+
+@pytest.mark.parametrize("changes", [{"rho": 0.0}, {"rho": 0.7}, {"rho": 0.7, "batch_size": 30}, *INTERVENTIONS])
+def test_engine_equals_the_plain_loop_after_100_steps(changes):
+    config = SMALL.vary(seeds=(3,), **changes)
+    beside = SMALL.vary(seeds=(3, 4), batch_size=config.batch_size, complexity=540.0)
+    fast = train_toy([beside, config], dtype=torch.float64)[1].arrays
+    slow = train_reference(config, seed=3, n_steps=100).weights()
+    for name, values in slow._asdict().items():
+        difference = (torch.tensor(fast[name][0]).double() - values).abs().max()
+        assert difference < 1e-5, name
+
+
+@pytest.mark.parametrize(("hidden", "batch_size"), [(50, 1), (50, 5), (10, 5), (25, 5), (100, 5), (50, 300)])
+def test_adding_members_changes_no_bit_of_the_others(hidden, batch_size):
+    config = SMALL.vary(hidden=hidden, batch_size=batch_size, rho=0.5, seeds=(0, 1), n_train=300)
+    alone = train_toy([config])[0]
+    others = [config.vary(rho=0.1 * i, complexity=200.0 + i) for i in range(11)]
+    beside = train_toy([*others, config, others[0].vary(rho=2.0)])[11]
+    assert alone.metrics == beside.metrics
+    assert all((alone.arrays[name] == beside.arrays[name]).all() for name in alone.arrays)
+
+
+def test_same_seed_same_result_and_another_seed_another():
+    first, second = (train_toy([SMALL.vary(seeds=seeds)])[0] for seeds in ((5,), (5, 6)))
+    assert first.metrics["final_hard_error"][0] == second.metrics["final_hard_error"][0]
+    assert (second.arrays["w2"][0, 0] != second.arrays["w2"][0, 1]).any()
+
+
+def test_global_generator_is_untouched():
+    before = torch.random.get_rng_state()
+    train_toy([SMALL])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_ratio_rises_exactly_when_the_condition_holds():
+    metrics = train_toy([SMALL.vary(rho=rho, seeds=(0, 1, 2)) for rho in (0.05, 0.5)])
+    for result in metrics:
+        assert result.metrics["agreement_share"] == [1.0, 1.0, 1.0]
+        assert result.metrics["raised_share"] == result.metrics["condition_share"]
+
+
+def test_radius_zero_leaves_the_phantom_at_the_iterate():
+    metrics = train_toy([SMALL])[0].metrics
+    assert metrics["phantom_ratio"] == metrics["real_ratio"]
+    assert metrics["easy_rate"] == metrics["hard_rate"] == [1.0]
+    assert metrics["raised_share"] == [0.0]
+
+
+def test_sign_flips_are_counted_and_left_out_of_ratios():
+    metrics = train_toy([SMALL.vary(rho=5.0, last_layer_init=0.3)])[0].metrics
+    assert metrics["flipped_steps"][0] > 0
+    assert metrics["readable_steps"][0] + metrics["flipped_steps"][0] <= 100
+
+
+def test_divergence_is_reported_and_not_hidden():
+    metrics = train_toy([SMALL.vary(learning_rate=1e4)])[0].metrics
+    assert metrics["diverged"] == [True]
+    assert metrics["final_hard_error"] == [1.0]
+
+
+def test_configurations_of_different_shapes_are_refused_with_advice():
+    with pytest.raises(ValueError, match=r"of one shape.*group by shape"):
+        train_toy([SMALL, SMALL.vary(hidden=9)])
+    with pytest.raises(ValueError, match="one or more"):
+        train_toy([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rho": -0.1}, r"rho: expected a finite number.*got -0.1"),
+        ({"rho": float("nan")}, r"rho: expected a finite number.*got nan"),
+        ({"rho": float("inf")}, r"rho: expected a finite number.*got inf"),
+        ({"batch_size": 0}, r"batch_size: expected a whole number.*got 0"),
+        ({"batch_size": 7}, r"batch_size: expected a divisor of n_train = 300, got 7"),
+        ({"flip": 1.5}, r"flip: expected .*a probability"),
+        ({"seeds": ()}, r"seeds: expected one or more"),
+        ({"rhoo": 1.0}, r"expected fields .*got \['rhoo'\]"),
+        ({"term": "importance", "rho": 0.5}, r"expected 0 with an intervention"),
+    ],
+)
+def test_bad_settings_are_refused_with_what_came_and_what_to_do(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SMALL.vary(**changes)
