@@ -33,9 +33,11 @@ def test_adding_members_changes_no_bit_of_the_others(hidden, batch_size):
     config = SMALL.vary(hidden=hidden, batch_size=batch_size, rho=0.5, seeds=(0, 1), n_train=300)
     alone = train_toy([config])[0]
     others = [config.vary(rho=0.1 * i, complexity=200.0 + i) for i in range(11)]
-    beside = train_toy([*others, config, others[0].vary(rho=2.0)])[11]
-    assert alone.metrics == beside.metrics
-    assert all((alone.arrays[name] == beside.arrays[name]).all() for name in alone.arrays)
+    fixed = config.vary(rho=0.0, term="both", ratio=2.0)
+    beside = train_toy([*others, config, fixed])
+    for single, grouped in ((alone, beside[11]), (train_toy([fixed])[0], beside[12])):
+        assert single.metrics == grouped.metrics
+        assert all((single.arrays[name] == grouped.arrays[name]).all() for name in single.arrays)
 
 
 def test_same_seed_same_result_and_another_seed_another():

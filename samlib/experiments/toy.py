@@ -44,7 +44,7 @@ class Scale:
     n_snapshots: int
 
 
-SCALES = {"paper": Scale(250, 20, 10), "quick": Scale(75, 4, 5), "smoke": Scale(2, 2, 2)}
+SCALES = {"paper": Scale(250, 20, 5), "quick": Scale(75, 4, 5), "smoke": Scale(2, 2, 1)}
 
 
 def base(profile: str) -> ToyConfig:
@@ -71,7 +71,7 @@ def checkpoints(profile: str) -> list[ToyConfig]:
     start = base(profile)
     epoch = start.data.n_train // start.batch_size
     steps = sorted({step for step in (epoch, 10 * epoch, 50 * epoch) if step < start.n_steps} | {start.n_steps})
-    kept = start.vary(checkpoints=tuple(steps), seeds=start.seeds[:10])
+    kept = start.vary(checkpoints=tuple(steps), seeds=start.seeds[:10], n_snapshots=5 * start.n_snapshots)
     return [kept.vary(rho=rho) for rho in (0.0, REFERENCE_RHO)]
 
 

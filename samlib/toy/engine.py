@@ -41,7 +41,7 @@ class Ensemble:
         weights: initial weights; copied to `device` and `dtype`.
         learning_rate: step size of each member.
         rho: perturbation radius of each member, parameter units.
-        interventions: one setting per member, either all "none" or none of them "none" (rho is ignored then).
+        interventions: one setting per member; those with one need rho = 0.
         batch_size: examples a step.
         device, dtype: where and in which precision to compute.
     """
@@ -86,11 +86,10 @@ class Ensemble:
         signed = labels[:, None] * phi  # y phi_k
         v = self.weights.v
         gradient = _last_layer_gradient(v, signed)
-        if self._fixed is None:
-            moved = phantom(v, gradient, self._rho)
-            terms = Terms(moved, moved, moved)
-        else:
-            terms = fixed_ratio_terms(v, self._fixed)
+        moved = phantom(v, gradient, self._rho)
+        terms = Terms(moved, moved, moved)
+        if self._fixed is not None:
+            terms = fixed_ratio_terms(moved, self._fixed)
         weight = _importance(terms.importance, signed)  # (m, b)
         # dL/dphi_k = -weight * y * v_k / b (Eq 6), scaled by the learning rate so that updates need no further factor.
         scale = (self._learning_rate / batch)[:, None]

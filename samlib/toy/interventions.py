@@ -70,14 +70,11 @@ def fixed_ratios(interventions: list[Intervention], v: Float[Tensor, "member 2"]
         return None
     direction = torch.tensor([[1.0, settings.ratio] for settings in interventions]).to(v)
     masks = [
-        [[settings.term in terms] for settings in interventions]
-        for terms in (("importance", "both"), ("rate", "both"))
+        [[settings.term in terms] for settings in interventions] for terms in (("importance", "both"), ("rate", "both"))
     ]
     masks.append([[settings.norm == "matched"] for settings in interventions])
     masks.append([[settings.last_layer == "weighted"] for settings in interventions])
-    return FixedRatio(
-        direction / _norm(direction), _norm(v), *(torch.tensor(mask, device=v.device) for mask in masks)
-    )
+    return FixedRatio(direction / _norm(direction), _norm(v), *(torch.tensor(mask, device=v.device) for mask in masks))
 
 
 def fixed_ratio_terms(v: Float[Tensor, "member 2"], settings: FixedRatio) -> Terms:
@@ -86,7 +83,7 @@ def fixed_ratio_terms(v: Float[Tensor, "member 2"], settings: FixedRatio) -> Ter
     v-hat = norm * (1, c) / sqrt(1 + c^2), where norm is that of v at initialization or of the current v.
 
     Args:
-        v: current last-layer weights.
+        v: current last-layer weights; phantom ones for members without intervention.
         settings: what `fixed_ratios` returned.
     Returns:
         The vectors to use, new tensors; values of `v` where a term is left alone.

@@ -151,9 +151,8 @@ class _Watch:
         raised = phantom_v[:, 1] * v[:, 0] > v[:, 1] * phantom_v[:, 0]
         predicted = pull[:, 1] * v[:, 0] < pull[:, 0] * v[:, 1]
         rates = phantom_v / v
-        row = torch.stack(
-            [readable, flipped, real, moved, rates[:, 0], rates[:, 1], raised, predicted, raised == predicted]
-        )
+        averaged = (real, moved, moved.log(), rates[:, 0], rates[:, 1], raised, predicted, raised == predicted)
+        row = torch.stack([readable, flipped, *averaged])
         row[2:] = torch.where(readable, row[2:], 0)
         self._counts += row
 
@@ -191,13 +190,14 @@ class _Watch:
         return ToyResult(metrics, arrays)
 
 
-# Two counts of steps, then what is averaged over the readable ones: v_hard/v_easy at real and phantom parameters,
-# v~_k/v_k (Figure 4), how often the ratio rose, how often the condition said it would, how often both agreed.
+# Two counts of steps, then what is averaged over the readable ones: v_hard/v_easy at real and phantom parameters
+# (and its logarithm, which a near flip cannot dominate), v~_k/v_k (Figure 4), how often the ratio rose, how often the condition said it would, how often both agreed.
 COUNTS = (
     "readable_steps",
     "flipped_steps",
     "real_ratio",
     "phantom_ratio",
+    "phantom_log_ratio",
     "easy_rate",
     "hard_rate",
     "raised_share",
