@@ -63,23 +63,45 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
-    """Build a configuration from `to_dict`'s output; unknown and missing keys are refused by name.
+    """Build a configuration from `to_dict`'s output; unknown keys are refused by name.
+
+    A missing key takes its default: what was written before a field existed keeps its meaning, since a new field's
+    default is the old behaviour.
 
     Args:
-        cls: the frozen dataclass to build.
+        cls: the frozen dataclass to build; every field has a default.
         data: what `to_dict` returned, possibly after a trip through JSON (lists become tuples).
     Raises:
-        ValueError: a key is unknown or missing.
+        ValueError: a key is unknown.
     """
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown, missing = sorted(set(data) - fields), sorted(fields - set(data))
-    if unknown or missing:
+    unknown = sorted(set(data) - fields)
+    if unknown:
         raise ValueError(
-            f"{cls.__name__}: expected exactly the keys {sorted(fields)}, got unknown {unknown} and missing "
-            f"{missing}; the configuration was written by another version of the code: run it again"
+            f"{cls.__name__}: expected some of the keys {sorted(fields)}, got unknown {unknown}; the configuration was "
+            f"written by another version of the code: run it again"
         )
     hints = typing.get_type_hints(cls)
     return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
+
+
+def differences(config: Any) -> dict[str, Any]:
+    """Return the fields whose value is not the default, nested ones as dictionaries: what identifies a run.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tiny:
+    ...     rho: float = 0.1
+    ...     seed: int = 0
+    >>> differences(Tiny(seed=1))
+    {'seed': 1}
+    """
+    default = type(config)()
+    found = {}
+    for field in dataclasses.fields(config):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if value != usual:
+            found[field.name] = differences(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -97,4 +119,4 @@ def _typed(hint: Any, value: Any) -> Any:
         return from_dict(hint, value)  # type: ignore[arg-type]
     if isinstance(value, list):
         return tuple(value)
-    return value
+    return float(value) if hint is float and isinstance(value, int) else value

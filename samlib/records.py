@@ -1,7 +1,8 @@
 """Records: one JSON file a run (arrays beside it in npz), addressed by the run's configuration.
 
-A record is written once, atomically, and never changed. Its id is a hash of kind, schema and configuration, so a
-run whose configuration or code changed has another id and is simply not found.
+A record is written once, atomically, and never changed. Its id is a hash of kind, schema and the configuration's
+differences from the defaults: another configuration has another id, a new field with a default that keeps the old
+behaviour leaves every id as it is, and a changed default or schema makes old records untrusted by name.
 """
 
 import hashlib
@@ -16,7 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from samlib.config import differences, from_dict, to_dict
+from samlib.toy.config import ToyConfig
+from samlib.vision.config import PairConfig
+
 SCHEMAS = {"toy": 1, "pair": 1}
+CONFIGS: dict[str, type] = {"toy": ToyConfig, "pair": PairConfig}
 
 
 class RecordError(ValueError):
@@ -62,18 +68,21 @@ class Record:
             ) from error
 
 
-def record_id(kind: str, config: dict[str, Any]) -> str:
-    """Address of a run: the first 12 hexadecimal digits of SHA-256 over kind, schema and configuration.
+def record_id(kind: str, config: Any) -> str:
+    """Address of a run: the first 12 hexadecimal digits of SHA-256 over kind, schema and what differs from defaults.
 
     Args:
         kind: a key of `SCHEMAS`.
-        config: plain values, as `samlib.config.to_dict` returns them.
+        config: the configuration, an instance of `CONFIGS[kind]`.
     Raises:
         ValueError: unknown kind.
+        TypeError: a configuration of another kind.
     """
     if kind not in SCHEMAS:
         raise ValueError(f"kind: expected one of {sorted(SCHEMAS)}, got {kind!r}; add its schema to SCHEMAS")
-    text = _canonical({"kind": kind, "schema": SCHEMAS[kind], "config": config})
+    if not isinstance(config, CONFIGS[kind]):
+        raise TypeError(f"config: expected a {CONFIGS[kind].__name__} for kind {kind!r}, got {type(config).__name__}")
+    text = _canonical({"kind": kind, "schema": SCHEMAS[kind], "config": differences(config)})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -87,11 +96,11 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    def path(self, kind: str, config: dict[str, Any]) -> Path:
+    def path(self, kind: str, config: Any) -> Path:
         """Return where the record of this run is or would be."""
         return self.root / kind / f"{record_id(kind, config)}.json"
 
-    def find(self, kind: str, config: dict[str, Any]) -> Record | None:
+    def find(self, kind: str, config: Any) -> Record | None:
         """Return the record of this run, or None where there is none.
 
         Raises:
@@ -113,7 +122,7 @@ class Store:
     def write(
         self,
         kind: str,
-        config: dict[str, Any],
+        config: Any,
         *,
         metrics: dict[str, Any],
         arrays: dict[str, np.ndarray],
@@ -123,19 +132,22 @@ class Store:
 
         Args:
             kind: a key of `SCHEMAS`.
-            config, metrics, provenance: plain values. Numbers that are not finite are stored as null.
+            config: the configuration, an instance of `CONFIGS[kind]`.
+            metrics, provenance: plain values. Numbers that are not finite are stored as null.
             arrays: stored beside the record, compressed.
         Raises:
             RecordError: a record of this run exists already (it is left as it is), or the folder is not writable.
         """
         path = self.path(kind, config)
         if path.exists():
-            raise RecordError(f"{path}: expected no record of this run, found one; it was left as it is: delete it first")
+            raise RecordError(
+                f"{path}: expected no record of this run, found one; it was left as it is: delete it first"
+            )
         body = {
             "schema": SCHEMAS[kind],
             "kind": kind,
             "id": path.stem,
-            "config": config,
+            "config": to_dict(config),
             "metrics": _finite(metrics),
             "array_names": sorted(arrays),
             "provenance": provenance,
@@ -176,11 +188,7 @@ def read_record(path: Path) -> Record:
             f"{path}: expected schema {SCHEMAS.get(kind)} of kind {kind!r}, got schema {schema}; it was written by "
             f"another version of the code: delete it and run it again"
         )
-    wrong = None
-    if body.get("sha256") != _checksum(body):
-        wrong = "the contents do not match the record's own checksum"
-    elif not path.stem == body["id"] == record_id(kind, body["config"]):
-        wrong = f"the configuration's address is {record_id(kind, body['config'])}"
+    wrong = _distrust(body, path.stem)
     if wrong:
         raise RecordError(
             f"{path}: expected an unchanged record, but {wrong}; restore it from version control or delete it and "
@@ -188,6 +196,19 @@ def read_record(path: Path) -> Record:
         )
     names = ("config", "metrics", "provenance")
     return Record(kind, body["id"], *(body[name] for name in names), path, tuple(body["array_names"]))
+
+
+def _distrust(body: dict[str, Any], name: str) -> str | None:
+    """Say what is wrong with a record's contents, or None."""
+    if body.get("sha256") != _checksum(body):
+        return "the contents do not match the record's own checksum"
+    try:
+        address = record_id(body["kind"], from_dict(CONFIGS[body["kind"]], body["config"]))
+    except (TypeError, ValueError) as error:
+        return f"its configuration is not one of this code's ({error})"
+    if not name == body["id"] == address:
+        return f"its configuration's address is {address}"
+    return None
 
 
 def _checksum(body: dict[str, Any]) -> str:

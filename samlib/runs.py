@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from samlib.config import check_number, to_dict
-from samlib.experiments import EXPERIMENTS, PROFILES, Experiment
+from samlib.config import check_number
+from samlib.experiments import Experiment
 from samlib.provenance import provenance
 from samlib.records import Record, Store
-from samlib.toy.config import ToyConfig
 from samlib.toy.training import train_toy
+from samlib.vision.config import PairConfig
+from samlib.vision.sources import load_pair
+from samlib.vision.train import train_pair
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEMBERS_AT_ONCE = 100
@@ -41,11 +43,12 @@ def store_for(profile: str) -> Store:
 
 def needed(experiments: Iterable[Experiment], profile: str) -> list[Run]:
     """List the runs that the experiments need at a profile, each once, in the order that fills figures soonest."""
-    runs = {}
-    for item in experiments:
-        for config in item.configs(profile):
-            runs.setdefault((item.kind, repr(config)), Run(item.kind, config))
-    return list(runs.values())
+    return unique(Run(item.kind, config) for item in experiments for config in item.configs(profile))
+
+
+def unique(runs: Iterable[Run]) -> list[Run]:
+    """Keep the first of equal runs: experiments share some."""
+    return list(dict.fromkeys(runs))
 
 
 def pending(runs: Iterable[Run], store: Store) -> list[Run]:
@@ -54,7 +57,7 @@ def pending(runs: Iterable[Run], store: Store) -> list[Run]:
     Raises:
         RecordError: a record exists and cannot be trusted.
     """
-    return [run for run in runs if store.find(run.kind, to_dict(run.config)) is None]
+    return [run for run in runs if store.find(run.kind, run.config) is None]
 
 
 def chunks(runs: Iterable[Run]) -> list[list[Run]]:
@@ -76,7 +79,12 @@ def chunks(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def do(
-    chunk: list[Run], store: Store, *, device: str, data_root: Path | None = None, progress: Callable[[int], None]
+    chunk: list[Run],
+    store: Store,
+    *,
+    device: str,
+    data_root: Path | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Record]:
     """Train one chunk and write its records.
 
@@ -85,44 +93,56 @@ def do(
         store: where the records go.
         device: "cpu" or "cuda".
         data_root: folder of the real data sets, for runs that need one.
-        progress: called with the number of steps just done.
+        progress: called with the number of steps (toy) or images (pairs) just done.
     Returns:
-        The records, in order. Each holds the share of the wall time that is its own.
+        The records, in order. Each holds its share of the chunk's wall time.
     """
-    start = time.perf_counter()
+    begin = time.perf_counter()
     if chunk[0].kind == "toy":
         results = train_toy([run.config for run in chunk], device=device, progress=progress)
+        outcomes = [(result.metrics, result.arrays) for result in results]
     else:
-        raise NotImplementedError
-    seconds = (time.perf_counter() - start) / len(chunk)
-    origin = provenance(device=device, wall_seconds=seconds)
+        outcomes = [(_train_pair(run.config, data_root, device, progress), {}) for run in chunk]
+    origin = provenance(device=device, wall_seconds=(time.perf_counter() - begin) / len(chunk))
     return [
-        store.write(run.kind, to_dict(run.config), metrics=metrics, arrays=arrays, provenance=origin)
-        for run, (metrics, arrays) in zip(chunk, results, strict=True)
+        store.write(run.kind, run.config, metrics=metrics, arrays=arrays, provenance=origin)
+        for run, (metrics, arrays) in zip(chunk, outcomes, strict=True)
     ]
 
 
-def start(runs: list[Run], store: Store, *, device: str, workers: int = 1) -> Iterator[int]:
-    """Do the runs and yield the number of runs finished, chunk by chunk.
+def start(
+    runs: list[Run], store: Store, *, device: str, data_root: Path | None = None, workers: int = 1
+) -> Iterator[int]:
+    """Do the runs; yield, chunk by chunk, how many were just finished.
 
     Args:
         runs: what `pending` returned.
         store: where the records go; each is written as soon as its chunk is done.
         device: "cpu" or "cuda".
+        data_root: folder of the real data sets.
         workers: processes, one thread each; 1 stays in this process.
     """
     check_number("workers", workers, low=1, integer=True, advice="the number of processes")
     groups = chunks(runs)
     if workers == 1:
         for chunk in groups:
-            yield len(do(chunk, store, device=device, progress=lambda steps: None))
+            yield len(do(chunk, store, device=device, data_root=data_root))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(_do_quietly, chunk, store, device) for chunk in groups]
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(_count, chunk, store, device, data_root) for chunk in groups]
         for future in as_completed(futures):
             yield future.result()
 
 
-def _do_quietly(chunk: list[Run], store: Store, device: str) -> int:
-    """`do` for a worker process: no progress, and a number that travels cheaply."""
-    return len(do(chunk, store, device=device, progress=lambda steps: None))
+def _count(chunk: list[Run], store: Store, device: str, data_root: Path | None) -> int:
+    """`do` for a worker process; the number of records travels back, the records are on disk."""
+    return len(do(chunk, store, device=device, data_root=data_root))
+
+
+def _train_pair(
+    config: PairConfig, data_root: Path | None, device: str, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Train one image pair run and return its metrics."""
+    return train_pair(config, load_pair(config.pair, data_root), device=device, progress=progress).metrics

@@ -14,6 +14,10 @@ INTERVENTIONS = [
     for term in ("importance", "rate", "both")
     for norm in ("initial", "matched")
     for last_layer in ("plain", "weighted")
+] + [
+    {"term": term, "vector": "phantom", "rho": 0.7, "last_layer": last_layer}
+    for term in ("importance", "rate", "both")
+    for last_layer in ("plain", "weighted")
 ]
 
 
@@ -38,6 +42,14 @@ def test_adding_members_changes_no_bit_of_the_others(hidden, batch_size):
     for single, grouped in ((alone, beside[11]), (train_toy([fixed])[0], beside[12])):
         assert single.metrics == grouped.metrics
         assert all((single.arrays[name] == grouped.arrays[name]).all() for name in single.arrays)
+
+
+def test_the_phantom_in_both_terms_is_lsam():
+    lsam, both = (
+        train_toy([SMALL.vary(rho=0.7, **changes)])[0]
+        for changes in ({}, {"term": "both", "vector": "phantom", "last_layer": "weighted"})
+    )
+    assert lsam.metrics == both.metrics
 
 
 def test_same_seed_same_result_and_another_seed_another():
@@ -96,7 +108,8 @@ def test_configurations_of_different_shapes_are_refused_with_advice():
         ({"flip": 1.5}, r"flip: expected .*a probability"),
         ({"seeds": ()}, r"seeds: expected one or more"),
         ({"rhoo": 1.0}, r"expected fields .*got \['rhoo'\]"),
-        ({"term": "importance", "rho": 0.5}, r"expected 0 with an intervention"),
+        ({"term": "importance", "rho": 0.5}, r"expected 0 with a fixed ratio"),
+        ({"term": "importance", "vector": "phantom"}, r"more with the phantom, got rho = 0.0"),
     ],
 )
 def test_bad_settings_are_refused_with_what_came_and_what_to_do(changes, message):

@@ -31,10 +31,11 @@ class Experiment:
 EXPERIMENTS = {
     item.name: item
     for item in (
-        Experiment("pair", "pair", "SGD and SAM on CIFAR-MNIST (chapter 1)", pairs.cifar_mnist),
         Experiment("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
         Experiment("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
         Experiment("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
+        Experiment("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
+        Experiment("pair", "pair", "SGD and SAM on CIFAR-MNIST (chapter 1)", pairs.cifar_mnist),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
         Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),

@@ -98,6 +98,16 @@ def interventions(profile: str) -> list[ToyConfig]:
     ]
 
 
+def phantom_terms(profile: str) -> list[ToyConfig]:
+    """Beyond Figure 6: LSAM's own phantom, batch by batch, in one term of Eq 6 or both (which is LSAM), over rho."""
+    return [
+        base(profile).vary(term=term, vector="phantom", last_layer="weighted", rho=rho)
+        for term in ("importance", "rate", "both")
+        for rho in RHOS
+        if rho > 0
+    ]
+
+
 def noise(profile: str) -> list[ToyConfig]:
     """Figure 9: three noises at three levels, on both features or the hard one, over the radius."""
     clean = [base(profile).vary(rho=rho) for rho in RHOS]

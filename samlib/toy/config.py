@@ -47,10 +47,12 @@ class ToyData:
 
 @dataclass(frozen=True)
 class Intervention:
-    """SGD with one term of Eq 6 computed as if v_hard / v_easy were `ratio` (Eqs 7-10).
+    """SGD with one term of Eq 6 computed with another last-layer vector v-hat (Eqs 7-10).
 
     Attributes:
         term: "none" (plain training), "importance" (Eq 8), "rate" (Eq 9) or "both" (Eq 10).
+        vector: v-hat is "fixed", with a constant ratio as in the paper, or "phantom", LSAM's own v~ of every batch
+            (ours; needs rho > 0). "both" with "phantom" and "weighted" is LSAM itself.
         ratio: c, the fixed ratio v-hat_hard / v-hat_easy.
         norm: length of v-hat: "matched" (that of the current v) or "initial" (that of v at initialization,
             constant during training). Our copy of the paper lost this choice.
@@ -59,12 +61,14 @@ class Intervention:
     """
 
     term: str = "none"
+    vector: str = "fixed"
     ratio: float = 1.0
     norm: str = "initial"
     last_layer: str = "plain"
 
     def __post_init__(self) -> None:
         check_choice("term", self.term, ("none", "importance", "rate", "both"))
+        check_choice("vector", self.vector, ("fixed", "phantom"))
         check_number("ratio", self.ratio, low=0)
         check_choice("norm", self.norm, ("initial", "matched"))
         check_choice("last_layer", self.last_layer, ("plain", "weighted"))
@@ -112,8 +116,11 @@ class ToyConfig:
                 f"batch_size: expected a divisor of n_train = {self.data.n_train}, got {self.batch_size}; "
                 f"every batch of an epoch has the same size"
             )
-        if self.intervention.term != "none" and self.rho > 0:
-            raise ValueError(f"rho: expected 0 with an intervention (Eqs 8-10 use SGD), got {self.rho}; set rho=0")
+        if self.intervention.term != "none" and (self.rho > 0) != (self.intervention.vector == "phantom"):
+            raise ValueError(
+                f"rho: expected 0 with a fixed ratio (Eqs 8-10 use SGD) and more with the phantom, got rho = {self.rho} "
+                f"and vector = {self.intervention.vector!r}; change one of them"
+            )
         for step in self.checkpoints:
             check_number("checkpoints", step, low=0, high=self.n_steps, integer=True)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

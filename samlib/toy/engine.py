@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samlib.toy.config import Intervention
-from samlib.toy.interventions import Terms, fixed_ratio_terms, fixed_ratios, phantom
+from samlib.toy.interventions import Terms, phantom, replaced_terms, replacement
 from samlib.toy.network import Weights
-
 
 _VECTOR = 64
 
@@ -41,7 +40,7 @@ class Ensemble:
         weights: initial weights; copied to `device` and `dtype`.
         learning_rate: step size of each member.
         rho: perturbation radius of each member, parameter units.
-        interventions: one setting per member; those with one need rho = 0.
+        interventions: one setting per member.
         batch_size: examples a step.
         device, dtype: where and in which precision to compute.
     """
@@ -61,7 +60,7 @@ class Ensemble:
         options = {"device": self.weights.v.device, "dtype": dtype}
         self._learning_rate = torch.tensor(learning_rate, **options)
         self._rho = torch.tensor(rho, **options)
-        self._fixed = fixed_ratios(interventions, self.weights.v)
+        self._replacement = replacement(interventions, self.weights.v)
         members, _, _, hidden = self.weights.w1.shape
         # Feature networks side by side (2m of them): views, so that in-place updates reach `weights`.
         self._layers = [part.flatten(0, 1) for part in self.weights[:6]]
@@ -88,8 +87,8 @@ class Ensemble:
         gradient = _last_layer_gradient(v, signed)
         moved = phantom(v, gradient, self._rho)
         terms = Terms(moved, moved, moved)
-        if self._fixed is not None:
-            terms = fixed_ratio_terms(moved, self._fixed)
+        if self._replacement is not None:
+            terms = replaced_terms(v, moved, self._replacement)
         weight = _importance(terms.importance, signed)  # (m, b)
         # dL/dphi_k = -weight * y * v_k / b (Eq 6), scaled by the learning rate so that updates need no further factor.
         scale = (self._learning_rate / batch)[:, None]

@@ -45,53 +45,67 @@ def phantom(
     return v + gradient * (rho[:, None] / norm.clamp_min(tiny))
 
 
-class FixedRatio(NamedTuple):
+class Replacement(NamedTuple):
     """The interventions of many members as tensors; masks have shape (member, 1).
 
     Attributes:
         direction: (1, c) / sqrt(1 + c^2) of each member.
         initial_norm: norm of v at initialization.
-        importance, rate: whether the term of Eq 6 is replaced.
-        matched: whether v-hat follows the norm of the current v instead of keeping `initial_norm`.
+        plain: whether the member has no intervention: v~ everywhere.
+        importance, rate: whether v-hat replaces v in this term of Eq 6.
+        phantom: whether v-hat is v~ instead of the fixed ratio.
+        matched: whether a fixed v-hat follows the norm of the current v instead of keeping `initial_norm`.
         weighted: whether v's own gradient uses the replaced importance weights too.
     """
 
     direction: Float[Tensor, "member 2"]
     initial_norm: Float[Tensor, "member 1"]
+    plain: Bool[Tensor, "member 1"]
     importance: Bool[Tensor, "member 1"]
     rate: Bool[Tensor, "member 1"]
+    phantom: Bool[Tensor, "member 1"]
     matched: Bool[Tensor, "member 1"]
     weighted: Bool[Tensor, "member 1"]
 
 
-def fixed_ratios(interventions: list[Intervention], v: Float[Tensor, "member 2"]) -> FixedRatio | None:
+def replacement(interventions: list[Intervention], v: Float[Tensor, "member 2"]) -> Replacement | None:
     """Collect the interventions of all members, given their initial last layers; None where nobody has one."""
     if all(settings.term == "none" for settings in interventions):
         return None
     direction = torch.tensor([[1.0, settings.ratio] for settings in interventions]).to(v)
     masks = [
-        [[settings.term in terms] for settings in interventions] for terms in (("importance", "both"), ("rate", "both"))
+        [
+            settings.term == "none",
+            settings.term in ("importance", "both"),
+            settings.term in ("rate", "both"),
+            settings.vector == "phantom",
+            settings.norm == "matched",
+            settings.last_layer == "weighted",
+        ]
+        for settings in interventions
     ]
-    masks.append([[settings.norm == "matched"] for settings in interventions])
-    masks.append([[settings.last_layer == "weighted"] for settings in interventions])
-    return FixedRatio(direction / _norm(direction), _norm(v), *(torch.tensor(mask, device=v.device) for mask in masks))
+    columns = torch.tensor(masks, device=v.device).unsqueeze(-1).unbind(1)
+    return Replacement(direction / _norm(direction), _norm(v), *columns)
 
 
-def fixed_ratio_terms(v: Float[Tensor, "member 2"], settings: FixedRatio) -> Terms:
-    """Replace one or both terms of Eq 6 by a vector v-hat with v-hat_hard / v-hat_easy = c (Eqs 7-10).
+def replaced_terms(v: Float[Tensor, "member 2"], moved: Float[Tensor, "member 2"], settings: Replacement) -> Terms:
+    """Replace one or both terms of Eq 6 by v-hat (Eqs 7-10).
 
-    v-hat = norm * (1, c) / sqrt(1 + c^2), where norm is that of v at initialization or of the current v.
+    A fixed v-hat is norm * (1, c) / sqrt(1 + c^2), where norm is that of v at initialization or of the current v.
 
     Args:
-        v: current last-layer weights; phantom ones for members without intervention.
-        settings: what `fixed_ratios` returned.
+        v: current last-layer weights.
+        moved: phantom ones, v~.
+        settings: what `replacement` returned.
     Returns:
-        The vectors to use, new tensors; values of `v` where a term is left alone.
+        The vectors to use, new tensors: v-hat in a replaced term, v in the other, v~ for members without intervention.
     """
     fixed = torch.where(settings.matched, _norm(v), settings.initial_norm) * settings.direction
-    importance = torch.where(settings.importance, fixed, v)
-    rate = torch.where(settings.rate, fixed, v)
-    return Terms(importance, rate, torch.where(settings.weighted, importance, v))
+    hat = torch.where(settings.phantom, moved, fixed)
+    left = torch.where(settings.plain, moved, v)
+    importance = torch.where(settings.importance, hat, left)
+    rate = torch.where(settings.rate, hat, left)
+    return Terms(importance, rate, torch.where(settings.weighted, importance, left))
 
 
 def _norm(vector: Tensor) -> Tensor:

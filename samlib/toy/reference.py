@@ -61,9 +61,13 @@ def lsam_step(
 def intervention_step(
     network: DisentangledNetwork, inputs: Float[Tensor, "batch 4"], labels: Float[Tensor, " batch"], config: ToyConfig
 ) -> None:
-    """Take one SGD step with terms of Eq 6 computed at a fixed ratio (Eqs 8-10), in place."""
+    """Take one SGD step with terms of Eq 6 computed with another last-layer vector (Eqs 8-10), in place."""
     settings, v = config.intervention, network.v.detach().clone()
-    fixed = _fixed_vector(v, settings, initial_norm=config.last_layer_init * 2**0.5)
+    if settings.vector == "phantom":
+        (gradient,) = torch.autograd.grad(softplus(-labels * network(inputs)).mean(), network.v)
+        fixed = v + config.rho * gradient / gradient.norm()
+    else:
+        fixed = _fixed_vector(v, settings, initial_norm=config.last_layer_init * 2**0.5)
     importance_v = fixed if settings.term in ("importance", "both") else v
     rate_v = fixed if settings.term in ("rate", "both") else v
     phi = network.features(inputs)
@@ -81,7 +85,7 @@ def intervention_step(
 
 
 def _fixed_vector(v: Tensor, settings: Intervention, *, initial_norm: float) -> Tensor:
-    """v-hat with v-hat_hard / v-hat_easy = c and the norm that the setting asks for."""
+    """v-hat with v-hat_hard / v-hat_easy = c and the length that the setting asks for."""
     direction = torch.tensor([1.0, settings.ratio], dtype=v.dtype)
     norm = v.norm() if settings.norm == "matched" else initial_norm
     return norm * direction / direction.norm()

@@ -1,0 +1,250 @@
+"""What a chapter needs: its checked parameters, its results, and how figures, verdicts and missing records appear."""
+
+import ast
+import html
+import inspect
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from IPython.display import HTML, Markdown, display
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from samlib import runs
+from samlib.claims import Verdict
+from samlib.config import check_choice, check_number
+from samlib.experiments import PROFILES, experiment
+from samlib.figures.style import style
+from samlib.records import Record, Store
+from samlib.results import curve_table, seed_table
+
+PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The parameters of one executed chapter.
+
+    Attributes:
+        profile: "paper" (full scale, from committed records), "quick" (everything trained live at reduced scale) or
+            "smoke" (seconds, for tests).
+        train_missing: at "paper", train what has no record yet instead of showing a box.
+        recompute: train everything again, into a folder of its own; committed records stay as they are.
+        device: "auto", "cpu" or "cuda".
+        seed: root seed of the chapter's live demonstration.
+        data_root: folder of the real data sets, None where there is none.
+    """
+
+    profile: str = "paper"
+    train_missing: bool = False
+    recompute: bool = False
+    device: str = "auto"
+    seed: int = 0
+    data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("profile", self.profile, PROFILES)
+        check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        check_number("seed", self.seed, low=0, integer=True)
+        for name in ("train_missing", "recompute"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: expected a CUDA device, found none; use device='auto' or 'cpu'")
+
+    @property
+    def torch_device(self) -> str:
+        """Where to compute: "auto" means the GPU where there is one."""
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    def results(self, name: str) -> "Results":
+        """Load an experiment's records at this profile, training first what the parameters allow.
+
+        Args:
+            name: a key of `samlib.experiments.EXPERIMENTS`.
+        Returns:
+            The results; where runs are missing, a box with the command that fills them is displayed.
+        Raises:
+            ValueError: unknown experiment.
+            RecordError: a record cannot be read or trusted, or cannot be written.
+        """
+        item = experiment(name)
+        store = runs.store_for(self.profile)
+        if self.recompute:
+            local = runs.store_for("quick").root
+            local.mkdir(parents=True, exist_ok=True)
+            store = Store(tempfile.mkdtemp(prefix="recomputed-", dir=local))
+        needed = runs.needed([item], self.profile)
+        missing = runs.pending(needed, store)
+        if missing and (self.train_missing or self.recompute or self.profile != "paper"):
+            finished = runs.start(missing, store, device=self.torch_device, data_root=self.data_root)
+            with tqdm(total=len(missing), desc=name, unit="run") as bar:
+                for count in finished:
+                    bar.update(count)
+            missing = []
+        found = [store.find(run.kind, run.config) for run in needed]
+        results = Results(name, self.profile, tuple(record for record in found if record), len(missing))
+        if missing:
+            display(results.missing_box())
+        return results
+
+
+def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
+    """Read and check a chapter's parameters.
+
+    The folder of the real data sets is the parameter `data_root` where the chapter has one and it is not empty, else
+    the environment variable SAMLIB_DATA, else none.
+
+    Args:
+        namespace: the notebook's `globals()`.
+        also: parameters of this chapter beside `PARAMETERS`; the chapter reads them itself.
+    Returns:
+        The checked parameters.
+    Raises:
+        ValueError, TypeError: an unknown parameter was injected, or a value is not allowed.
+
+    >>> open_chapter({"profile": "quick"}).profile
+    'quick'
+    """
+    known = (*PARAMETERS, *also)
+    unknown = [name for name in _assigned(namespace.get("In", ())) if name not in known]
+    if unknown:
+        raise ValueError(f"parameters: expected some of {', '.join(known)}, got {', '.join(unknown)}; correct the name")
+    given = {name: namespace[name] for name in PARAMETERS if name in namespace}
+    root = namespace.get("data_root") or os.environ.get("SAMLIB_DATA")
+    return Chapter(**given, data_root=Path(root) if root else None)
+
+
+def _assigned(cells: Sequence[str]) -> list[str]:
+    """Names assigned in the parameters cell and in the one that papermill injects: both open with '# Parameters'."""
+    names = []
+    for cell in cells:
+        if cell.startswith("# Parameters"):
+            for statement in ast.parse(cell).body:
+                targets = statement.targets if isinstance(statement, ast.Assign) else ()
+                names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of one experiment at one profile.
+
+    Attributes:
+        name: the experiment.
+        profile: at which scale.
+        records: those found, in the experiment's order.
+        n_missing: how many runs have no record.
+    """
+
+    name: str
+    profile: str
+    records: tuple[Record, ...]
+    n_missing: int
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per (record, seed); see `samlib.results.seed_table`."""
+        return seed_table(self.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per (record, seed, snapshot); see `samlib.results.curve_table`."""
+        return curve_table(self.records)
+
+    def __bool__(self) -> bool:
+        return self.n_missing == 0 and bool(self.records)
+
+    def missing_box(self) -> HTML:
+        """Return the box that stands where results are missing, with the command that fills it."""
+        command = f"python -m samlib runs start --experiment {self.name} --profile {self.profile}"
+        return HTML(
+            '<div class="missing-record"><p><strong>Not run yet.</strong> '
+            f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
+            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:</p>"
+            f"<pre>{command}</pre></div>"
+        )
+
+    def source(self) -> HTML:
+        """Return the line under a figure: which records it was drawn from, with a link to their provenance."""
+        origins = {(record.provenance["revision"], record.provenance["device"]) for record in self.records}
+        told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
+        scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
+        return HTML(
+            f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
+            f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
+        )
+
+
+def show(draw: Callable[[], Figure], *results: Results) -> None:
+    """Draw a figure from results in the book's look, with its source below; nothing where results are missing.
+
+    Args:
+        draw: makes the figure; called only if every result is complete.
+        results: what it is drawn from.
+    Side effects:
+        Displays the figure and its source lines, and closes the figure.
+    """
+    if not all(results):
+        return
+    with style():
+        figure = draw()
+        display(figure)
+        plt.close(figure)
+    for item in results:
+        display(item.source())
+
+
+def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
+    """Compute a verdict and display it as a table; "not tested" where results are missing.
+
+    Args:
+        judge: computes the verdict; called only if every result is complete.
+        results: what it is computed from.
+    """
+    if not all(results):
+        display(
+            HTML('<p class="verdict verdict-not-tested"><strong>not tested</strong>: the runs above are missing.</p>')
+        )
+        return
+    display(HTML(verdict_html(judge())))
+
+
+def show_source(code: Callable[..., Any]) -> None:
+    """Display the source of a function or class as it runs, with the module it lives in."""
+    where = f"`{code.__module__}`"
+    display(Markdown(f"```python\n{inspect.getsource(code).rstrip()}\n```\n\n*From* {where}."))
+
+
+def verdict_html(verdict: Verdict) -> str:
+    """Return a verdict as a small HTML table: claim, statistic, effects with intervals and n, status."""
+    rows = "".join(
+        f"<tr><td>{html.escape(effect.name)}</td><td>{_number(effect.value.mean)}</td>"
+        f"<td>[{_number(effect.value.low)}, {_number(effect.value.high)}]</td><td>{effect.value.n}</td>"
+        f"<td>{effect.predicted} {effect.threshold:g}</td><td>{'yes' if effect.holds else 'no'}</td></tr>"
+        for effect in verdict.effects
+    )
+    css = verdict.status.replace(" ", "-")
+    return (
+        f'<div class="verdict verdict-{css}" id="{verdict.id}"><p><strong class="status">{verdict.status}</strong> '
+        f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
+        f"<p>Statistic: {html.escape(verdict.statistic)}.</p>"
+        "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
+        f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _number(value: float) -> str:
+    """Three decimals, with a true minus sign and no negative zero."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")

@@ -1,0 +1,64 @@
+"""One look for all figures: a palette keyed by meaning, safe for colour-blind readers, and one set of sizes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+
+# Okabe-Ito colours: distinguishable with any common colour-vision deficiency.
+SGD = "#0072B2"
+SAM = "#D55E00"  # SAM and LSAM
+EASY = "#009E73"
+HARD = "#CC79A7"
+NEUTRAL = "#6b6b6b"
+COLOURS = {"sgd": SGD, "sam": SAM, "easy": EASY, "hard": HARD, "neutral": NEUTRAL}
+
+_SETTINGS = {
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "figure.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "samlib",
+}
+
+# From light to dark in one hue: ordered quantities such as complexity, noise level and batch size.
+SEQUENCE = LinearSegmentedColormap.from_list("sequence", ["#f2a65a", "#c8553d", "#7b2d43", "#2d1e3e"])
+# Two signs of a margin: +1 blue, -1 orange, white where undecided.
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#e08214", "#ffffff", "#3b76af"])
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the book's look to the figures made inside; the reader's own settings come back afterwards."""
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+def sequence_colour(index: int, n: int) -> tuple[float, float, float, float]:
+    """Return colour `index` of n ordered ones.
+
+    >>> sequence_colour(0, 1) == SEQUENCE(0.0)
+    True
+    """
+    return SEQUENCE(index / max(n - 1, 1))
+
+
+def note(axes: Axes, text: str) -> None:
+    """Write a small remark into the upper left corner of the axes."""
+    axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", ha="left", fontsize=8.5, color=NEUTRAL)

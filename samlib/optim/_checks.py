@@ -1,0 +1,65 @@
+"""What SAM accepts: a radius, a base optimiser, dense and finite gradients."""
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+from torch import Tensor, strided
+from torch.optim import Optimizer
+
+
+def check_radius(rho: float) -> float:
+    """Return `rho` as a float, or raise where it is not a finite number of at least 0."""
+    advice = "Pass the perturbation's L2 length in parameter units, e.g. 0.05; 0 is the base optimiser."
+    if isinstance(rho, bool) or not isinstance(rho, Real):
+        raise TypeError(f"rho must be a real number, got {rho!r} of type {type(rho).__name__}. {advice}")
+    if not math.isfinite(rho) or rho < 0:
+        raise ValueError(f"rho must be finite and at least 0, got {rho!r}. {advice}")
+    return float(rho)
+
+
+def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, Any]) -> Optimizer:
+    """Construct the base optimiser, with advice where `base` is none."""
+    advice = "Pass the class and its options, e.g. SAM(params, torch.optim.SGD, rho=0.05, lr=0.1)."
+    if not callable(base):
+        raise TypeError(f"base must be an optimiser class, got a {type(base).__name__} object. {advice}")
+    optimizer = base(params, **options)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"base must give a torch optimiser, it gave a {type(optimizer).__name__}. {advice}")
+    return optimizer
+
+
+def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
+    """Return the parameters' gradients, those that exist; raise if there is none or one is sparse."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        raise ValueError(
+            f"{call} expects gradients made since the last step (each step clears those it used), but no "
+            "parameter has one. Call loss.backward() first; in a closure, before it returns the loss."
+        )
+    for gradient in gradients:
+        if gradient.layout is not strided:
+            raise ValueError(
+                f"{call} expects dense gradients, got layout {gradient.layout} of shape "
+                f"{tuple(gradient.shape)}. Build the embedding with sparse=False."
+            )
+    return gradients
+
+
+def require_finite(length: float, call: str, advice: str) -> None:
+    """Raise if a gradient's joint norm is not finite."""
+    if not math.isfinite(length):
+        raise ValueError(
+            f"{call} expects a finite gradient, its joint norm is {length}. "
+            f"The weights are at w, unchanged, and the gradients cleared. {advice}"
+        )
+
+
+def refuse_closure_under_scaler(optimizer: Optimizer) -> None:
+    """Raise if a GradScaler is calling: it sets `found_inf` for the time of the call."""
+    if getattr(optimizer, "found_inf", None) is not None:
+        raise ValueError(
+            "Under a GradScaler step() expects no closure, one was passed. "
+            "Use ascent_step(allow_overflow=True), a second backward, then scaler.step(optimizer)."
+        )

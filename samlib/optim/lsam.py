@@ -1,0 +1,220 @@
+"""LSAM, Equation (5): SAM restricted to a linear head, in one forward and one backward pass."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
+from samlib.optim._checks import check_radius, require_finite
+
+LossName = Literal["cross_entropy", "logistic"]
+
+
+@dataclass(frozen=True)
+class LSAMLoss:
+    """What one LSAM forward pass gives: the loss to differentiate, and what happened at the iterate.
+
+    Args:
+        loss: mean loss with the phantom head, scalar; its gradient is LSAM's descent gradient.
+        clean_loss: mean loss at the iterate, scalar, detached.
+        logits: outputs at the iterate, (batch, class), detached; one column for the logistic loss.
+        weight_perturbation: epsilon of the head's weight, (class, feature), detached.
+        bias_perturbation: epsilon of the head's bias, (class,), detached; None for a head without one.
+    """
+
+    loss: Float[Tensor, ""]
+    clean_loss: Float[Tensor, ""]
+    logits: Float[Tensor, "batch class"]
+    weight_perturbation: Float[Tensor, "class feature"]
+    bias_perturbation: Float[Tensor, " class"] | None
+
+
+def lsam_loss(
+    features: Float[Tensor, "batch feature"],
+    head: nn.Linear,
+    targets: Int[Tensor, " batch"] | Float[Tensor, " batch"],
+    *,
+    rho: float,
+    loss: LossName = "cross_entropy",
+) -> LSAMLoss:
+    """Compute the batch loss with the phantom head v + epsilon, ready for one backward pass.
+
+    Equation (5): epsilon = rho g / ||g||_2, g the gradient of the batch loss for the head at (v, theta), the
+    norm over the head alone. The head is linear in the features, so g is closed-form: r^T Phi / batch, with
+    r = -y sigmoid(-y f) (logistic) or softmax(f) - onehot (cross-entropy). The trunk therefore runs once, and
+    its normalisation statistics and dropout masks are those of one ordinary step. The paper's head has no
+    bias; a bias, where there is one, is perturbed and normalised with the weight.
+
+    Args:
+        features: Phi, (batch, feature), attached to the trunk's graph.
+        head: the last layer; one output for the logistic loss, one per class for cross-entropy.
+        targets: (batch,); class indices (int64), or labels -1 and +1 for the logistic loss.
+        rho: perturbation radius, L2, in the head's parameter units, >= 0. No default: it must be read
+            relative to the head's norm.
+        loss: "cross_entropy" (default) or "logistic", log(1 + exp(-y f)); the mean over the batch is taken.
+
+    Returns:
+        LSAMLoss; call `.loss.backward()`. The head's gradient is the one at v + epsilon and is applied at v.
+
+    Raises:
+        ValueError: rho, shapes, dtypes, labels or `loss` not as above; an empty batch.
+
+    Side effects:
+        None; the phantom head is never written into the parameters. With the logistic loss the labels' check
+        waits for the device once. A zero gradient gives no perturbation.
+
+    Example:
+        >>> head = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = head.weight.data.zero_()
+        >>> result = lsam_loss(torch.tensor([[3.0, 4.0]]), head, torch.tensor([1]), rho=5.0, loss="logistic")
+        >>> result.weight_perturbation
+        tensor([[-3., -4.]])
+    """
+    rho = check_radius(rho)
+    _check_batch(features, head, targets, loss)
+    with torch.no_grad():
+        logits = F.linear(features, head.weight, head.bias)
+        clean_loss = _mean_loss(logits, targets, loss)
+        residual = _residual(logits, targets, loss) / len(features)
+        gradients = [residual.mT @ features.to(residual.dtype)]
+        if head.bias is not None:
+            gradients.append(residual.sum(0))
+        factor = ascent_factor(joint_norm(gradients), rho)
+        epsilon = [(factor * g).to(head.weight.dtype) for g in gradients]
+    bias_epsilon = epsilon[1] if head.bias is not None else None
+    bias = None if bias_epsilon is None else head.bias + bias_epsilon
+    phantom_logits = F.linear(features, head.weight + epsilon[0], bias)
+    return LSAMLoss(_mean_loss(phantom_logits, targets, loss), clean_loss, logits, epsilon[0], bias_epsilon)
+
+
+class LSAM:
+    """Step any optimiser with LSAM's gradient, Equation (5), at about the cost of one ordinary step.
+
+    A loop body around lsam_loss: features, phantom loss, one backward, one finite check, one optimiser step.
+    The optimiser stays an ordinary one over trunk and head (schedulers, state_dict and groups are its own).
+
+    Args:
+        trunk: maps inputs to features, (batch, feature).
+        head: the last layer, nn.Linear.
+        optimizer: any torch optimiser over the trunk's and the head's parameters.
+        rho: perturbation radius of the head, L2, >= 0; 0 is the optimiser's ordinary step.
+        loss: see lsam_loss.
+        check_finite: read the gradient's norm on the host before the step, and raise with the weights
+            unchanged if it is not finite. Default True.
+
+    Raises:
+        ValueError: rho negative or not finite.
+
+    Side effects:
+        step() moves the optimiser's parameters and clears their gradients.
+
+    Example:
+        >>> trunk, head = torch.nn.Flatten(), torch.nn.Linear(2, 1, bias=False)
+        >>> lsam = LSAM(trunk, head, torch.optim.SGD(head.parameters(), lr=0.1), rho=0.1, loss="logistic")
+        >>> lsam.step(torch.zeros(4, 2), torch.ones(4))
+        tensor(0.6931)
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: nn.Linear,
+        optimizer: Optimizer,
+        *,
+        rho: float,
+        loss: LossName = "cross_entropy",
+        check_finite: bool = True,
+    ) -> None:
+        self.trunk, self.head, self.optimizer = trunk, head, optimizer
+        self.rho, self.loss, self.check_finite = check_radius(rho), loss, check_finite
+
+    def step(
+        self,
+        inputs: Float[Tensor, "batch ..."],
+        targets: Int[Tensor, " batch"] | Float[Tensor, " batch"],
+    ) -> Float[Tensor, ""]:
+        """Take one LSAM step on one batch and return the loss at the iterate, detached.
+
+        Raises:
+            ValueError: see lsam_loss; a gradient that is not finite.
+        """
+        self.optimizer.zero_grad()
+        result = lsam_loss(self.trunk(inputs), self.head, targets, rho=self.rho, loss=self.loss)
+        result.loss.backward()
+        if self.check_finite:
+            self._require_finite_gradient()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return result.clean_loss
+
+    def _require_finite_gradient(self) -> None:
+        """Raise, weights unchanged and gradients cleared, if the joint gradient is not finite."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        length = host_norm(gradients) if gradients else 0.0
+        if not math.isfinite(length):
+            self.optimizer.zero_grad()
+        require_finite(length, "LSAM.step()", "Reduce rho or the learning rate, or look at the inputs.")
+
+
+def _residual(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:
+    """Derivative of each example's loss for its logits, (batch, class)."""
+    if loss == "logistic":
+        signs = targets.to(logits.dtype).unsqueeze(1)
+        return -signs * torch.sigmoid(-signs * logits)
+    columns = targets.unsqueeze(1)
+    residual = torch.softmax(logits, 1)
+    return residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
+
+
+def _mean_loss(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:
+    """Mean loss over the batch."""
+    if loss == "logistic":
+        return F.softplus(-targets.to(logits.dtype) * logits.squeeze(1)).mean()
+    return F.cross_entropy(logits, targets)
+
+
+def _check_batch(features: Tensor, head: nn.Linear, targets: Tensor, loss: str) -> None:
+    """Raise unless features, head, targets and loss fit together."""
+    if loss not in ("cross_entropy", "logistic"):
+        raise ValueError(f"loss must be 'cross_entropy' or 'logistic', got {loss!r}. Choose one of the two.")
+    if features.ndim != 2 or features.shape[1] != head.in_features:
+        raise ValueError(
+            f"features must have shape (batch, {head.in_features}), the head's inputs, got "
+            f"{tuple(features.shape)}. Flatten the trunk's output, or build the head for it."
+        )
+    if len(features) == 0:
+        raise ValueError(
+            f"lsam_loss expects at least one example, got features of shape {tuple(features.shape)}. "
+            "Skip empty batches; their mean loss is undefined."
+        )
+    if targets.shape != features.shape[:1]:
+        raise ValueError(
+            f"targets must have shape ({len(features)},), one per example, got {tuple(targets.shape)}. "
+            "Squeeze or index them."
+        )
+    if loss == "logistic":
+        _check_signs(head, targets)
+    elif targets.dtype != torch.int64:
+        raise ValueError(f"cross_entropy expects class indices in int64, got {targets.dtype}. Use .long().")
+
+
+def _check_signs(head: nn.Linear, targets: Tensor) -> None:
+    """Raise unless the head has one output and all labels are -1 or +1."""
+    if head.out_features != 1:
+        raise ValueError(
+            f"The logistic loss expects a head with one output, got {head.out_features}. "
+            "Use loss='cross_entropy' for more classes."
+        )
+    if not bool((targets.abs() == 1).all()):
+        values = targets.unique().tolist()
+        raise ValueError(
+            f"The logistic loss expects labels -1 and +1, got values {values[:5]}. "
+            "Map labels in {0, 1} with 2 * targets - 1."
+        )

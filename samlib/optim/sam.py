@@ -1,0 +1,346 @@
+"""SAM, Equation (3), around any torch optimiser."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
+from samlib.optim._checks import (
+    build_base,
+    check_radius,
+    dense_gradients,
+    refuse_closure_under_scaler,
+    require_finite,
+)
+from samlib.optim._iterate import SavedIterate
+
+Closure = Callable[[], Tensor | float]
+
+
+class SAM(Optimizer):
+    """Step a base optimiser at w with the gradient taken at the phantom parameters w + epsilon.
+
+    Equation (3) of the paper, epsilon = rho g / ||g||_2 with g the batch gradient at w and the norm over all
+    perturbed parameters jointly; the paper writes the base step as plain SGD, here it is any torch optimiser.
+
+    Closure use, in torch's convention (the closure computes the loss, calls backward, returns the loss; it
+    may zero the gradients first, but need not). Both passes run, the loss at w is returned:
+
+        loss = sam.step(closure)
+
+    Two-step use, for gradient accumulation or mixed precision; no zero_grad is needed anywhere, because each
+    step clears the gradients that it used:
+
+        (loss(microbatch) / n).backward()   # at w, for each of the n microbatches
+        sam.ascent_step()
+        (loss(microbatch) / n).backward()   # at the phantom parameters, the same microbatches
+        sam.descent_step()                  # the same as sam.step()
+
+    With torch.amp.GradScaler (the direction of ascent does not depend on the loss scale, so nothing is
+    unscaled before it; to clip, call scaler.unscale_(sam) before the descent):
+
+        scaler.scale(loss()).backward()
+        sam.ascent_step(allow_overflow=True)
+        scaler.scale(loss()).backward()
+        scaler.step(sam)                    # always restores w; skips the base step after an overflow
+        scaler.update()
+
+    In data-parallel training the first backward may run inside no_sync(): each replica then has its own
+    perturbation (m-sharpness, m = examples per replica).
+
+    Args:
+        params: tensors or parameter groups, as for any torch optimiser. A group may hold `perturbed` (default
+            True); False keeps its parameters out of the ascent step and out of the norm.
+        base: optimiser class, or any callable that takes parameter groups, e.g. torch.optim.SGD. Use
+            functools.partial where a base option shares its name with one below. An optimiser that needs a
+            closure itself (LBFGS) does not fit.
+        rho: perturbation radius, L2, in parameter units, >= 0. Default 0.05, the SAM paper's. With 0 the base
+            optimiser's results are reproduced bit for bit, and step(closure) runs the closure once.
+        module: the network; given, its normalisation statistics stand still between ascent and descent, so
+            that only the pass at w updates them. Default None: both passes would update them.
+        check_finite: read the gradient's norm on the host once before the ascent and once before the descent,
+            and raise, with the weights at w, if it is not finite. Default True. False reads nothing and
+            lets NaN reach the weights, as the base optimiser would.
+        **base_options: passed to `base`, e.g. lr, momentum.
+
+    Returns:
+        An optimiser whose `param_groups` and `state` are the base's own, so that schedulers and new groups
+        act on both. state_dict also holds rho; a base optimiser's own state dict can be loaded too.
+
+    Raises:
+        ValueError: rho negative or not finite; steps out of order; missing, sparse or non-finite gradients;
+            saving or loading at the phantom parameters. But for the last, weights are at w when it raises.
+        TypeError: rho not a number, `perturbed` not a bool, or `base` not a callable that gives an optimiser.
+
+    Side effects:
+        ascent_step moves the perturbed parameters in place; the descent, restore() and every error copy the
+        saved values back exactly, into the same storage. A zero gradient gives no perturbation, and the base
+        step is still taken. Weight decay acts in the base step, at w, and does not shape the perturbation (to
+        let it, put it into the loss). Dropout draws a new mask in each pass unless the closure replays the
+        generator.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> sam = SAM([w], torch.optim.SGD, rho=1.0, lr=0.5)
+        >>> def closure(): loss = (w**2).sum() / 2; loss.backward(); return loss
+        >>> sam.step(closure), w.data
+        (tensor(12.5000), tensor([1.2000, 1.6000]))
+    """
+
+    _iterate: SavedIterate | None  # None at w
+    _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
+
+    def __init__(
+        self,
+        params: Any,
+        base: Callable[..., Optimizer] = torch.optim.SGD,
+        *,
+        rho: float = 0.05,
+        module: nn.Module | None = None,
+        check_finite: bool = True,
+        **base_options: Any,
+    ) -> None:
+        self.rho = rho
+        self.module = module
+        self.check_finite = check_finite
+        self._reset_stage()
+        self.base = build_base(base, params, base_options)
+        groups, state = self.base.param_groups, self.base.state
+        super().__init__(groups, self.base.defaults)
+        self.base.param_groups, self.base.state = groups, state  # some bases fill their state on construction
+
+    @property
+    def rho(self) -> float:
+        """Perturbation radius; may be set between steps."""
+        return self._rho
+
+    @rho.setter
+    def rho(self, rho: float) -> None:
+        self._rho = check_radius(rho)
+
+    @property  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimiser's parameter groups, themselves, not a copy."""
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.base.param_groups = groups
+
+    @property  # type: ignore[override]
+    def state(self) -> Any:
+        """The base optimiser's state, itself, not a copy."""
+        return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
+
+    @property
+    def at_phantom(self) -> bool:
+        """Whether the weights are now the phantom parameters, between ascent and descent."""
+        return self._iterate is not None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimiser, with `perturbed` True unless it says otherwise."""
+        perturbed = param_group.setdefault("perturbed", True)
+        if not isinstance(perturbed, bool):
+            raise TypeError(
+                f"A group's `perturbed` must be True or False, got {perturbed!r}. "
+                "The radius is one number for all groups: pass it as rho."
+            )
+        self.base.add_param_group(param_group)
+
+    @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
+        """Run both passes of one SAM step with a closure, or the descent step alone without one.
+
+        Args:
+            closure: computes the loss on one batch, calls backward and returns the loss.
+
+        Returns:
+            The closure's loss at w, detached; None without a closure.
+
+        Raises:
+            ValueError: see the class. If the closure raises, the weights are put back to w first.
+
+        Side effects:
+            Moves the weights, clears all gradients (before, between and after the passes).
+        """
+        if closure is None:
+            self._descend()
+            return None
+        self._require_iterate("step(closure)")
+        refuse_closure_under_scaler(self)
+        self._clear_gradients()
+        with torch.enable_grad():
+            loss = closure()
+        if self.rho == 0:
+            self._apply_base()
+        else:
+            self._ascend_and_descend(closure)
+        return loss.detach() if isinstance(loss, Tensor) else loss
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def ascent_step(self, *, allow_overflow: bool = False) -> None:
+        """Move the perturbed parameters from w to w + epsilon and clear all gradients.
+
+        Args:
+            allow_overflow: True under a GradScaler: a non-finite gradient then gives no perturbation, and the
+                base step is skipped. The second pass repeats the first, so the scaler sees the overflow too.
+
+        Raises:
+            ValueError: no gradient, a sparse or a non-finite one, or the weights are at the phantom already.
+
+        Side effects:
+            Saves a copy of each perturbed parameter; freezes normalisation statistics if `module` was given.
+        """
+        self._require_iterate("ascent_step()")
+        parameters = [p for p in self._parameters(perturbed_only=True) if p.grad is not None]
+        gradients = dense_gradients(parameters, "ascent_step()")
+        factor = self._ascent_factor(gradients, allow_overflow=allow_overflow)
+        if factor is None:
+            parameters = []
+        self._iterate = SavedIterate(parameters, self.module)
+        if isinstance(factor, Tensor):
+            torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
+        elif factor is not None:
+            torch._foreach_add_(parameters, gradients, alpha=factor)
+        self._clear_gradients()
+
+    def descent_step(self) -> None:
+        """Return to w and take the base step with the phantom gradient; the same as step()."""
+        self.step()
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Return to w without a step and clear all gradients; at w already, only the latter.
+
+        For two-step use, where the caller's own code fails between ascent and descent.
+        """
+        self._return_to_iterate()
+        self._clear_gradients()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimiser's state dict with rho added; refused at the phantom parameters."""
+        self._refuse_at_phantom("state_dict()")
+        return {**super().state_dict(), "rho": self.rho}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a SAM state dict (rho included) or a base optimiser's (rho and `perturbed` then stay)."""
+        self._refuse_at_phantom("load_state_dict()")
+        perturbed = [group["perturbed"] for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, flag in zip(self.param_groups, perturbed, strict=True):
+            group.setdefault("perturbed", flag)
+        self.rho = state_dict.get("rho", self.rho)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._refuse_at_phantom("A copy or pickle")
+        kept = ("base", "defaults", "module", "check_finite", "_rho")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "base" in state:  # copy or unpickle
+            super().__setstate__(state)
+            self._reset_stage()
+        else:  # the last act of Optimizer.load_state_dict
+            self.base.__setstate__(state)
+
+    def _parameters(self, *, perturbed_only: bool = False) -> list[Tensor]:
+        """Return the parameters in the groups' order."""
+        groups = [group for group in self.param_groups if group["perturbed"] or not perturbed_only]
+        return [parameter for group in groups for parameter in group["params"]]
+
+    def _clear_gradients(self) -> None:
+        """Set every gradient to None, so that no gradient can be used twice."""
+        for parameter in self._parameters():
+            parameter.grad = None
+
+    def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
+        """Return the number that turns g into epsilon, or None for no perturbation."""
+        self._overflowed = False
+        if self.rho == 0:
+            return None
+        if not self.check_finite:
+            return ascent_factor(joint_norm(gradients), self.rho)
+        length = host_norm(gradients)
+        if math.isfinite(length):
+            return self.rho / length if length > 0 else None
+        if not allow_overflow:
+            self._clear_gradients()
+            require_finite(length, "ascent_step()", "Under a GradScaler pass allow_overflow=True.")
+        self._overflowed = True
+        return None
+
+    def _ascend_and_descend(self, closure: Closure) -> None:
+        """Run the second pass at the phantom parameters and the descent, back at w whatever happens."""
+        try:
+            self.ascent_step()
+            with torch.enable_grad():
+                closure()
+            self._descend()
+        except BaseException:
+            self.restore()
+            raise
+
+    def _descend(self) -> None:
+        """Return to w, then take the base step with the gradients made since the ascent."""
+        if not self.at_phantom:
+            raise ValueError(
+                "step() without a closure is the descent step and expects an ascent_step() before it, "
+                "there was none. Call ascent_step() after the first backward, or pass a closure."
+            )
+        self._return_to_iterate()
+        self._apply_base()
+
+    def _apply_base(self) -> None:
+        """Take the base step at w, unless an overflow says to skip it, and clear the gradients."""
+        gradients = dense_gradients(self._parameters(), "The descent step")
+        found_overflow, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+        try:
+            if self._overflowed or (found_overflow is not None and bool(found_overflow)):
+                return
+            if self.check_finite and found_overflow is None:
+                require_finite(host_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
+            if grad_scale is not None:
+                torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
+            self.base.step()
+        finally:
+            self._overflowed = False
+            self._clear_gradients()
+
+    def _return_to_iterate(self) -> None:
+        """Copy the saved values back into the perturbed parameters and let the statistics run again."""
+        if self._iterate is not None:
+            self._iterate.put_back()
+            self._iterate = None
+
+    def _reset_stage(self) -> None:
+        """Declare the weights to be the iterate."""
+        self._iterate = None
+        self._overflowed = False
+
+    def _require_iterate(self, call: str) -> None:
+        """Raise, back at w, if an ascent has had no descent."""
+        if self.at_phantom:
+            self.restore()
+            raise ValueError(
+                f"{call} expects the weights at w, but an ascent_step() had no descent. They are now back "
+                "at w. Call descent_step() once after each ascent_step(), or restore() on failure."
+            )
+
+    def _refuse_at_phantom(self, call: str) -> None:
+        """Raise if the weights are not the iterate."""
+        if self.at_phantom:
+            raise ValueError(
+                f"{call} is meant for the weights w, but they are at the phantom parameters w + epsilon. "
+                "Call descent_step() or restore() first."
+            )

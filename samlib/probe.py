@@ -1,0 +1,220 @@
+"""Linear probes on frozen features, errors by group, and balanced subsets (Eq 1)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from samlib.config import check_number
+
+STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01, 0.003, 0.001)
+
+
+class FrozenFeatures(NamedTuple):
+    """Features of a set of examples, the label a probe is to read from them, and the examples' groups."""
+
+    features: Float[Tensor, "example feature"]
+    labels: Int64[Tensor, " example"]
+    groups: Int64[Tensor, " example"]
+
+
+class ProbeResult(NamedTuple):
+    """What one probe gave.
+
+    Attributes:
+        error: mean of the group errors, i.e. the error on the balanced distribution.
+        worst_group_error: largest of the group errors.
+        group_errors, group_counts: error and number of test examples of groups 0, 1, ...
+        strength: the chosen C, the inverse of the L2 penalty's weight.
+        n_train: examples the final probe was trained on.
+    """
+
+    error: float
+    worst_group_error: float
+    group_errors: list[float]
+    group_counts: list[int]
+    strength: float
+    n_train: int
+
+
+def probe_error(
+    train: FrozenFeatures,
+    test: FrozenFeatures,
+    *,
+    n_groups: int,
+    generator: torch.Generator,
+    strengths: Sequence[float] = STRENGTHS,
+    held_out_share: float = 0.25,
+) -> ProbeResult:
+    """Train a linear probe on balanced frozen features and measure its error on others (Eq 1).
+
+    Multinomial logistic regression with an L2 penalty, on features standardized by the mean and standard
+    deviation of the probe training set. C is the one with the lowest error on a held-out quarter of that set
+    (the smallest such C); then the probe is trained again on all of it. Test labels choose nothing.
+
+    Our copy of the paper states neither penalty nor selection: ours follow Kirichenko et al. (2022), but with
+    L2 for L1 and two smaller values of C, since L2 often chose the smallest of theirs.
+
+    Args:
+        train: probe training set; every group 0..n_groups-1 with the same number of examples, at least 2.
+        test: probe test set; every group present.
+        n_groups: number of groups, K^2 for two features of K classes.
+        generator: decides which training examples are held out while C is chosen.
+        strengths: values of C to try, all > 0.
+        held_out_share: share of each group held out, within (0, 1).
+    Returns:
+        Errors as shares of 1; see `ProbeResult`.
+    Raises:
+        ValueError: empty or misshapen sets, non-finite features, an absent group, or groups of several sizes
+            in `train`.
+    Side effects:
+        Advances the generator; none otherwise.
+    """
+    check_number("held_out_share", held_out_share, low=0.01, high=0.99)
+    if not strengths or min(strengths) <= 0:
+        raise ValueError(f"strengths: expected one or more C > 0, got {tuple(strengths)}; {STRENGTHS} is usual")
+    _check_set("train", train, n_groups)
+    _check_set("test", test, n_groups)
+    if train.features.shape[1] != test.features.shape[1]:
+        raise ValueError(
+            f"test: expected {train.features.shape[1]} features as in train, got {test.features.shape[1]}; "
+            f"take both from the same network"
+        )
+    strength = _choose_strength(train, strengths, held_out_share, generator, n_groups)
+    wrong = _predict(train, test.features, strength) != test.labels.cpu()
+    errors, counts = group_errors(wrong, test.groups.cpu(), n_groups=n_groups)
+    return ProbeResult(sum(errors) / n_groups, max(errors), errors, counts, strength, n_train=len(train.labels))
+
+
+def group_errors(
+    wrong: Bool[Tensor, " example"], groups: Int64[Tensor, " example"], *, n_groups: int
+) -> tuple[list[float], list[int]]:
+    """Return every group's share of wrong predictions and its number of examples.
+
+    Args:
+        wrong: which examples are misclassified.
+        groups: group of each example, 0..n_groups-1.
+        n_groups: number of groups.
+    Returns:
+        Errors and counts, in the order of the groups.
+    Raises:
+        ValueError: different lengths, a group out of range, or a group without examples (never 0 or NaN).
+
+    >>> group_errors(torch.tensor([True, False, False]), torch.tensor([0, 0, 1]), n_groups=2)
+    ([0.5, 0.0], [2, 1])
+    """
+    if wrong.shape != groups.shape:
+        raise ValueError(
+            f"wrong: expected shape {tuple(groups.shape)} as of groups, got {tuple(wrong.shape)}; "
+            f"pass both for the same examples"
+        )
+    counts = _group_counts("groups", groups, n_groups)
+    totals = torch.bincount(groups[wrong], minlength=n_groups).tolist()
+    return [total / count for total, count in zip(totals, counts, strict=True)], counts
+
+
+def balanced_rows(
+    groups: Int64[Tensor, " example"],
+    *,
+    n_groups: int,
+    generator: torch.Generator,
+    per_group: int | None = None,
+) -> Int64[Tensor, " row"]:
+    """Draw the same number of examples from every group, without replacement.
+
+    Args:
+        groups: group of each example, 0..n_groups-1.
+        n_groups: number of groups.
+        generator: decides which examples are drawn.
+        per_group: examples of each group; None is the size of the smallest.
+    Returns:
+        Row numbers, ordered by group; new tensor.
+    Raises:
+        ValueError: a group is absent or smaller than per_group.
+
+    >>> balanced_rows(torch.tensor([0, 1, 1]), n_groups=2, generator=torch.Generator()).shape
+    torch.Size([2])
+    """
+    counts = _group_counts("groups", groups, n_groups)
+    size = min(counts) if per_group is None else per_group
+    if not 1 <= size <= min(counts):
+        raise ValueError(
+            f"per_group: expected 1 to {min(counts)}, the smallest of the group sizes {counts}, got {size}; "
+            f"lower it or use a larger set"
+        )
+    members = [torch.nonzero(groups.cpu() == group)[:, 0] for group in range(n_groups)]
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:size]] for rows in members])
+
+
+def _choose_strength(
+    train: FrozenFeatures,
+    strengths: Sequence[float],
+    share: float,
+    generator: torch.Generator,
+    n_groups: int,
+) -> float:
+    """Return the smallest C with the lowest error on the held-out part, the same share of every group."""
+    counts = set(_group_counts("train.groups", train.groups, n_groups))
+    size = min(counts)
+    if len(counts) > 1 or size < 2:
+        raise ValueError(
+            f"train: expected groups of one size, at least 2, got sizes {sorted(counts)}; "
+            f"take the rows that balanced_rows returns"
+        )
+    if len(strengths) == 1:
+        return strengths[0]
+    rows = balanced_rows(train.groups, n_groups=n_groups, generator=generator).view(n_groups, size)
+    n_held_out = min(max(1, math.floor(share * size)), size - 1)
+    held_out, kept = rows[:, :n_held_out].flatten(), rows[:, n_held_out:].flatten()
+    fitted = FrozenFeatures(*(part[kept] for part in train))
+    labels = train.labels[held_out].cpu()
+    wrong = {c: (_predict(fitted, train.features[held_out], c) != labels).sum().item() for c in set(strengths)}
+    return min(wrong, key=lambda c: (wrong[c], c))
+
+
+def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:
+    """Fit a probe and return its predictions, on the CPU."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train.features.cpu().numpy())
+    model: Any = LogisticRegression(C=strength, max_iter=2000)
+    model.fit(scaler.transform(train.features.cpu().numpy()), train.labels.cpu().numpy())
+    return torch.from_numpy(model.predict(scaler.transform(features.cpu().numpy())))
+
+
+def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:
+    """Refuse a set that is empty, misshapen, not finite or without one of the groups."""
+    n = len(data.features)
+    if data.features.ndim != 2 or n == 0:
+        raise ValueError(
+            f"{name}: expected features of shape (example, feature) with at least one example, got "
+            f"{tuple(data.features.shape)}; pass the trunk's flattened output for a set that is not empty"
+        )
+    for field in ("labels", "groups"):
+        shape = tuple(getattr(data, field).shape)
+        if shape != (n,):
+            raise ValueError(f"{name}: expected {field} of shape ({n},), got {shape}; pass one for each example")
+    if not torch.isfinite(data.features).all():
+        raise ValueError(f"{name}: expected finite features, got NaN or infinity; the network has diverged")
+    _group_counts(f"{name}.groups", data.groups, n_groups)
+
+
+def _group_counts(name: str, groups: Int64[Tensor, " example"], n_groups: int) -> list[int]:
+    """Count the examples of every group; refuse groups out of range and absent ones."""
+    if len(groups) and (groups.min() < 0 or groups.max() >= n_groups):
+        raise ValueError(
+            f"{name}: expected values 0..{n_groups - 1}, got {int(groups.min())}..{int(groups.max())}; "
+            f"number groups as label * n_attributes + attribute and pass n_groups"
+        )
+    counts = torch.bincount(groups, minlength=n_groups).tolist()
+    absent = [group for group, count in enumerate(counts) if count == 0]
+    if absent:
+        raise ValueError(
+            f"{name}: expected examples of every group 0..{n_groups - 1}, got none of {absent}; "
+            f"use a larger set or leave the group out of n_groups"
+        )
+    return counts

@@ -1,0 +1,23 @@
+"""From chapters to pages: execute what changed, clean the outputs, build the book, check its links."""
+
+from samlib.publish.cells import clean_notebook, merge_outputs
+from samlib.publish.execute import ChapterError, execute_book, execute_chapter
+from samlib.publish.freeze import freeze
+from samlib.publish.layout import Layout, chapters
+from samlib.publish.links import broken_links
+from samlib.publish.site import SiteError, build_site, stage_sources
+
+__all__ = [
+    "ChapterError",
+    "Layout",
+    "SiteError",
+    "broken_links",
+    "build_site",
+    "chapters",
+    "clean_notebook",
+    "execute_book",
+    "execute_chapter",
+    "freeze",
+    "merge_outputs",
+    "stage_sources",
+]

@@ -1,0 +1,86 @@
+"""What an execution depends on, reduced to one key: the same key means the outputs need not be made again."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from nbformat import NotebookNode
+
+from samlib import provenance
+from samlib.publish.cells import code_cells
+
+PAGE_LIBRARIES = ("matplotlib", "pandas", "scipy", "ipywidgets")
+
+
+def page_versions() -> dict[str, str]:
+    """Return the versions a number can depend on, and those a figure, a table or a widget can."""
+    return provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES}
+
+
+def accelerator() -> str:
+    """Name the accelerator torch would use, or "cpu"."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def tree_digest(folder: Path, *, suffix: str = "", skip: Iterable[str] = ()) -> str:
+    """Hash the names and contents of every file below a folder.
+
+    Args:
+        folder: may be absent, which counts as empty.
+        suffix: hash only files whose name ends so; "" takes all.
+        skip: first-level names to leave out.
+    Returns:
+        A SHA-256 in hexadecimal, the same on every machine that holds the same files.
+    """
+    digest = hashlib.sha256()
+    left_out = {"__pycache__", ".ipynb_checkpoints"}
+    for path in sorted(folder.rglob(f"*{suffix}")) if folder.is_dir() else []:
+        parts = path.relative_to(folder).parts
+        if path.is_file() and parts[0] not in set(skip) and not left_out.intersection(parts):
+            digest.update("/".join(parts).encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def data_listing() -> list[str]:
+    """List the first two levels below $SAMLIB_DATA, so that a data set that arrives is noticed."""
+    root = os.environ.get("SAMLIB_DATA")
+    if not root or not Path(root).is_dir():
+        return []
+    return sorted(path.relative_to(root).as_posix() for pattern in ("*", "*/*") for path in Path(root).glob(pattern))
+
+
+def surroundings(root: Path) -> dict[str, object]:
+    """Collect what every chapter's key shares: library, records, data sets at hand, versions, device.
+
+    Args:
+        root: the repository.
+    Returns:
+        Plain values, to be passed to `chapter_key`.
+    """
+    return {
+        "library": tree_digest(root / "samlib", suffix=".py", skip=("publish",)),
+        "records": tree_digest(root / "results", skip=("local",)),  # a reader's own runs only save time
+        "data": data_listing(),
+        "versions": page_versions(),
+        "device": accelerator(),
+    }
+
+
+def chapter_key(source: NotebookNode, parameters: dict[str, str], shared: dict[str, object]) -> str:
+    """Reduce a chapter's code, its parameters and its surroundings to one key.
+
+    Args:
+        source: the chapter. Prose, outputs, ids and captions do not enter: they need no execution.
+        parameters: what papermill will inject.
+        shared: `surroundings` of the repository.
+    Returns:
+        A SHA-256 in hexadecimal.
+    """
+    code = [[cell.source, sorted(cell.metadata.get("tags", []))] for cell in code_cells(source)]
+    text = json.dumps({"code": code, "parameters": parameters, **shared}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

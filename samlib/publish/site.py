@@ -1,0 +1,99 @@
+"""Stage the sources and render the pages, with every warning an error."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from samlib.publish.execute import execute_book
+from samlib.publish.fingerprint import tree_digest
+from samlib.publish.layout import Layout
+from samlib.publish.status import status_page
+
+IGNORED = shutil.ignore_patterns(".ipynb_checkpoints", "_generated", "__pycache__", "*.ipynb")
+EXTRA = "_extra"
+
+
+class SiteError(RuntimeError):
+    """The pages could not be built; the renderer's own messages stand above."""
+
+
+def stage_sources(layout: Layout) -> None:
+    """Copy everything the pages need, except the chapters, into a fresh staged folder.
+
+    Args:
+        layout: the folders.
+    Side effects: replaces `layout.stage`. Records go to `_extra/results`, without the reader's own
+        `results/local`, so that a page's link `../results/<experiment>/<id>.json` opens offline.
+    """
+    shutil.rmtree(layout.stage, ignore_errors=True)
+    layout.stage.mkdir(parents=True)
+    (layout.stage / EXTRA).mkdir()
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copyfile(layout.root / name, layout.stage / name)
+    shutil.copytree(layout.root / "book", layout.stage / "book", ignore=IGNORED)
+    if (layout.root / "results").is_dir():
+        for folder in (layout.stage, layout.stage / EXTRA):  # for Markdown links, and for links in plain HTML
+            shutil.copytree(layout.root / "results", folder / "results", ignore=_without_local)
+
+
+def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
+    """Execute what changed, stage it, and build the pages unless nothing on them changed.
+
+    Args:
+        layout: the folders and the profile.
+        progress_bar: whether papermill shows its bar.
+    Returns:
+        The execution record's entries.
+    Raises:
+        ChapterError: a cell failed.
+        SiteError: the renderer warned or failed.
+    Side effects: writes under `layout.work` only; the pages are `layout.html`.
+    """
+    stage_sources(layout)
+    entries = execute_book(layout, progress_bar=progress_bar)
+    generated = layout.stage / "book" / "_generated"
+    generated.mkdir(exist_ok=True)
+    (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
+    digest = tree_digest(layout.stage)
+    marker = layout.work / "html.digest"
+    if not (layout.html / "index.html").is_file() or not marker.is_file() or marker.read_text() != digest:
+        marker.unlink(missing_ok=True)
+        print(f"rendering {layout.html}", flush=True)
+        render(layout.stage, layout.html)
+        marker.write_text(digest)
+    return entries
+
+
+def render(stage: Path, html: Path) -> None:
+    """Render a staged book from scratch with Jupyter Book; every warning is an error.
+
+    From scratch, because an incremental build does not read again a page that warned once, and then passes.
+
+    Args:
+        stage: a folder with `_config.yml` and `_toc.yml`.
+        html: where the pages go; replaced.
+    Raises:
+        SiteError: the renderer warned or failed.
+    """
+    built = stage / "_build"
+    shutil.rmtree(built, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
+    command += ["-W", "-n", "--keep-going", "--quiet"]
+    # Warnings go to the terminal as they come; the closing message is dropped: it names a folder moved below.
+    outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if outcome.returncode != 0:
+        raise SiteError(
+            f"{outcome.stdout}\nexpected the pages of {stage} to build without a warning, got the messages "
+            f"above (exit status {outcome.returncode}); mend the page they name, in book/, and build again"
+        )
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(built / "html", html)
+    shutil.rmtree(built, ignore_errors=True)
+
+
+def _without_local(folder: str, names: list[str]) -> set[str]:
+    """Leave a reader's own records, and editors' leavings, out of the pages."""
+    own = {"local"} if Path(folder).name == "results" else set()
+    return {name for name in names if name in own or name.startswith(".")}

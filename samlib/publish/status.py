@@ -1,0 +1,47 @@
+"""The execution record as a page: which chapter was executed when, where, with what."""
+
+from typing import Any
+
+PLACE = ("machine", "device", "threads", "versions")
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """Put one entry of the execution record into a line for the terminal.
+
+    >>> describe({"chapter": "book/a.ipynb", "reused": True, "seconds": 3.0, "utc": "2026-01-01 10:00"})
+    'book/a.ipynb: unchanged, executed 2026-01-01 10:00 UTC in 3.0 s'
+    """
+    state = "unchanged, executed" if entry["reused"] else "executed"
+    return f"{entry['chapter']}: {state} {entry['utc']} UTC in {entry['seconds']:.1f} s"
+
+
+def status_page(entries: list[dict[str, Any]]) -> str:
+    """Write the execution record as Markdown: a row per chapter, and the places the rows refer to.
+
+    Args:
+        entries: what `execute_book` returned.
+    Returns:
+        Markdown for the page to include. It does not say which chapters were reused, so that a build that
+        executed nothing leaves the page as it was.
+    """
+    places: list[dict[str, Any]] = []
+    rows = []
+    for entry in entries:
+        place = {name: entry[name] for name in PLACE}
+        places += [] if place in places else [place]
+        rows.append(_row(entry, places.index(place) + 1))
+    table = ["| Chapter | Profile | Seconds | Finished (UTC) | Place |", "|:--|:--|--:|:--|--:|", *rows]
+    return "\n".join([*table, "", *map(_place, range(1, len(places) + 1), places)]) + "\n"
+
+
+def _row(entry: dict[str, Any], place: int) -> str:
+    """Format one chapter."""
+    name = entry["chapter"].rpartition("/")[2].removesuffix(".ipynb")
+    return f"| `{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {entry['utc']} | {place} |"
+
+
+def _place(number: int, place: dict[str, Any]) -> str:
+    """Format one machine with its versions, as an item of a numbered list."""
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(place["versions"].items()))
+    threads = f"{place['threads']} thread" + ("" if place["threads"] == 1 else "s")
+    return f"{number}. {place['machine']}; device {place['device']}; {threads}; {packages}."

@@ -1,0 +1,89 @@
+"""Means with 95 % intervals over seeds, paired differences, rank correlations: all that verdicts are made of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its interval.
+
+    Attributes:
+        mean: mean of the values.
+        low, high: ends of the two-sided 95 % Student-t interval of the mean.
+        n: number of values.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Return the mean of the values with its 95 % Student-t interval.
+
+    Args:
+        values: one number a seed, independent. Values that are NaN (a ratio that could not be read) are left out,
+            and n says how many were left in.
+    Returns:
+        The estimate; infinite ends for a single value.
+    Raises:
+        ValueError: no value that is a number.
+
+    >>> estimate([1.0, 2.0, 3.0]).mean
+    2.0
+    """
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]
+    n = len(numbers)
+    if n == 0:
+        raise ValueError(f"values: expected at least one number, got {list(values)!r}; run more seeds")
+    mean = float(numbers.mean())
+    if n == 1:
+        return Estimate(mean, -math.inf, math.inf, 1)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def paired_difference(treated: Sequence[float], control: Sequence[float]) -> Estimate:
+    """Return the mean of treated - control over seeds, paired seed by seed.
+
+    Args:
+        treated, control: one number a seed, same seeds in the same order.
+    Raises:
+        ValueError: different lengths.
+
+    >>> paired_difference([1.0, 3.0], [0.0, 2.0]).mean
+    1.0
+    """
+    if len(treated) != len(control):
+        raise ValueError(
+            f"paired_difference: expected equally many values, got {len(treated)} and {len(control)}; use equal seeds"
+        )
+    return estimate(np.asarray(treated, dtype=float) - np.asarray(control, dtype=float))
+
+
+def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
+    """Return Spearman's rank correlation of each curve with x: +1 rises throughout, -1 falls throughout.
+
+    Args:
+        x: the points, shape (point,).
+        curves: one curve a seed, shape (seed, point). A curve that never changes gives 0: it neither rises nor falls.
+    Returns:
+        One number a seed.
+    """
+    results = [
+        0.0 if np.ptp(curve) == 0 else float(stats.spearmanr(x, curve).statistic)
+        for curve in np.asarray(curves, dtype=float)
+    ]
+    return np.array(results)

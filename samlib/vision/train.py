@@ -1,0 +1,239 @@
+"""Train a backbone on a pair with SGD or SAM, and probe both features."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from samlib.optim import SAM
+from samlib.probe import FrozenFeatures, ProbeResult, group_errors, probe_error
+from samlib.streams import stream
+from samlib.vision.backbones import ConvNet, build_backbone
+from samlib.vision.config import PairConfig
+from samlib.vision.pairs import ImageSet, PairSets, pair_sets
+from samlib.vision.sources import PairSource
+
+Progress = Callable[[int], None]
+CHUNK = 500  # images a forward pass without gradients
+
+
+class PairResult(NamedTuple):
+    """What one configuration gave.
+
+    Attributes:
+        metrics: plain numbers and lists; see `train_pair`.
+        network: the trained network, on the device it was trained on.
+    """
+
+    metrics: dict[str, Any]
+    network: ConvNet
+
+
+def train_pair(
+    config: PairConfig,
+    source: PairSource,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = lambda images: None,
+) -> PairResult:
+    """Train one network (Eq 2 or 3) and measure test error and both probing errors (Eq 1).
+
+    The same configuration gives the same metrics on one machine with one thread: all randomness comes from
+    streams of the seed, and SGD and SAM of one seed share images, initialization, batch order and probe sets.
+
+    Args:
+        config: the run.
+        source: what `load_pair` returned for `config.pair`.
+        device: where to train.
+        progress: called with the number of training images just used, once an epoch.
+    Returns:
+        Metrics, errors as shares of 1:
+            test_error, validation_error: on correlated images, where either feature suffices.
+            curves: train_loss (mean over the epoch's batches, at w), validation_error, by epoch.
+            <feature>_probe_error, <feature>_probe_worst_group_error, <feature>_probe_group_errors,
+            <feature>_probe_group_counts, <feature>_probe_strength (C): the probe for one feature, on the
+                balanced test set; group = upper label * K + lower label. Which is easy is not decided here.
+            <feature>_head_error: how often the network's own answer differs from this feature's label on the
+                balanced test set, i.e. how little it relies on the feature.
+            n_train, n_validation, n_test, n_probe_train, n_probe_test: images in each set.
+            mean_pixel: what was subtracted, 0..1.
+            diverged: whether training stopped at a loss that is not finite; all errors are then None.
+    Raises:
+        ValueError: source and configuration do not fit.
+    """
+    sets = pair_sets(source, config)
+    network = build_backbone(config.backbone, n_classes=sets.n_classes, seed=config.seed, device=device)
+    mean = mean_pixel(sets.train.images)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        curves = _fit(network, sets, config, mean, progress)
+        diverged = not all(map(math.isfinite, curves["train_loss"]))
+        metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=config.seed)
+    metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
+    metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
+    metrics |= {"mean_pixel": mean, "diverged": diverged, "curves": {n: _plain(c) for n, c in curves.items()}}
+    return PairResult(metrics, network)
+
+
+def mean_pixel(images: UInt8[Tensor, "example 3 64 32"]) -> float:
+    """Mean over all images, channels and pixels, scaled to 0..1, in double precision.
+
+    >>> mean_pixel(torch.full((1, 3, 64, 32), 51, dtype=torch.uint8))
+    0.2
+    """
+    return images.sum(dtype=torch.int64).item() / images.numel() / 255
+
+
+def normalize(images: UInt8[Tensor, "batch 3 64 32"], mean: float) -> Float[Tensor, "batch 3 64 32"]:
+    """Scale images to 0..1 and subtract the training set's mean pixel value, on the images' device.
+
+    Appendix B: "We normalize the images by the mean pixel value"; that this means subtracting one number is
+    our reading.
+
+    Args:
+        images: 0..255.
+        mean: what `mean_pixel` returned.
+    Returns:
+        A new tensor, single precision.
+    """
+    return images.float().div_(255).sub_(mean)
+
+
+def learning_rate_at(step: int, n_steps: int, initial: float) -> float:
+    """Step size of step 0..n_steps-1 on a half cosine from `initial` down to (just before) 0.
+
+    >>> learning_rate_at(0, 10, 0.1), round(learning_rate_at(5, 10, 0.1), 6)
+    (0.1, 0.05)
+    """
+    return initial * (1 + math.cos(math.pi * step / n_steps)) / 2
+
+
+@torch.no_grad()
+def evaluate(
+    network: ConvNet, images: UInt8[Tensor, "example 3 64 32"], *, mean: float
+) -> tuple[Float[Tensor, "example feature"], Int64[Tensor, " example"]]:
+    """Return the trunk's features and the predicted classes of all images, on the CPU.
+
+    Args:
+        network: as trained; used in evaluation mode, its mode is put back afterwards.
+        images: 0..255, on any device.
+        mean: what `mean_pixel` returned for the training images.
+    """
+    device, mode = network.head.weight.device, network.training
+    network.eval()
+    parts = [network.trunk(normalize(chunk.to(device), mean)) for chunk in images.split(CHUNK)]
+    answers = [network.head(part).argmax(1) for part in parts]
+    network.train(mode)
+    return torch.cat(parts).cpu(), torch.cat(answers).cpu()
+
+
+def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict[str, Any]:
+    """Measure test error, probing errors and head errors of a network; see `train_pair` for the names.
+
+    Args:
+        network: the trained network.
+        sets: the run's sets.
+        mean: what `mean_pixel` returned for the training images.
+        seed: root seed; the stream "probe" decides what a probe holds out while its C is chosen.
+    """
+    metrics: dict[str, Any] = {"test_error": _error(network, sets.test, mean)}
+    train, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    test, answers = evaluate(network, sets.probe_test.images, mean=mean)
+    n_groups = sets.n_classes**2
+    for i, feature in enumerate(sets.features):
+        result = probe_error(
+            _frozen(train, sets.probe_train, i, sets.n_classes),
+            _frozen(test, sets.probe_test, i, sets.n_classes),
+            n_groups=n_groups,
+            generator=stream(seed, "probe"),
+        )
+        metrics |= _probe_metrics(feature, result)
+        wrong = answers != sets.probe_test.labels[:, i]
+        errors, _ = group_errors(wrong, _groups(sets.probe_test, sets.n_classes), n_groups=n_groups)
+        metrics[f"{feature}_head_error"] = sum(errors) / n_groups
+    return metrics
+
+
+_SETS = ("train", "validation", "test", "probe_train", "probe_test")
+_PROBE = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
+
+
+def _fit(
+    network: ConvNet, sets: PairSets, config: PairConfig, mean: float, progress: Progress
+) -> dict[str, list[float]]:
+    """Run all epochs, stopping early at a loss that is not finite; return the curves."""
+    device = network.head.weight.device
+    images, labels = sets.train.images.to(device), sets.train.labels[:, 0].to(device)
+    optimizer = SAM(
+        network.parameters(),
+        torch.optim.SGD,
+        rho=config.rho,
+        check_finite=False,  # the epoch's loss is looked at instead, once
+        lr=config.learning_rate,
+        momentum=config.momentum,
+    )
+    order = stream(config.seed, "batch order")
+    n_batches = math.ceil(len(labels) / config.batch_size)
+    curves: dict[str, list[float]] = {"train_loss": [], "validation_error": []}
+    for epoch in range(config.n_epochs):
+        total = torch.zeros((), device=device)
+        for i, rows in enumerate(torch.randperm(len(labels), generator=order).split(config.batch_size)):
+            step = epoch * n_batches + i
+            rate = learning_rate_at(step, config.n_epochs * n_batches, config.learning_rate)
+            optimizer.param_groups[0]["lr"] = rate
+            rows = rows.to(device)
+            total += _step(network, optimizer, normalize(images[rows], mean), labels[rows])
+        curves["train_loss"].append(total.item() / n_batches)
+        curves["validation_error"].append(_error(network, sets.validation, mean))
+        progress(len(labels))
+        if not math.isfinite(curves["train_loss"][-1]):
+            break
+    return curves
+
+
+def _step(network: nn.Module, optimizer: SAM, images: Tensor, labels: Tensor) -> Tensor:
+    """Take one step and return the batch's loss at w."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        return loss
+
+    loss = optimizer.step(closure)
+    assert isinstance(loss, Tensor), "step(closure) returns what the closure returned"
+    return loss
+
+
+def _error(network: ConvNet, data: ImageSet, mean: float) -> float:
+    """Share of a correlated set's labels that the network misses."""
+    _, answers = evaluate(network, data.images, mean=mean)
+    return (answers != data.labels[:, 0]).double().mean().item()
+
+
+def _groups(data: ImageSet, n_classes: int) -> Int64[Tensor, " example"]:
+    """Number the label pairs: upper label * K + lower label."""
+    return data.labels[:, 0] * n_classes + data.labels[:, 1]
+
+
+def _frozen(features: Tensor, data: ImageSet, column: int, n_classes: int) -> FrozenFeatures:
+    """Features of a set with the labels of one of its two features."""
+    return FrozenFeatures(features, data.labels[:, column], _groups(data, n_classes))
+
+
+def _probe_metrics(feature: str, result: ProbeResult) -> dict[str, Any]:
+    """Name a probe's results after its feature."""
+    return {f"{feature}_probe_{name}": getattr(result, name) for name in _PROBE}
+
+
+def _plain(values: list[float]) -> list[float | None]:
+    """Replace what JSON cannot hold by None."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _no_errors(sets: PairSets) -> dict[str, Any]:
+    """The same names with None, for a run that diverged."""
+    names = [f"{feature}_probe_{name}" for feature in sets.features for name in _PROBE]
+    return dict.fromkeys(["test_error", *names, *(f"{feature}_head_error" for feature in sets.features)])

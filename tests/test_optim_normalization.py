@@ -1,0 +1,100 @@
+"""Normalisation statistics under two passes: counted once, never frozen for ever."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samlib.optim import SAM, normalization_statistics_frozen
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def _normalised_network() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+
+def _inputs() -> Tensor:
+    return torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
+
+
+def test_statistics_are_updated_by_the_pass_at_w_only():
+    network, plain = _normalised_network(), _normalised_network()
+    sam = SAM(network.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, module=network)
+    plain(_inputs())
+
+    def closure() -> Tensor:
+        loss = network(_inputs()).square().mean()
+        loss.backward()
+        return loss
+
+    sam.step(closure)
+    assert torch.equal(network[1].running_mean, plain[1].running_mean)
+    assert torch.equal(network[1].running_var, plain[1].running_var)
+    assert int(network[1].num_batches_tracked) == 1
+    for n_steps in (2, 3):
+        sam.step(closure)
+        assert int(network[1].num_batches_tracked) == n_steps
+    assert network[1].momentum == 0.1 and network[1].track_running_stats
+
+
+def test_statistics_are_counted_once_in_two_step_use():
+    network = _normalised_network()
+    sam = SAM(network.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, module=network)
+    network(_inputs()).square().mean().backward()
+    sam.ascent_step()
+    network(_inputs()).square().mean().backward()
+    sam.descent_step()
+    assert int(network[1].num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.BatchNorm1d(3), nn.BatchNorm1d(3, momentum=None), nn.InstanceNorm1d(3, track_running_stats=True)],
+)
+def test_frozen_layer_gives_the_same_output_and_keeps_its_buffers(layer):
+    inputs = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(2))
+    expected = copy.deepcopy(layer)(inputs)
+    buffers = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    objects = dict(layer.named_buffers())
+    with normalization_statistics_frozen(layer):
+        torch.testing.assert_close(layer(inputs), expected, rtol=0, atol=0)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in layer.named_buffers())
+    assert all(buffer is objects[name] for name, buffer in layer.named_buffers()) and len(objects) == 3
+    layer(inputs)
+    assert not torch.equal(layer.running_mean, buffers["running_mean"])
+
+
+def test_backward_after_the_frozen_block_works():
+    network = _normalised_network()
+    with normalization_statistics_frozen(network):
+        loss = network(_inputs()).square().mean()
+    loss.backward()
+    assert network[0].weight.grad is not None
+
+
+def test_nested_overlapping_and_failing_freezes_leave_the_layer_tracking():
+    layer, inputs = nn.BatchNorm1d(2), _inputs()
+    with normalization_statistics_frozen(layer), normalization_statistics_frozen(layer):
+        layer(inputs)
+    first, second = normalization_statistics_frozen(layer), normalization_statistics_frozen(layer)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="inside"), normalization_statistics_frozen(layer):
+        raise RuntimeError("inside")
+    assert int(layer.num_batches_tracked) == 0
+    layer(inputs)
+    assert int(layer.num_batches_tracked) == 1 and layer.momentum == 0.1
+    assert layer.running_mean.abs().sum() > 0
+
+
+def test_layer_in_evaluation_mode_or_without_statistics_is_left_alone():
+    evaluated, free = nn.BatchNorm1d(2).eval(), nn.BatchNorm1d(2, track_running_stats=False)
+    with normalization_statistics_frozen(nn.Sequential(evaluated, free)):
+        assert evaluated.track_running_stats and not free.track_running_stats
+    assert evaluated.track_running_stats and not free.track_running_stats

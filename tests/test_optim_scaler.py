@@ -1,0 +1,109 @@
+"""SAM under a GradScaler and inside a compiled function."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samlib.optim import SAM
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def _parameter(values: list[float]) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(values))
+
+
+def _quadratic_backward(weight: nn.Parameter) -> Tensor:
+    loss = (weight**2).sum() / 2
+    loss.backward()
+    return loss
+
+
+def _scaled_step(weight: nn.Parameter, sam: SAM, scaler: torch.amp.GradScaler, overflow_in: int = 0) -> None:
+    """The documented recipe; the loss overflows in the given pass (0: in none)."""
+    factors = [math.inf if n == overflow_in else 1.0 for n in (1, 2)]
+    scaler.scale((weight**2).sum() / 2 * factors[0]).backward()
+    sam.ascent_step(allow_overflow=True)
+    scaler.scale((weight**2).sum() / 2 * factors[1]).backward()
+    scaler.step(sam)
+    scaler.update()
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
+def test_grad_scaler_recipe_equals_the_unscaled_step(base):
+    scaled, plain = _parameter([3.0, 4.0]), _parameter([3.0, 4.0])
+    sam_scaled, sam_plain = SAM([scaled], base, rho=1.0, lr=0.5), SAM([plain], base, rho=1.0, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for _ in range(3):
+        _scaled_step(scaled, sam_scaled, scaler)
+        sam_plain.step(lambda: _quadratic_backward(plain))
+    torch.testing.assert_close(scaled, plain)
+
+
+@pytest.mark.parametrize("overflow_in", [1, 2])
+def test_grad_scaler_skips_a_step_that_overflows_and_recovers(overflow_in):
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    _scaled_step(weight, sam, scaler, overflow_in)
+    assert weight.tolist() == [3.0, 4.0] and not sam.state[weight] and not sam.at_phantom
+    _scaled_step(weight, sam, scaler)
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+
+
+def test_grad_scaler_backs_off_where_the_scale_itself_overflows():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    _scaled_step(weight, sam, scaler)
+    assert weight.tolist() == [3.0, 4.0] and scaler.get_scale() == 2.0**126
+
+
+def test_grad_scaler_with_clipping_unscales_once():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale((weight**2).sum() / 2).backward()
+    sam.ascent_step(allow_overflow=True)
+    scaler.scale((weight**2).sum() / 2).backward()
+    scaler.unscale_(sam)
+    nn.utils.clip_grad_norm_([weight], 1.0)
+    scaler.step(sam)
+    scaler.update()
+    torch.testing.assert_close(weight.data, torch.tensor([2.7, 3.6]), rtol=1e-5, atol=0)
+
+
+def test_disabled_grad_scaler_changes_nothing():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    _scaled_step(weight, sam, torch.amp.GradScaler("cpu", enabled=False))
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+
+
+def test_closure_under_a_grad_scaler_raises_with_advice():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale((weight**2).sum()).backward()
+    with pytest.raises(ValueError, match=r"expects no closure, one was passed. Use ascent_step"):
+        scaler.step(sam, lambda: _quadratic_backward(weight))
+
+
+def test_compiled_training_function_takes_the_same_steps():
+    compiled_weight, weight = _parameter([3.0, 4.0]), _parameter([3.0, 4.0])
+    sam_compiled, sam = (SAM([w], torch.optim.SGD, rho=1.0, lr=0.1) for w in (compiled_weight, weight))
+
+    def train(w: nn.Parameter, optimizer: SAM) -> None:
+        (w**2).sum().div(2).backward()
+        optimizer.ascent_step()
+        (w**2).sum().div(2).backward()
+        optimizer.descent_step()
+
+    compiled = torch.compile(train, backend="eager")
+    for _ in range(3):
+        compiled(compiled_weight, sam_compiled)
+        train(weight, sam)
+    assert torch.equal(compiled_weight, weight)
+    torch._dynamo.reset()

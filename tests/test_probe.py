@@ -1,0 +1,176 @@
+"""Linear probes: what they find, how C is chosen, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from samlib.probe import FrozenFeatures, balanced_rows, group_errors, probe_error
+from samlib.streams import stream
+
+
+def groups_of(n_groups: int, per_group: int) -> Tensor:
+    return torch.arange(n_groups).repeat_interleave(per_group)
+
+
+def make_set(purpose: str, *, scale: float, per_group: int = 50, n_features: int = 5) -> FrozenFeatures:
+    """Four groups (label, attribute); feature 0 is scale times the label's sign, the others are noise."""
+    groups = groups_of(4, per_group)
+    labels = groups // 2
+    features = torch.randn(len(groups), n_features, generator=stream(0, purpose))
+    features[:, 0] += scale * (2 * labels - 1)
+    return FrozenFeatures(features, labels, groups)
+
+
+def probe(train: FrozenFeatures, test: FrozenFeatures, **options: object):
+    return probe_error(train, test, n_groups=4, generator=stream(0, "probe"), **options)  # type: ignore[arg-type]
+
+
+def test_separable_features_give_no_error() -> None:
+    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0))
+    assert result.error == result.worst_group_error == 0
+    assert result.group_errors == [0, 0, 0, 0]
+    assert result.group_counts == [50, 50, 50, 50]
+    assert result.n_train == 200
+
+
+def test_label_independent_features_give_chance() -> None:
+    result = probe(make_set("train", scale=0.0), make_set("test", scale=0.0, per_group=500))
+    assert abs(result.error - 0.5) < 0.05  # 2000 test examples: four standard deviations are 0.045
+
+
+def test_errors_match_a_plain_reference() -> None:
+    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
+    result = probe(train, test, strengths=(0.1,))
+    x, y = train.features.double(), 2.0 * train.labels - 1
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    x = (x - mean) / deviation
+    w = torch.zeros(6, dtype=torch.float64)
+    for _ in range(5000):  # gradient descent on C * sum of logistic losses + |w|^2 / 2, the bias unpenalized
+        pull = torch.sigmoid(-y * (x @ w[:5] + w[5])) * y
+        w += 0.02 * torch.cat([0.1 * (x.T @ pull) - w[:5], 0.1 * pull.sum()[None]])
+    answers = ((test.features.double() - mean) / deviation @ w[:5] + w[5] > 0).long()
+    wrong = (answers != test.labels).double().view(4, 50).mean(1).tolist()
+    assert 0 < result.error < 0.5
+    assert result.group_errors == pytest.approx(wrong, abs=1e-12)
+    assert result.error == pytest.approx(np.mean(wrong), abs=1e-12)
+    assert result.worst_group_error == max(wrong)
+
+
+def test_test_labels_do_not_choose_the_strength() -> None:
+    train, test = make_set("train", scale=0.5), make_set("test", scale=0.5)
+    flipped = test._replace(labels=1 - test.labels)
+    first, second = probe(train, test), probe(train, flipped)
+    assert first.strength == second.strength
+    assert second.error == pytest.approx(1 - first.error, abs=1e-12)
+
+
+def test_the_strength_with_the_lowest_held_out_error_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def predict(train: FrozenFeatures, features: Tensor, strength: float) -> Tensor:
+        calls.append((strength, len(train.labels), len(features), torch.bincount(train.groups).tolist()))
+        right = (features[:, 0] > 0).long()  # feature 0 carries the label's sign
+        return right if strength == 0.3 else 1 - right
+
+    monkeypatch.setattr("samlib.probe._predict", predict)
+    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0, per_group=5), strengths=(1, 0.3, 0.1))
+    assert (result.strength, result.error) == (0.3, 0)
+    assert sorted(calls[:3]) == [(c, 152, 48, [38] * 4) for c in (0.1, 0.3, 1)]  # 12 of 50 are a quarter, down
+    assert calls[3:] == [(0.3, 200, 20, [50] * 4)]
+
+
+def test_standardization_uses_the_training_set_alone() -> None:
+    train = make_set("train", scale=20.0)
+    shifted = make_set("test", scale=20.0)
+    shifted.features[:, 0] += 100.0  # with its own statistics the test set would look as before
+    assert probe(train, shifted).group_errors == [1, 1, 0, 0]
+
+
+def test_ties_go_to_the_stronger_penalty() -> None:
+    assert probe(make_set("train", scale=20.0), make_set("test", scale=20.0), strengths=(1.0, 0.1)).strength == 0.1
+
+
+def test_unequal_test_groups_count_equally() -> None:
+    train = make_set("train", scale=20.0)
+    rows = torch.tensor([0, 50, 100, 150, 151, 152])  # one, one, one and three examples
+    test = FrozenFeatures(*(part[rows].clone() for part in train))
+    test.features[0, 0] *= -1  # the only example of group 0 now looks like the other label
+    result = probe(train, test)
+    assert result.group_errors == [1, 0, 0, 0]
+    assert result.group_counts == [1, 1, 1, 3]
+    assert result.error == 0.25
+
+
+def test_same_generator_state_same_result_and_global_generators_untouched() -> None:
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    train, test = make_set("train", scale=0.7), make_set("test", scale=0.7)
+    assert probe(train, test) == probe(train, test)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_group_errors_are_hand_checkable() -> None:
+    wrong = torch.tensor([True, True, False, False, True])
+    assert group_errors(wrong, torch.tensor([0, 0, 0, 1, 2]), n_groups=3) == ([2 / 3, 0.0, 1.0], [3, 1, 1])
+
+
+def test_absent_group_raises_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"none of \[1\].*use a larger set"):
+        group_errors(torch.tensor([True, False]), torch.tensor([0, 2]), n_groups=3)
+    train = make_set("train", scale=1.0)
+    part = FrozenFeatures(*(values[:150] for values in train))
+    with pytest.raises(ValueError, match=r"test.groups: .*none of \[3\]"):
+        probe(train, part)
+
+
+def test_group_out_of_range_raises() -> None:
+    with pytest.raises(ValueError, match=r"expected values 0\.\.1, got 0\.\.2"):
+        group_errors(torch.tensor([True, False]), torch.tensor([0, 2]), n_groups=2)
+
+
+def test_balanced_rows_draw_each_group_equally_without_repeats() -> None:
+    groups = torch.tensor([0, 1, 1, 0, 2, 2, 2, 1])
+    rows = balanced_rows(groups, n_groups=3, generator=stream(0, "rows"))
+    assert groups[rows].tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(set(rows.tolist())) == 6
+    with pytest.raises(ValueError, match=r"per_group: expected 1 to 2, .*got 3; lower it"):
+        balanced_rows(groups, n_groups=3, generator=stream(0, "rows"), per_group=3)
+
+
+def test_unusable_sets_are_refused() -> None:
+    good = make_set("train", scale=1.0)
+    rows = torch.cat([torch.arange(200), torch.tensor([0])])
+    empty = FrozenFeatures(torch.empty(0, 5), torch.empty(0).long(), torch.empty(0).long())
+    broken = good._replace(features=good.features.clone().index_fill_(0, torch.tensor([3]), float("nan")))
+    cases = [
+        (
+            FrozenFeatures(*(part[rows] for part in good)),
+            good,
+            r"groups of one size.*\[50, 51\].*balanced_rows",
+        ),
+        (empty, good, r"train: .*at least one example, got \(0, 5\)"),
+        (good, empty, r"test: .*at least one example"),
+        (
+            good._replace(labels=good.labels[:-1]),
+            good,
+            r"train: expected labels of shape \(200,\), got \(199,\)",
+        ),
+        (
+            good._replace(groups=good.groups[:, None]),
+            good,
+            r"expected groups of shape \(200,\), got \(200, 1\)",
+        ),
+        (good, good._replace(features=good.features[:, :4]), r"expected 5 features as in train, got 4"),
+        (broken, good, r"train: expected finite features, got NaN"),
+    ]
+    for train, test, message in cases:
+        with pytest.raises(ValueError, match=message):
+            probe(train, test)
+
+
+@pytest.mark.parametrize("options", [{"strengths": ()}, {"strengths": (0.0,)}, {"held_out_share": 1.0}])
+def test_unusable_options_are_refused(options: dict) -> None:
+    good = make_set("train", scale=1.0)
+    with pytest.raises(ValueError, match="expected"):
+        probe(good, good, **options)

@@ -1,0 +1,332 @@
+"""Staging, execution, cleaning, freezing, rendering and link checks, on books of one or two chapters."""
+
+import copy
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from samlib.publish import (
+    ChapterError,
+    Layout,
+    SiteError,
+    broken_links,
+    build_site,
+    chapters,
+    clean_notebook,
+    execute_book,
+    freeze,
+    merge_outputs,
+    stage_sources,
+)
+from samlib.publish.__main__ import main
+from samlib.publish.cells import WIDGET_VIEW
+from samlib.publish.fingerprint import chapter_key, surroundings, tree_digest
+from samlib.publish.status import status_page
+
+TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
+CONFIG = """\
+title: Tiny
+author: nobody
+copyright: "2026"
+only_build_toc_files: true
+execute:
+  execute_notebooks: "off"
+sphinx:
+  config:
+    html_extra_path: [_extra]
+"""
+CODE = "import sys\nprint(profile)\nprint('noise', file=sys.stderr)"
+
+
+def write_chapter(path: Path, *code: str) -> None:
+    """Write a chapter with a title, the parameter `profile = "standard"`, and the code cells given."""
+    parameters = new_code_cell('profile = "standard"', id="parameters", metadata={"tags": ["parameters"]})
+    cells = [new_markdown_cell("# One", id="title"), parameters]
+    cells += [new_code_cell(text, id=f"code-{number}") for number, text in enumerate(code)]
+    nbformat.write(new_notebook(cells=cells), path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a Markdown root page, one chapter, one record and a reader's own record."""
+    repository = tmp_path / "repository"
+    for folder in ("book", "samlib", "results/toy", "results/local"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "_toc.yml").write_text(TOC)
+    (repository / "_config.yml").write_text(CONFIG)
+    (repository / "book/index.md").write_text("# Tiny\n\n[one](one.ipynb), [a record](../results/toy/r1.json)\n")
+    (repository / "book/execution.md").write_text("# How\n\n```{include} _generated/execution.md\n```\n")
+    (repository / "samlib/part.py").write_text("value = 1\n")
+    (repository / "results/toy/r1.json").write_text("{}")
+    (repository / "results/local/mine.json").write_text("{}")
+    write_chapter(repository / "book/one.ipynb", CODE)
+    return repository
+
+
+def layout_of(root: Path, profile: str | None = None) -> Layout:
+    """The default build's folders."""
+    return Layout(root=root, work=root / "_build", profile=profile)
+
+
+def sources(root: Path) -> str:
+    """Digest of everything but the build."""
+    return tree_digest(root, skip=("_build",))
+
+
+def printed(notebook: NotebookNode) -> str:
+    """Everything a notebook printed."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+
+
+# --- the table of contents
+
+
+def test_chapters_are_the_notebooks_of_the_contents_in_reading_order(root: Path) -> None:
+    write_chapter(root / "book/zero.ipynb")
+    contents = "format: jb-book\nroot: book/index\nparts:\n- chapters:\n  - file: book/zero\n    sections:\n"
+    (root / "_toc.yml").write_text(contents + "    - file: book/one\n- chapters:\n  - file: book/execution\n")
+    assert chapters(root) == ["book/zero.ipynb", "book/one.ipynb"]
+
+
+def test_a_page_of_the_contents_that_does_not_exist_is_named(root: Path) -> None:
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/absent\n")
+    with pytest.raises(ValueError, match=r"expected book/absent\.ipynb or book/absent\.md, found neither"):
+        chapters(root)
+
+
+# --- what decides whether a chapter is executed again
+
+
+def test_key_ignores_prose_and_outputs_but_not_code_parameters_or_surroundings() -> None:
+    notebook = new_notebook(cells=[new_markdown_cell("before"), new_code_cell("1 + 1")])
+    key = chapter_key(notebook, {}, {"library": "a"})
+    other_prose = copy.deepcopy(notebook)
+    other_prose.cells[0].source = "after"
+    other_prose.cells[1].outputs = [new_output("stream", text="2")]
+    other_code = copy.deepcopy(notebook)
+    other_code.cells[1].source = "1 + 2"
+    assert chapter_key(other_prose, {}, {"library": "a"}) == key
+    assert chapter_key(other_code, {}, {"library": "a"}) != key
+    assert chapter_key(notebook, {"profile": "quick"}, {"library": "a"}) != key
+    assert chapter_key(notebook, {}, {"library": "b"}) != key
+
+
+def test_surroundings_follow_library_and_records_but_not_the_readers_own(root: Path) -> None:
+    before = surroundings(root)
+    (root / "results/local/mine.json").write_text("changed")
+    (root / "samlib/notes.txt").write_text("no code")
+    assert surroundings(root) == before
+    (root / "results/toy/r1.json").write_text("changed")
+    changed = surroundings(root)
+    assert {name for name in before if before[name] != changed[name]} == {"records"}
+    (root / "samlib/part.py").write_text("value = 3\n")
+    assert surroundings(root)["library"] != before["library"]
+
+
+def test_tree_digest_notices_a_changed_byte_a_new_name_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    before = tree_digest(tmp_path, suffix=".py")
+    (tmp_path / "b.txt").write_text("not looked at")
+    assert tree_digest(tmp_path, suffix=".py") == before
+    (tmp_path / "a.py").write_text("2")
+    changed = tree_digest(tmp_path, suffix=".py")
+    (tmp_path / "a.py").rename(tmp_path / "c.py")
+    assert len({before, changed, tree_digest(tmp_path, suffix=".py")}) == 3
+
+
+# --- cleaning and merging
+
+
+def test_cleaning_keeps_results_and_strips_what_differs_from_run_to_run() -> None:
+    frames = {"text/html": "<input type='range'>", "text/plain": "Slider()", WIDGET_VIEW: {"model_id": "x"}}
+    outputs = [
+        new_output("stream", name="stdout", text="step 1\rstep 2\nkept\n"),
+        new_output("stream", name="stderr", text="50%|#####"),
+        new_output("display_data", data=frames),
+        new_output("display_data", data={"text/plain": "0%|", WIDGET_VIEW: {"model_id": "y"}}),
+        new_output("execute_result", data={"text/plain": "3"}, execution_count=7),
+    ]
+    cell = new_code_cell("1 + 2", id="sum", execution_count=7, outputs=outputs)
+    cell.metadata = NotebookNode(papermill={"duration": 1}, execution={"iopub.status.busy": "now"}, tags=["keep"])
+    notebook = new_notebook(cells=[cell], metadata={"papermill": {}, "widgets": {}, "title": "kept"})
+    cleaned = clean_notebook(notebook)
+    stream, slider, result = cleaned.cells[0].outputs
+    assert stream.text == "step 2\nkept\n"
+    assert slider.data == {"text/html": "<input type='range'>", "text/plain": "Slider()"}
+    assert result.data == {"text/plain": "3"}
+    assert (cleaned.cells[0].id, cleaned.cells[0].execution_count) == ("sum", 7)
+    assert cleaned.cells[0].metadata == {"tags": ["keep"]}
+    assert set(cleaned.metadata) == {"kernelspec", "language_info", "title"}
+    assert len(notebook.cells[0].outputs) == 5, "the argument must not change"
+    assert clean_notebook(cleaned) == cleaned
+
+
+def test_merging_takes_outputs_from_the_execution_and_prose_from_the_source() -> None:
+    source = new_notebook(cells=[new_markdown_cell("new"), new_code_cell("a"), new_code_cell("b")])
+    executed = copy.deepcopy(source)
+    executed.cells[0].source = "old"
+    executed.cells[1].outputs = [new_output("stream", text="from a")]
+    executed.cells[2].outputs = [new_output("stream", text="from b")]
+    injected = new_code_cell('profile = "quick"', metadata={"tags": ["injected-parameters"]})
+    executed.cells.insert(2, injected)
+    merged = merge_outputs(source, executed)
+    assert [cell.source for cell in merged.cells] == ["new", "a", 'profile = "quick"', "b"]
+    assert [cell.outputs[0].text for cell in (merged.cells[1], merged.cells[3])] == ["from a", "from b"]
+    assert source.cells[1].outputs == []
+
+
+def test_merging_an_execution_of_other_code_is_refused() -> None:
+    source, executed = new_notebook(cells=[new_code_cell("a")]), new_notebook(cells=[new_code_cell("b")])
+    with pytest.raises(ValueError, match="execute the chapter again"):
+        merge_outputs(source, executed)
+
+
+# --- execution
+
+
+def test_second_run_reuses_prose_is_renewed_and_changed_code_executes_again(root: Path) -> None:
+    before, layout = sources(root), layout_of(root)
+    first = execute_book(layout, progress_bar=False)
+    second = execute_book(layout, progress_bar=False)
+    assert [entry["reused"] for entry in first + second] == [False, True]
+    assert second[0] | {"reused": False} == first[0]
+    assert sources(root) == before, "staging must not write into the sources"
+
+    notebook = nbformat.read(root / "book/one.ipynb", as_version=4)
+    notebook.cells[0].source = "# One, reworded"
+    nbformat.write(notebook, root / "book/one.ipynb")
+    assert execute_book(layout, progress_bar=False)[0]["reused"]
+    staged = nbformat.read(layout.stage / "book/one.ipynb", as_version=4)
+    assert staged.cells[0].source == "# One, reworded"
+    assert printed(staged) == "standard\n"
+
+    (root / "samlib/part.py").write_text("value = 2\n")
+    third = execute_book(layout, progress_bar=False)
+    assert not third[0]["reused"]
+    assert json.loads(layout.record.read_text()) == {"schema": 1, "chapters": third}
+    assert third[0]["profile"] == "standard"
+    assert {"chapter", "machine", "device", "versions", "threads", "seconds", "utc"} <= set(third[0])
+
+
+def test_a_profile_reaches_the_chapter_and_the_record(root: Path) -> None:
+    layout = layout_of(root, "quick")
+    (entry,) = execute_book(layout, progress_bar=False)
+    assert entry["profile"] == "quick"
+    assert printed(nbformat.read(layout.stage / "book/one.ipynb", as_version=4)) == "quick\n"
+
+
+def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_chapter(root / "book/one.ipynb", "one = 1", "# divide\none / 0")
+    with pytest.raises(ChapterError, match=r"book/one\.ipynb: .*cell 4, In \[3\], raised ZeroDivisionError"):
+        execute_book(layout_of(root), progress_bar=False)
+    assert not (root / "_build/stage/book/one.ipynb").exists()
+    assert not (root / "_build/executed/book/one.json").exists()
+    assert main(["freeze", "--root", str(root)]) == 1
+    assert "raised ZeroDivisionError" in capsys.readouterr().err
+    assert "outputs" not in (root / "book/one.ipynb").read_text().replace('"outputs": []', "")
+
+
+# --- freezing
+
+
+def test_freezing_twice_differs_in_no_byte_even_from_a_fresh_execution(root: Path) -> None:
+    page = root / "book/one.ipynb"
+    assert freeze(layout_of(root), progress_bar=False) == ["book/one.ipynb"]
+    frozen = page.read_bytes()
+    assert freeze(layout_of(root), progress_bar=False) == []
+    elsewhere = Layout(root=root, work=root / "_build/other")
+    assert freeze(elsewhere, progress_bar=False) == []
+    assert page.read_bytes() == frozen
+    notebook = nbformat.read(page, as_version=4)
+    assert printed(notebook) == "standard\n"
+    assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2]
+
+
+def test_freezing_a_profile_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="freeze the default build"):
+        freeze(layout_of(root, "quick"))
+
+
+# --- pages and links
+
+
+def test_staging_carries_records_but_not_the_readers_own(root: Path) -> None:
+    before = sources(root)
+    stage_sources(layout_of(root))
+    staged = {path.relative_to(root / "_build/stage").as_posix() for path in (root / "_build/stage").rglob("*.json")}
+    assert staged == {"results/toy/r1.json", "_extra/results/toy/r1.json"}
+    assert sources(root) == before
+
+
+def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_change(root: Path) -> None:
+    before, layout = sources(root), layout_of(root)
+    build_site(layout, progress_bar=False)
+    page = (layout.html / "book/one.html").read_text()
+    assert "standard" in page
+    assert (layout.html / "results/toy/r1.json").is_file()
+    assert not (layout.html / "results/local").exists()
+    assert "<code" in (layout.html / "book/execution.html").read_text().split("Finished (UTC)")[1]
+    assert broken_links(layout.html) == []
+    assert sources(root) == before
+
+    rendered = (layout.html / "book/one.html").stat().st_mtime_ns
+    build_site(layout, progress_bar=False)
+    assert (layout.html / "book/one.html").stat().st_mtime_ns == rendered
+
+    (root / "book/index.md").write_text("# Tiny\n\n[nowhere](absent.md)\n")
+    for _ in range(2):  # a warning stops the second build as well as the first
+        with pytest.raises(SiteError, match="without a warning"):
+            build_site(layout, progress_bar=False)
+
+
+def test_link_check_passes_a_good_site_and_names_each_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/b c.html").write_text('<h1 id="here">b</h1> <a href="../index.html?x=1#top">up</a>')
+    good = '<a href="sub/b%20c.html#here">b</a> <a href="#own">o</a> <p id="own"> <a href="https://example.org">'
+    (tmp_path / "index.html").write_text(good)
+    assert broken_links(tmp_path) == []
+    bad = '<a href="absent.html">a</a> <a href="sub/b%20c.html#gone">f</a> <img src="/x.png"> <a href="../y">'
+    (tmp_path / "bad.html").write_text(bad)
+    assert [(found.page, found.link, found.reason) for found in broken_links(tmp_path)] == [
+        ("bad.html", "../y", "leads out of the book"),
+        ("bad.html", "/x.png", "begins with /, which leaves the book"),
+        ("bad.html", "absent.html", "no such file"),
+        ("bad.html", "sub/b%20c.html#gone", "no such anchor on that page"),
+    ]
+
+
+def test_link_command_fails_on_a_broken_link_and_on_a_book_that_was_not_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["links", "--root", str(tmp_path)]) == 1
+    assert "build the book first" in capsys.readouterr().err
+    page = tmp_path / "_build/html/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text('<a href="#gone">x</a>')
+    assert main(["links", "--root", str(tmp_path)]) == 1
+    assert "index.html: #gone (no such anchor on that page)" in capsys.readouterr().out
+    page.write_text('<a href="#gone" id="gone">x</a>')
+    assert main(["links", "--root", str(tmp_path)]) == 0
+
+
+def test_status_page_lists_each_place_once() -> None:
+    here = {"machine": "M", "device": "cpu", "threads": 1, "versions": {"torch": "2"}}
+    common = {"profile": "standard", "seconds": 2.0, "utc": "2026-01-01 10:00", "reused": False}
+    entries = [
+        {"chapter": "book/a.ipynb", **here, **common},
+        {"chapter": "book/b.ipynb", **here, **common, "profile": ""},
+        {"chapter": "book/c.ipynb", **here, **common, "device": "G", "reused": True},
+    ]
+    assert status_page(entries).splitlines()[2:] == [
+        "| `a` | standard | 2.0 | 2026-01-01 10:00 | 1 |",
+        "| `b` | none | 2.0 | 2026-01-01 10:00 | 1 |",
+        "| `c` | standard | 2.0 | 2026-01-01 10:00 | 2 |",
+        "",
+        "1. M; device cpu; 1 thread; torch 2.",
+        "2. M; device G; 1 thread; torch 2.",
+    ]
