@@ -3,6 +3,7 @@
 import ast
 import html
 import inspect
+import json
 import math
 import os
 import tempfile
@@ -21,10 +22,10 @@ from tqdm.auto import tqdm
 
 from samlib import runs
 from samlib.claims import Verdict
-from samlib.config import check_choice, check_number
-from samlib.experiments import PROFILES, experiment
+from samlib.config import check_choice, check_number, differences, from_dict
+from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from samlib.figures.style import style
-from samlib.records import Record, Store
+from samlib.records import CONFIGS, Record, Store
 from samlib.results import curve_table, seed_table
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
@@ -241,6 +242,43 @@ def verdict_html(verdict: Verdict) -> str:
         "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
         f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def record_tables(profile: str) -> str:
+    """Return HTML with one section an experiment: title, the command that makes its runs, and a table of its records.
+
+    Args:
+        profile: whose runs to list; those without a record are counted.
+    """
+    store = runs.store_for(profile)
+    return "".join(_record_section(item, profile, store) for item in EXPERIMENTS.values())
+
+
+def _record_section(item: Experiment, profile: str, store: Store) -> str:
+    """Return one experiment's section of the records page."""
+    needed = runs.needed([item], profile)
+    records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
+    rows = "".join(_record_row(record) for record in records)
+    command = f"python -m samlib runs start --experiment {item.name} --profile {profile}"
+    return (
+        f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
+        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "
+        f"<code>{command}</code></p><details><summary>All records</summary><table><thead><tr><th>record</th>"
+        "<th>configuration (what differs from the defaults)</th><th>revision</th><th>machine</th><th>torch</th>"
+        f"<th>seconds</th><th>UTC</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+    )
+
+
+def _record_row(record: Record) -> str:
+    """Return one record's row: a link to the file and its provenance."""
+    origin = record.provenance
+    changed = differences(from_dict(CONFIGS[record.kind], record.config))
+    seeds = changed.pop("seeds", None)
+    told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
+    revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
+    cells = (told, revision, origin["device"], origin["versions"].get("torch"), origin["wall_seconds"], origin["utc"])
+    link = f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>'
+    return f"<tr><td>{link}</td>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
 
 
 def _number(value: float) -> str:

@@ -156,7 +156,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if arrays:
-                _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+                _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
             _replace(path, lambda file: file.write(_pretty(body).encode()))
         except OSError as error:
             raise RecordError(
@@ -194,8 +194,15 @@ def read_record(path: Path) -> Record:
             f"{path}: expected an unchanged record, but {wrong}; restore it from version control or delete it and "
             f"run it again"
         )
-    names = ("config", "metrics", "provenance")
-    return Record(kind, body["id"], *(body[name] for name in names), path, tuple(body["array_names"]))
+    return Record(
+        kind,
+        body["id"],
+        body["config"],
+        body["metrics"],
+        body["provenance"],
+        path,
+        tuple(body["array_names"]),
+    )
 
 
 def _distrust(body: dict[str, Any], name: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -29,7 +30,7 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
+def estimate(values: ArrayLike) -> Estimate:
     """Return the mean of the values with its 95 % Student-t interval.
 
     Args:
@@ -47,7 +48,7 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     numbers = numbers[~np.isnan(numbers)]
     n = len(numbers)
     if n == 0:
-        raise ValueError(f"values: expected at least one number, got {list(values)!r}; run more seeds")
+        raise ValueError(f"values: expected at least one number, got {values!r}; run more seeds")
     mean = float(numbers.mean())
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
@@ -55,7 +56,7 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def paired_difference(treated: Sequence[float], control: Sequence[float]) -> Estimate:
+def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:
     """Return the mean of treated - control over seeds, paired seed by seed.
 
     Args:
@@ -66,11 +67,12 @@ def paired_difference(treated: Sequence[float], control: Sequence[float]) -> Est
     >>> paired_difference([1.0, 3.0], [0.0, 2.0]).mean
     1.0
     """
-    if len(treated) != len(control):
+    first, second = np.asarray(treated, dtype=float), np.asarray(control, dtype=float)
+    if first.shape != second.shape:
         raise ValueError(
-            f"paired_difference: expected equally many values, got {len(treated)} and {len(control)}; use equal seeds"
+            f"paired_difference: expected equally many values, got {first.size} and {second.size}; use equal seeds"
         )
-    return estimate(np.asarray(treated, dtype=float) - np.asarray(control, dtype=float))
+    return estimate(first - second)
 
 
 def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from samlib.config import check_choice
 from samlib.statistics import Estimate
 
 STATUSES = ("confirmed", "partly", "not confirmed", "not tested")
@@ -10,13 +11,13 @@ STATUSES = ("confirmed", "partly", "not confirmed", "not tested")
 
 @dataclass(frozen=True)
 class Effect:
-    """One measured effect and the side of its threshold that the claim predicts.
+    """One measured effect and what the claim predicts of it.
 
     Attributes:
         name: where it was measured, such as "360 degrees".
         value: mean over seeds with its 95 % interval.
-        predicted: "above" or "below" the threshold.
-        threshold: value of no effect.
+        predicted: "above" or "below" the threshold, or "within" it on both sides of zero (a match).
+        threshold: value of no effect, or half-width of a match.
     """
 
     name: str
@@ -24,12 +25,16 @@ class Effect:
     predicted: str
     threshold: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_choice("predicted", self.predicted, ("above", "below", "within"))
+
     @property
     def holds(self) -> bool:
-        """Whether the whole interval lies strictly on the predicted side."""
-        if self.predicted == "above":
-            return self.value.low > self.threshold
-        return self.value.high < self.threshold
+        """Whether the whole interval lies strictly on the predicted side, or strictly within the margin."""
+        above, below = self.value.low > self.threshold, self.value.high < self.threshold
+        if self.predicted == "within":
+            return self.value.low > -self.threshold and below
+        return above if self.predicted == "above" else below
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Verdict:
     def status(self) -> str:
         """Apply the rule: all effects hold, some do, none does, or none was measured.
 
-        An effect holds if its whole 95 % interval over seeds lies strictly on the predicted side of the threshold.
+        An effect holds if its whole 95 % interval over seeds lies strictly where the claim predicts it.
         """
         if not self.effects:
             return "not tested"

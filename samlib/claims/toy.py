@@ -49,8 +49,8 @@ def hard_error_lower(table: pd.DataFrame) -> Verdict:
         "toy-hard-error-lower",
         "Section 5.2, Figures 1 and 2(A)",
         "LSAM represents the hard feature better than SGD does.",
-        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each complexity where "
-        f"SGD errs by more than {ROOM:g}",
+        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each complexity "
+        f"where SGD errs by more than {ROOM:g}",
         effects,
     )
 
@@ -65,8 +65,8 @@ def hard_error_falls(table: pd.DataFrame) -> Verdict:
         "toy-hard-error-falls",
         "Section 5.2, Figure 2(A)",
         "The hard feature's probing error falls progressively as rho grows.",
-        "rank correlation of hard-feature probing error with rho, mean over seeds, at each complexity where SGD errs by "
-        f"more than {ROOM:g}",
+        "rank correlation of hard-feature probing error with rho, mean over seeds, at each complexity where SGD errs "
+        f"by more than {ROOM:g}",
         effects,
     )
 
@@ -160,8 +160,8 @@ def sensitivity_direction(table: pd.DataFrame) -> Verdict:
         "toy-sensitivity",
         "Section 5.2; the question is ours",
         "LSAM represents the hard feature better than SGD whatever the lost constants were.",
-        f"hard-feature probing error at 360°, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, one constant at a "
-        "time away from the base",
+        f"hard-feature probing error at 360°, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, one constant "
+        "at a time away from the base",
         effects,
     )
 
@@ -175,7 +175,7 @@ def noise_robust(table: pd.DataFrame) -> Verdict:
         "toy-noise",
         "Appendix H.1, Figure 9",
         "LSAM improves the hard feature's probing error over SGD for all three noises.",
-        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each noise and level",
+        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each noise level",
         effects,
     )
 
@@ -190,13 +190,14 @@ def noise_levels(table: pd.DataFrame) -> list[tuple[str, str, float, pd.DataFram
     return parts
 
 
-def batch_robust(table: pd.DataFrame) -> Verdict:
+def batch_robust(table: pd.DataFrame, *, at: str = "equal epochs") -> Verdict:
     """Appendix H.2: LSAM beats SGD at every batch size."""
     return Verdict(
-        "toy-batch-robust",
+        f"toy-batch-robust-{at.replace(' ', '-')}",
         "Appendix H.2, Figure 10",
         "LSAM improves the hard feature's probing error over SGD for a wide range of batch sizes.",
-        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each batch size",
+        f"hard-feature probing error, LSAM (rho = {REFERENCE_RHO:g}) minus SGD, paired by seed, at each batch size "
+        f"({at})",
         [
             Effect(f"batch {name}", difference(part, "final_hard_error"), "below")
             for name, part in _each(table, "batch_size")
@@ -204,7 +205,7 @@ def batch_robust(table: pd.DataFrame) -> Verdict:
     )
 
 
-def batch_degrades(table: pd.DataFrame) -> Verdict:
+def batch_degrades(table: pd.DataFrame, *, at: str = "equal epochs") -> Verdict:
     """Appendix H.2: the improvement shrinks as batches become very large."""
     gains = {}
     for size, part in table.groupby("batch_size"):
@@ -220,10 +221,10 @@ def batch_degrades(table: pd.DataFrame) -> Verdict:
         ),
     ]
     return Verdict(
-        "toy-batch-degrades",
+        f"toy-batch-degrades-{at.replace(' ', '-')}",
         "Appendix H.2, Figure 10",
         "As the batch becomes very large, the improvement of LSAM degrades.",
         f"gain (LSAM at rho = {REFERENCE_RHO:g} minus SGD, negative is better): largest batch against 5, and rank "
-        "correlation with batch size, over seeds",
+        f"correlation with batch size, over seeds ({at})",
         effects,
     )

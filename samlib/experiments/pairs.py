@@ -1,5 +1,7 @@
 """Which real-image pair runs chapter 1 needs, at each profile."""
 
+from typing import Any
+
 from samlib.config import check_choice
 from samlib.vision.config import PairConfig
 
@@ -20,11 +22,11 @@ def cifar_mnist(profile: str) -> list[PairConfig]:
         ValueError: another profile.
     """
     check_choice("profile", profile, ("paper", "quick", "smoke"))
-    rates = {"learning_rate": LEARNING_RATE}
+    scales: list[dict[str, Any]]
     if profile == "paper":
         scales = [{"pair": "cifar_mnist", "n_train": N_TRAIN, "seed": seed} for seed in range(N_SEEDS)]
     elif profile == "quick":
         scales = [{"pair": "cifar_mnist", "n_train": 2000, "n_epochs": 3, "n_probe": 1000}]
     else:
         scales = [{"pair": "digits_patches", "n_train": 200, "n_epochs": 1, "n_probe": 200}]
-    return [PairConfig(rho=rho, **rates, **scale) for scale in scales for rho in (0.0, RADIUS)]
+    return [PairConfig(rho=rho, learning_rate=LEARNING_RATE, **scale) for scale in scales for rho in (0.0, RADIUS)]

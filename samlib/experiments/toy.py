@@ -87,7 +87,7 @@ def sensitivity(profile: str) -> list[ToyConfig]:
 
 def interventions(profile: str) -> list[ToyConfig]:
     """Figure 6: each term of Eq 6 alone and both, over the fixed ratio c, with two controls."""
-    variants = ({}, {"last_layer": "weighted"}, {"norm": "matched"})
+    variants: tuple[dict[str, str], ...] = ({}, {"last_layer": "weighted"}, {"norm": "matched"})
     return [
         base(profile).vary(term=term, ratio=ratio, **variant)
         for variant in variants

@@ -58,18 +58,23 @@ def medians_pair(points: Sequence[Checkpoint], *, rho: float = REFERENCE_RHO) ->
         for feature, panel in enumerate(row):
             draw_medians(panel, importance, feature)
             panel.set_title(f"{point.method}-trained, by the {FEATURES[feature]} feature's fit", fontsize=9.5)
-        row[0].set_ylabel("median importance weight")
+        row[0].set_ylabel("median weight / mean weight")
     axes[0, 0].legend(fontsize=8)
     return figure
 
 
 def medians_grid(points: Sequence[Sequence[Checkpoint]], feature: int, *, rho: float = REFERENCE_RHO) -> Figure:
     """Figure 8 (toy row): the same for one feature at every checkpoint, one row a method."""
-    return _grid(points, lambda panel, point: draw_medians(panel, point.importance(rho), feature), "median weight")
+    return _grid(
+        points, lambda panel, point: draw_medians(panel, point.importance(rho), feature), "median / mean weight"
+    )
 
 
 def draw_medians(axes: Axes, importance: Importance, feature: int, *, n_bins: int = 12, at_least: int = 10) -> None:
     """Draw median importance weights in bins of one feature's signed contribution, pooled over members.
+
+    Weights are divided by their member's mean: the phantom's are larger throughout, since the ascent step lowers all
+    margins, and only their distribution over the examples says who gains.
 
     Args:
         axes: where to draw.
@@ -79,15 +84,17 @@ def draw_medians(axes: Axes, importance: Importance, feature: int, *, n_bins: in
         at_least: examples a bin needs to be drawn.
     """
     position = importance.contributions[:, feature].ravel()
-    edges = np.linspace(*np.quantile(position, (0.01, 0.99)), n_bins + 1)
+    low, high = np.quantile(position, (0.01, 0.99))
+    edges = np.linspace(low, high, n_bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     for which, colour, line, label in WEIGHTS:
-        medians, counts = binned_medians(position, getattr(importance, which).ravel(), edges)
+        weights = getattr(importance, which)
+        medians, counts = binned_medians(position, (weights / weights.mean(1, keepdims=True)).ravel(), edges)
         shown = counts >= at_least
         axes.plot(centres[shown], medians[shown], color=colour, ls=line, marker="o", label=label)
     axes.axvline(0, color=style.NEUTRAL, lw=0.8, ls=":")
     name = FEATURES[feature]
-    axes.set(xlabel=rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$", ylim=(0, None))
+    axes.set(xlabel=rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$", yscale="log")
 
 
 def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
@@ -104,7 +111,7 @@ def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     radius.set_title("mean over training, 360°")
     radius.legend(fontsize=8)
     training.set(xlabel="step", xscale="log", title=rf"along the training, $\rho = {REFERENCE_RHO:g}$")
-    style.note(radius, "")
+    style.note(training, seeds_word(curves))
     return figure
 
 
@@ -117,7 +124,7 @@ def interventions(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
         panel.set(title=title, xlabel=r"ratio $v_{hard}/v_{easy}$ in the term")
     axes[0].set_ylabel("hard-feature probing error")
     axes[0].legend(fontsize=8)
-    style.note(axes[2], seeds_word(rows).replace(", ", ",\n"))
+    figure.supxlabel(seeds_word(rows), fontsize=8.5, color=style.NEUTRAL)
     return figure
 
 
@@ -141,11 +148,32 @@ def intervention_controls(table: pd.DataFrame, complexity: pd.DataFrame) -> Figu
     return figure
 
 
+def phantom_terms(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
+    """Beyond Figure 6: error against rho with LSAM's own phantom in one factor of the gradient, or in both (LSAM)."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    looks = (("importance", style.EASY, "-"), ("rate", style.HARD, "-"), ("both", style.SAM, "--"))
+    for term, colour, line in looks:
+        label = "both: LSAM" if term == "both" else TERM_TITLES[term]
+        mean_curve(axes, pick(table, term=term), x="rho", y="final_hard_error", colour=colour, label=label, line=line)
+    _draw_sgd(axes, complexity)
+    axes.set(xlabel=r"perturbation radius $\rho$", ylabel="hard-feature probing error", ylim=(0, None))
+    axes.legend(fontsize=8.5)
+    axes.set_title(f"phantom in one factor ({seeds_word(table)})", fontsize=9, fontweight="normal")
+    return figure
+
+
+def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
+    """Draw SGD's error at 360 degrees as a dashed line with its interval."""
+    sgd = estimate(pick(complexity, complexity=360.0, rho=0.0).final_hard_error)
+    axes.axhline(sgd.mean, color=style.SGD, ls="--", lw=1.2, label="SGD")
+    axes.axhspan(sgd.low, sgd.high, color=style.SGD, alpha=0.1, lw=0)
+
+
 def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, *, label: str) -> None:
     """Draw one intervention's curve with LSAM's points (error against mean phantom ratio) and SGD's level."""
     mean_curve(axes, rows, x="ratio", y="final_hard_error", colour=style.EASY, label=label)
     lsam = complexity[(complexity.complexity == 360.0) & (complexity.rho > 0)]
-    for index, (rho, part) in enumerate(lsam.groupby("rho")):
+    for index, (_, part) in enumerate(lsam.groupby("rho")):
         ratio, error = estimate(part.phantom_ratio.to_numpy(dtype=float)), estimate(part.final_hard_error)
         axes.errorbar(
             ratio.mean,
@@ -157,9 +185,7 @@ def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, 
             markersize=4.5,
             elinewidth=1,
         )
-    sgd = estimate(pick(complexity, complexity=360.0, rho=0.0).final_hard_error)
-    axes.axhline(sgd.mean, color=style.SGD, ls="--", lw=1.2, label="SGD")
-    axes.axhspan(sgd.low, sgd.high, color=style.SGD, alpha=0.1, lw=0)
+    _draw_sgd(axes, complexity)
     axes.set_xscale("log")
     _plain_ticks(axes)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ HARD = "#CC79A7"
 NEUTRAL = "#6b6b6b"
 COLOURS = {"sgd": SGD, "sam": SAM, "easy": EASY, "hard": HARD, "neutral": NEUTRAL}
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.facecolor": "white",

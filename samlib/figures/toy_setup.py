@@ -26,7 +26,7 @@ def data_planes(sets: dict[str, Examples]) -> Figure:
     """
     figure, axes = plt.subplots(2, len(sets), figsize=(2.6 * len(sets), 5.2), squeeze=False)
     for column, (title, examples) in zip(axes.T, sets.items(), strict=True):
-        for row, (panel, name) in enumerate(zip(column, FEATURES, strict=True)):
+        for row, panel in enumerate(column):
             _scatter(panel, examples, row)
             panel.set(title=title if row == 0 else None, xlabel="coordinate 1")
         column[0].set_ylim(-1.1, 1.1)
@@ -95,20 +95,21 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
 
 
 def error_against_radius(table: pd.DataFrame) -> Figure:
-    """Figure 2(A): hard-feature probing error against rho, one curve a complexity; test error beside it."""
-    figure, (hard, test) = plt.subplots(1, 2, figsize=(9.4, 3.9), width_ratios=(2.2, 1))
+    """Figure 2(A): hard-feature error against rho, one curve a complexity; the best line's error; the test error."""
+    figure, (hard, line, test) = plt.subplots(1, 3, figsize=(9.8, 4.3), sharey=True, width_ratios=(2.3, 1, 1))
     groups = list(table.groupby("complexity"))
     for index, (complexity, rows) in enumerate(groups):
         colour = style.sequence_colour(index, len(groups))
         mean_curve(hard, rows, x="rho", y="final_hard_error", colour=colour, label=f"{complexity:g}°")
         mean_curve(test, rows, x="rho", y="final_test_error", colour=colour)
-        hard.plot([2.06, 2.14], [rows.linear_baseline_error.mean()] * 2, color=colour, lw=2.5, clip_on=False)
-    hard.set(xlabel=r"perturbation radius $\rho$", ylabel="hard-feature probing error", ylim=(-0.01, 0.52))
-    hard.set_title("Hard feature")
-    hard.legend(title="complexity", ncols=2, loc="upper right", bbox_to_anchor=(0.98, 0.9), fontsize=8)
-    hard.text(2.1, 0.515, "best\nline", ha="center", va="bottom", fontsize=8, color=style.NEUTRAL)
-    test.set(xlabel=r"perturbation radius $\rho$", ylabel="test error", ylim=(-0.01, 0.52), title="Label")
-    style.note(test, seeds_word(table).replace(", ", ",\n"))
+        line.bar(f"{complexity:g}", rows.linear_baseline_error.mean(), color=colour)
+    hard.set(xlabel=r"perturbation radius $\rho$", ylabel="error", ylim=(-0.01, 0.52), title="Hard-feature probe")
+    line.set(xlabel="complexity, degrees", title="Best straight line")
+    line.tick_params(axis="x", labelsize=7, rotation=60)
+    line.grid(False, axis="x")
+    test.set(xlabel=r"perturbation radius $\rho$", title="Test error (label)")
+    style.note(test, seeds_word(table).replace(", ", ",\n").replace("intervals ", "intervals\n"))
+    figure.legend(*hard.get_legend_handles_labels(), title="complexity", ncols=8, loc="outside lower center")
     return figure
 
 

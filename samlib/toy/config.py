@@ -118,8 +118,8 @@ class ToyConfig:
             )
         if self.intervention.term != "none" and (self.rho > 0) != (self.intervention.vector == "phantom"):
             raise ValueError(
-                f"rho: expected 0 with a fixed ratio (Eqs 8-10 use SGD) and more with the phantom, got rho = {self.rho} "
-                f"and vector = {self.intervention.vector!r}; change one of them"
+                f"rho: expected 0 with a fixed ratio (Eqs 8-10 use SGD) and more with the phantom, got rho = "
+                f"{self.rho} and vector = {self.intervention.vector!r}; change one of them"
             )
         for step in self.checkpoints:
             check_number("checkpoints", step, low=0, high=self.n_steps, integer=True)

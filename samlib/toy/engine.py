@@ -17,7 +17,7 @@ _VECTOR = 64
 
 
 class StepTerms(NamedTuple):
-    """What one step used, for those who watch the training; all of shape (member, 2), values before the descent.
+    """What steps used, for those who watch the training; one entry a step, values before the descent.
 
     Attributes:
         v: last-layer weights.
@@ -25,9 +25,9 @@ class StepTerms(NamedTuple):
         rate: last-layer vector in the sum of feature gradients: v~ for LSAM (Eq 5).
     """
 
-    v: Float[Tensor, "member 2"]
-    gradient: Float[Tensor, "member 2"]
-    rate: Float[Tensor, "member 2"]
+    v: Float[Tensor, "step member 2"]
+    gradient: Float[Tensor, "step member 2"]
+    rate: Float[Tensor, "step member 2"]
 
 
 class Ensemble:
@@ -57,28 +57,35 @@ class Ensemble:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.weights = Weights(*(part.to(device, dtype, copy=True).contiguous() for part in weights))
-        options = {"device": self.weights.v.device, "dtype": dtype}
-        self._learning_rate = torch.tensor(learning_rate, **options)
-        self._rho = torch.tensor(rho, **options)
-        self._replacement = replacement(interventions, self.weights.v)
+        v = self.weights.v
+        self._learning_rate = torch.tensor(learning_rate, dtype=v.dtype, device=v.device)
+        self._rho = torch.tensor(rho, dtype=v.dtype, device=v.device)
+        self._replacement = replacement(interventions, v)
         members, _, _, hidden = self.weights.w1.shape
         # Feature networks side by side (2m of them): views, so that in-place updates reach `weights`.
         self._layers = [part.flatten(0, 1) for part in self.weights[:6]]
         activation = (2 * members, batch_size, hidden)
-        self._h1, self._h2, self._d1, self._d2 = (torch.empty(activation, **options) for _ in range(4))
+        self._h1, self._h2, self._d1, self._d2 = (v.new_empty(activation) for _ in range(4))
 
-    @torch.no_grad()
-    def step(self, inputs: Float[Tensor, "member 2 batch 2"], labels: Float[Tensor, "member batch"]) -> StepTerms:
-        """Take one descent step with every member, in place.
+    def run(
+        self, inputs: Float[Tensor, "step member 2 batch 2"], labels: Float[Tensor, "step member batch"]
+    ) -> StepTerms:
+        """Take one descent step with every member on each batch in turn, in place.
 
         Args:
-            inputs: the batch of each member; second axis (easy, hard), last axis coordinates.
+            inputs: the batches of each member; third axis (easy, hard), last axis coordinates.
             labels: -1 or +1.
         Returns:
-            The step's last-layer vectors, for statistics (new tensors).
+            The steps' last-layer vectors, for statistics (new tensors).
         Side effects:
             `weights` change in place.
         """
+        steps = [self._step(x, y) for x, y in zip(inputs, labels, strict=True)]
+        return StepTerms(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
+
+    @torch.no_grad()
+    def _step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one step with every member; return v before it, its gradient there, and the rate vector."""
         members, _, batch, _ = inputs.shape
         x = inputs.flatten(0, 1)
         phi = self._forward(x).view(members, 2, batch)
@@ -96,7 +103,7 @@ class Ensemble:
         self._descend(x, d_phi.view(2 * members, batch, 1))
         before = v.clone()
         v.sub_(self._learning_rate[:, None] * _last_layer_gradient(terms.last_layer, signed))
-        return StepTerms(before, gradient, terms.rate)
+        return before, gradient, terms.rate
 
     def _forward(self, x: Tensor) -> Tensor:
         """Compute phi of all feature networks, (2m, b, 1), keeping the activations for `_descend`."""

@@ -1,6 +1,6 @@
 """The disentangled network of Eq 4, one network as an ordinary torch module: the reference for the engine."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,7 @@ class DisentangledNetwork(nn.Module):
         self.double()
         generator = stream(seed, "initialization")
         with torch.no_grad():
-            for layer in (*self.easy[::2], *self.hard[::2]):
+            for layer in cast(list[nn.Linear], [*self.easy[::2], *self.hard[::2]]):
                 bound = layer.in_features**-0.5
                 for parameter in (layer.weight, layer.bias):
                     uniform = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
@@ -63,12 +63,12 @@ class DisentangledNetwork(nn.Module):
 
     def weights(self) -> Weights:
         """Return copies of all weights in the engine's layout, with a member axis of length one."""
-        layers = [[net[i] for net in (self.easy, self.hard)] for i in (0, 2, 4)]
         parts = []
-        for pair in layers:
+        for index in (0, 2, 4):
+            pair = [cast(nn.Linear, net[index]) for net in (self.easy, self.hard)]
             parts.append(torch.stack([layer.weight.detach().T for layer in pair])[None].clone())
             parts.append(torch.stack([layer.bias.detach()[None] for layer in pair])[None].clone())
-        return Weights(*parts, self.v.detach()[None].clone())
+        return Weights._make((*parts, self.v.detach()[None].clone()))
 
 
 def initial_weights(seeds: list[int], *, hidden: int, last_layer_init: list[float]) -> Weights:

@@ -1,4 +1,4 @@
-"""The toy training as a plain loop over one network, two autograd passes a step: the engine's executable specification."""
+"""The toy training as a plain loop over one network, two autograd passes a step: what the engine must equal."""
 
 import torch
 from jaxtyping import Float
@@ -49,13 +49,13 @@ def lsam_step(
     norm = gradient.norm()
     with torch.no_grad():
         if norm > 0:
-            network.v += rho * gradient / norm
+            network.v.add_(rho * gradient / norm)
     parameters = list(network.parameters())
     gradients = torch.autograd.grad(softplus(-labels * network(inputs)).mean(), parameters)
     with torch.no_grad():
         network.v.copy_(v)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter -= learning_rate * gradient
+            parameter.sub_(learning_rate * gradient)
 
 
 def intervention_step(
@@ -80,8 +80,8 @@ def intervention_step(
     weight = importance if settings.last_layer == "weighted" else real
     with torch.no_grad():
         for parameter, gradient in zip(layers, gradients, strict=True):
-            parameter -= config.learning_rate * gradient
-        network.v -= config.learning_rate * -(weight * labels) @ phi / len(labels)
+            parameter.sub_(config.learning_rate * gradient)
+        network.v.add_(config.learning_rate * (weight * labels) @ phi / len(labels))
 
 
 def _fixed_vector(v: Tensor, settings: Intervention, *, initial_norm: float) -> Tensor:

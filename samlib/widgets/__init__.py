@@ -1,0 +1,22 @@
+"""Figures with sliders: live in JupyterLab, precomputed frames in a page without a kernel."""
+
+from samlib.widgets.frames import Frames, slider, sliders
+from samlib.widgets.panels import (
+    contour_explorer,
+    importance_explorer,
+    phantom_explorer,
+    ratio_explorer,
+)
+from samlib.widgets.training import TrainingPanel, train_yourself
+
+__all__ = [
+    "Frames",
+    "TrainingPanel",
+    "contour_explorer",
+    "importance_explorer",
+    "phantom_explorer",
+    "ratio_explorer",
+    "slider",
+    "sliders",
+    "train_yourself",
+]
