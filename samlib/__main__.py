@@ -53,7 +53,11 @@ def status(
     store = runs.store_for(profile)
     counts = {}
     for name, items in _needed(experiment, profile).items():
-        waiting = len(runs.pending(items, store))
+        try:
+            waiting = len(runs.pending(items, store))
+        except RecordError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
         counts[name] = {"recorded": len(items) - waiting, "pending": waiting}
     total = dict(sum((Counter(count) for count in counts.values()), Counter({"recorded": 0, "pending": 0})))
     total = {key: total.get(key, 0) for key in ("recorded", "pending")}
@@ -73,6 +77,8 @@ def start(
     data_root: Annotated[Path | None, typer.Option(envvar="SAMLIB_DATA", help="Folder of the real data.")] = None,
 ) -> None:
     """Do every pending run and write its record."""
+    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise typer.BadParameter(f"device: expected auto, cpu, or cuda where there is one, got {device}; use auto")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     os.environ.setdefault("OMP_NUM_THREADS", "1")

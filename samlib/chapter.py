@@ -3,7 +3,6 @@
 import ast
 import html
 import inspect
-import json
 import math
 import os
 import tempfile
@@ -15,18 +14,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from IPython.display import HTML, Markdown, display
-from matplotlib import pyplot as plt
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from samlib import runs
 from samlib.claims import Verdict
-from samlib.config import check_choice, check_number, differences, from_dict
-from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
-from samlib.figures.style import style
-from samlib.records import CONFIGS, Record, Store
+from samlib.config import check_choice, check_number
+from samlib.experiments import PROFILES, experiment
+from samlib.records import Record, Store
 from samlib.results import curve_table, seed_table
+from samlib.widgets.frames import picture
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
 
@@ -73,7 +71,8 @@ class Chapter:
         Args:
             name: a key of `samlib.experiments.EXPERIMENTS`.
         Returns:
-            The results; where runs are missing, a box with the command that fills them is displayed.
+            The results. Displays which records they are, with a link to their provenance, or, where runs are missing,
+            a box with the command that fills them.
         Raises:
             ValueError: unknown experiment.
             RecordError: a record cannot be read or trusted, or cannot be written.
@@ -92,11 +91,13 @@ class Chapter:
                 for count in finished:
                     bar.update(count)
             missing = []
-        found = [store.find(run.kind, run.config) for run in needed]
-        results = Results(name, self.profile, tuple(record for record in found if record), len(missing))
-        if missing:
-            display(results.missing_box())
+        results = _read(name, self.profile, store)
+        display(results.missing_box() if missing else results.source())
         return results
+
+    def recorded(self, name: str) -> "Results":
+        """Load what an experiment has on record at this profile; train nothing and display nothing."""
+        return _read(name, self.profile, runs.store_for(self.profile))
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
@@ -186,23 +187,27 @@ class Results:
         )
 
 
+def _read(name: str, profile: str, store: Store) -> Results:
+    """Collect an experiment's records from a store and count those that are not there."""
+    found = [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], profile)]
+    records = tuple(record for record in found if record)
+    return Results(name, profile, records, len(found) - len(records))
+
+
 def show(draw: Callable[[], Figure], *results: Results) -> None:
-    """Draw a figure from results in the book's look, with its source below; nothing where results are missing.
+    """Draw a figure from results in the book's look; a box stands for it where results are missing.
 
     Args:
         draw: makes the figure; called only if every result is complete.
         results: what it is drawn from.
     Side effects:
-        Displays the figure and its source lines, and closes the figure.
+        Displays the figure (PNG, sharp at twice the size) and closes it.
     """
-    if not all(results):
-        return
-    with style():
-        figure = draw()
-        display(figure)
-        plt.close(figure)
-    for item in results:
-        display(item.source())
+    if all(results):
+        display(Image(picture(draw, "figure").png))
+    else:
+        names = " and ".join(item.name for item in results if not item)
+        display(HTML(f'<div class="missing-record"><p>Not drawn: runs of <em>{names}</em> are missing.</p></div>'))
 
 
 def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
@@ -221,9 +226,14 @@ def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
 
 
 def show_source(code: Callable[..., Any]) -> None:
-    """Display the source of a function or class as it runs, with the module it lives in."""
-    where = f"`{code.__module__}`"
-    display(Markdown(f"```python\n{inspect.getsource(code).rstrip()}\n```\n\n*From* {where}."))
+    """Display the source of a function as it runs, its docstring cut to the first line, with the module it lives in."""
+    lines = inspect.getsource(code).rstrip().splitlines()
+    docstring = ast.parse("\n".join(lines)).body[0].body[0]  # type: ignore[attr-defined]
+    if inspect.getdoc(code) and docstring.end_lineno > docstring.lineno:
+        first = lines[docstring.lineno - 1]
+        lines[docstring.lineno - 1 : docstring.end_lineno] = [f'{first}"""']
+    told = "\n".join(lines)
+    display(Markdown(f"```python\n{told}\n```\n\n*From* `{code.__module__}`."))
 
 
 def verdict_html(verdict: Verdict) -> str:
@@ -242,43 +252,6 @@ def verdict_html(verdict: Verdict) -> str:
         "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
         f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
-
-
-def record_tables(profile: str) -> str:
-    """Return HTML with one section an experiment: title, the command that makes its runs, and a table of its records.
-
-    Args:
-        profile: whose runs to list; those without a record are counted.
-    """
-    store = runs.store_for(profile)
-    return "".join(_record_section(item, profile, store) for item in EXPERIMENTS.values())
-
-
-def _record_section(item: Experiment, profile: str, store: Store) -> str:
-    """Return one experiment's section of the records page."""
-    needed = runs.needed([item], profile)
-    records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
-    rows = "".join(_record_row(record) for record in records)
-    command = f"python -m samlib runs start --experiment {item.name} --profile {profile}"
-    return (
-        f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
-        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "
-        f"<code>{command}</code></p><details><summary>All records</summary><table><thead><tr><th>record</th>"
-        "<th>configuration (what differs from the defaults)</th><th>revision</th><th>machine</th><th>torch</th>"
-        f"<th>seconds</th><th>UTC</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
-    )
-
-
-def _record_row(record: Record) -> str:
-    """Return one record's row: a link to the file and its provenance."""
-    origin = record.provenance
-    changed = differences(from_dict(CONFIGS[record.kind], record.config))
-    seeds = changed.pop("seeds", None)
-    told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
-    revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
-    cells = (told, revision, origin["device"], origin["versions"].get("torch"), origin["wall_seconds"], origin["utc"])
-    link = f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>'
-    return f"<tr><td>{link}</td>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
 
 
 def _number(value: float) -> str:

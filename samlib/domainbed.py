@@ -118,7 +118,7 @@ def pretrain(domains: dict[str, Domain], target: str, *, rho: float, seed: int, 
 
 @torch.no_grad()
 def target_accuracy(network: nn.Sequential, target: Domain, *, seed: int) -> float:
-    """Train a linear probe on the frozen features of the target's training split (Eq 44); its accuracy on the test split.
+    """Train a linear probe on frozen features of the target's training split (Eq 44); return its test accuracy.
 
     Args:
         network: what `pretrain` returned.
@@ -154,29 +154,49 @@ def miniature(*, rho: float, seeds: Iterable[int], n_epochs: int = 20) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def by_domain(table: pd.DataFrame) -> pd.DataFrame:
+    """Average `miniature`'s rows over seeds: one row a domain, columns domain, sgd, sam."""
+    return table.groupby("domain", sort=False)[["sgd", "sam"]].mean().reset_index()
+
+
+def accuracy_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracies and their difference as text in percent, one row a domain.
+
+    Args:
+        table: columns sgd, sam (0 to 1) and whichever name the domain.
+    """
+    names = [name for name in table if name not in ("sgd", "sam")]
+    shown = {name.replace("_", " "): table[name] for name in names}
+    shown |= {"SGD, %": [f"{100 * x:.1f}" for x in table.sgd], "SAM, %": [f"{100 * x:.1f}" for x in table.sam]}
+    shown["SAM − SGD, points"] = [f"{100 * x:+.1f}".replace("-", "−") for x in gains(table)]
+    return pd.DataFrame(shown)
+
+
 def gains(table: pd.DataFrame) -> np.ndarray:
     """Return SAM's accuracy minus SGD's, row by row, rounded to 12 digits so that equal ones give exactly 0."""
     return (table.sam - table.sgd).to_numpy(dtype=float).round(12)
 
 
 def gain_sentence(table: pd.DataFrame) -> str:
-    """Say how often and by how much SAM's accuracy exceeds SGD's over the rows, with a 95 % interval (Markdown)."""
+    """Say on how many domains SAM's accuracy exceeds SGD's, and by how much, with a 95 % interval (Markdown).
+
+    Args:
+        table: one row a domain: columns sgd, sam.
+    """
     differences = 100 * gains(table)
     mean = estimate(differences)
-    text = (
-        f"SAM is ahead on **{int((differences > 0).sum())} of {len(differences)}**, by **{mean.mean:.2f}** points on "
-        f"average, 95 % interval [{mean.low:.2f}, {mean.high:.2f}]"
+    ends = [f"{value:+.2f}".replace("-", "−") for value in (mean.mean, mean.low, mean.high)]
+    return (
+        f"SAM's accuracy is higher on **{int((differences > 0).sum())} of {len(differences)}** domains; the "
+        f"mean difference is **{ends[0]}** points, 95 % interval over domains [{ends[1]}, {ends[2]}]"
     )
-    return text.replace("-", "−").replace("95 − %", "95 %")
 
 
 def _network(seed: int) -> nn.Sequential:
     """Build 64 -> 64 -> 64 -> 10 with ReLU, weights uniform on +-1/sqrt(fan-in) from the run's own stream."""
-    widths = (64, N_FEATURES, N_FEATURES)
-    layers: list[nn.Module] = []
-    for width, following in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(width, following, device="meta"), nn.ReLU()]
-    network = nn.Sequential(*layers, nn.Linear(N_FEATURES, 10, device="meta")).to_empty(device="cpu")
+    with torch.device("meta"):  # draws no numbers
+        layers = [nn.Linear(64, N_FEATURES), nn.ReLU(), nn.Linear(N_FEATURES, N_FEATURES), nn.ReLU()]
+        network = nn.Sequential(*layers, nn.Linear(N_FEATURES, 10)).to_empty(device="cpu")
     generator = stream(seed, "initialization")
     with torch.no_grad():
         for parameter in network.parameters():  # every layer has 64 inputs

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +61,9 @@ class Record:
         """
         path = self.path.with_suffix(".npz")
         try:
-            with np.load(path) as file:
+            with path.open("rb") as raw, np.load(raw) as file:
                 return {name: file[name] for name in self.array_names}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RecordError(
                 f"{path}: expected arrays {list(self.array_names)}, could not read them ({error}); "
                 f"restore the file from version control or delete the record and run it again"
@@ -82,6 +84,7 @@ def record_id(kind: str, config: Any) -> str:
         raise ValueError(f"kind: expected one of {sorted(SCHEMAS)}, got {kind!r}; add its schema to SCHEMAS")
     if not isinstance(config, CONFIGS[kind]):
         raise TypeError(f"config: expected a {CONFIGS[kind].__name__} for kind {kind!r}, got {type(config).__name__}")
+    config = from_dict(CONFIGS[kind], to_dict(config))  # rho = 1 and rho = 1.0 are one run
     text = _canonical({"kind": kind, "schema": SCHEMAS[kind], "config": differences(config)})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -246,8 +246,7 @@ def condition_predicts(complexity: pd.DataFrame) -> Verdict:
     return Verdict(
         "toy-condition-exact",
         "derived in chapter 3, not in the paper",
-        "The phantom ratio rises exactly in the steps in which "
-        "E[lambda y phi_hard]/v_hard < E[lambda y phi_easy]/v_easy.",
+        "The phantom ratio rises exactly in the steps in which E[λ y φ_hard] / v_hard < E[λ y φ_easy] / v_easy.",
         "share of steps in which the prediction and the ratio agree: the worst run of each seed; the claim needs more "
         "than 0.999",
         [Effect("all radii and complexities", estimate(shares.to_numpy(dtype=float)), "above", 0.999)],

@@ -5,7 +5,7 @@ from typing import Any
 from samlib.config import check_choice
 from samlib.vision.config import PairConfig
 
-# From the paper's two grids, fixed in advance: nothing here is selected by its result.
+# From the paper's two grids, and the same as in the live demonstration: fixed before these runs, not selected by them.
 LEARNING_RATE = 0.05
 RADIUS = 0.1
 N_SEEDS = 10

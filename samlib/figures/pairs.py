@@ -30,13 +30,14 @@ def sample_images(sets: dict[str, ImageSet], features: tuple[str, str], *, n_ima
         features: names of the label columns, upper tile first.
         n_images: most images a panel.
     """
-    combinations = list(itertools.product(range(2), repeat=2))
-    figure, axes = plt.subplots(len(sets), 4, figsize=(9.4, 2.5 * len(sets)), squeeze=False)
+    combinations = list(itertools.product(range(2), range(2)))
+    figure, axes = plt.subplots(len(sets), 4, figsize=(9.4, 1.55 * len(sets) + 0.2), squeeze=False)
     for row, (title, data) in zip(axes, sets.items(), strict=True):
         for panel, labels in zip(row, combinations, strict=True):
             _draw_montage(panel, data, labels, n_images)
             panel.set(xticks=[], yticks=[])
             panel.grid(False)
+            panel.spines[:].set_visible(False)
         row[0].set_ylabel(title)
     for panel, (upper, lower) in zip(axes[0], combinations, strict=True):
         panel.set_title(f"{features[0]} {upper}, {features[1]} {lower}", fontsize=9.5)
@@ -78,7 +79,7 @@ def paired_errors(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
         panel.set_title(title + feature)
         _draw_pairs(panel, table, name)
     axes[0, 0].set_ylabel("error, %")
-    style.note(axes[0, -1], f"n = {table.seed.nunique()} seeds")
+    figure.supxlabel(f"n = {table.seed.nunique()} seeds, diamonds: means with 95 % intervals", fontsize=9)
     return figure
 
 
@@ -100,7 +101,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             "95 % interval": interval.replace("-", "−"),
             "n": str(gap.n),
         }
-    return pd.DataFrame(rows).T.rename_axis("error, %")
+    return pd.DataFrame(rows).T.rename_axis(columns="error, %")
 
 
 def _spread(values: pd.Series) -> str:
@@ -117,20 +118,21 @@ def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:
         mean = estimate(values[method])
         height = [[mean.mean - mean.low], [mean.high - mean.mean]] if mean.n > 1 else None
         axes.errorbar(place, mean.mean, height, fmt="D", color=COLOURS[method], capsize=4, ms=6)
-    axes.set(xlim=(-0.5, 1.5), ylim=(0, None))
+    axes.margins(y=0.1)
+    low, high = axes.get_ylim()
+    axes.set(xlim=(-0.5, 1.5), ylim=(max(low, -0.03 * high), high))  # no empty stretch below an error of zero
     axes.set_xticks([0, 1], ["SGD", "SAM"])
-    axes.margins(y=0.18)
     axes.grid(False, axis="x")
 
 
 def _draw_montage(axes: Axes, data: ImageSet, labels: tuple[int, int], n_images: int) -> None:
     """Draw the first images with these labels side by side, or say that there are none."""
     rows = ((data.labels[:, 0] == labels[0]) & (data.labels[:, 1] == labels[1])).nonzero()[:, 0]
+    images = data.images[rows[:n_images]]
     if len(rows) == 0:
         axes.text(0.5, 0.5, "does not occur", ha="center", va="center", color=style.NEUTRAL, transform=axes.transAxes)
-        axes.set_aspect(16 / (8 * n_images), adjustable="box")
+        axes.set(xlim=(0, n_images * (images.shape[3] + 2)), ylim=(0, images.shape[2]), aspect="equal")
         return
-    images = data.images[rows[:n_images]].permute(0, 2, 3, 1).numpy()
-    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255)
+    framed = np.pad(images.permute(0, 2, 3, 1).numpy(), ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255)
     axes.imshow(np.concatenate(list(framed), axis=1), interpolation="nearest")
     axes.set_xlabel(f"{len(rows):,} of {len(data.labels):,} images", fontsize=8.5)

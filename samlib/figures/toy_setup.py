@@ -66,16 +66,8 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
     values = contribution_grid(weights, feature, radius=radius, n_points=n_points).numpy()
     line = np.linspace(-radius, radius, n_points)
     scale = max(float(np.quantile(np.abs(values), 0.9)), 1e-6)
-    axes.imshow(
-        np.tanh(values / scale),
-        extent=(-radius, radius, -radius, radius),
-        origin="lower",
-        cmap=style.SIGNED,
-        vmin=-1,
-        vmax=1,
-        alpha=0.75,
-        interpolation="bilinear",
-    )
+    levels = np.linspace(-1, 1, 12)  # flat colours: they survive a palette and read as heights of a map
+    axes.contourf(line, line, np.tanh(values / scale), levels=levels, cmap=style.SIGNED, alpha=0.75, extend="both")
     if values.min() < 0 < values.max():
         axes.contour(line, line, values, levels=[0.0], colors="black", linewidths=1.2)
     _scatter(axes, Examples(examples.inputs[:300], examples.labels[:300]), feature)

@@ -78,8 +78,8 @@ def spiral(
     Returns:
         Coordinates y r (cos t, sin t) with t = complexity * position, r = 0.1 + 0.9 position.
 
-    >>> spiral(torch.tensor([1.0]), torch.tensor([-1.0]), 360.0).round(decimals=3)
-    tensor([[-1., 0.]])
+    >>> spiral(torch.tensor([0.0]), torch.tensor([-1.0]), 360.0)
+    tensor([[-0.1000, -0.0000]])
     """
     angle = math.radians(complexity) * position
     radius = INNER_RADIUS + (1 - INNER_RADIUS) * position

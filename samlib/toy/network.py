@@ -36,7 +36,7 @@ class DisentangledNetwork(nn.Module):
         last_layer_init: initial value of v_easy and of v_hard.
         seed: root seed; layers are drawn as PyTorch draws nn.Linear, from the stream "initialization".
 
-    >>> DisentangledNetwork(hidden=8, last_layer_init=2.0, seed=0)(torch.zeros(3, 4)).shape
+    >>> DisentangledNetwork(hidden=8, last_layer_init=2.0, seed=0)(torch.zeros(3, 4, dtype=torch.float64)).shape
     torch.Size([3])
     """
 

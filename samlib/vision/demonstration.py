@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from IPython.display import Markdown, display
+
 from samlib import runs
 from samlib.chapter import Chapter, Results
 from samlib.experiments import experiment
@@ -87,8 +89,12 @@ def full_scale(chapter: Chapter, *, trainable: bool) -> Results:
         chapter: whose parameters decide; see `Chapter.results`.
         trainable: whether the files of CIFAR-MNIST are at hand.
     Returns:
-        The results. The other profiles need no check: "paper" draws from records, "smoke" trains the embedded pair.
+        The results. Only "quick" needs the check: "paper" draws from records, "smoke" trains the embedded pair.
+    Side effects:
+        Displays a box where there are no results.
     """
     if chapter.profile == "quick" and not trainable:
-        return Results("pair", chapter.profile, (), len(runs.needed([experiment("pair")], chapter.profile)))
+        absent = Results("pair", chapter.profile, (), len(runs.needed([experiment("pair")], chapter.profile)))
+        display(absent.missing_box(), Markdown(HOW_TO))
+        return absent
     return chapter.results("pair")

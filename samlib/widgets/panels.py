@@ -279,9 +279,9 @@ def draw_importance(points: Sequence[Checkpoint], rho: float, seed: int) -> Figu
         cloud.axvline(0, color=style.NEUTRAL, lw=0.8, ls=":")
         cloud.set(xlabel=r"hard contribution $y\,v_{hard}\,\phi_{hard}$", ylabel="importance weight")
         cloud.set_yscale("symlog", linthresh=0.01, linscale=0.6)
-        cloud.set(ylim=(-0.001, 1.3), yticks=[0, 0.01, 0.1, 1], yticklabels=["0", "0.01", "0.1", "1"])
+        cloud.set(ylim=(-0.001, 4), yticks=[0, 0.01, 0.1, 1], yticklabels=["0", "0.01", "0.1", "1"])
         cloud.set_title(rf"$\rho$ = {rho:g}, seed {seed}")
-        cloud.legend(loc="lower right", markerscale=1.6, ncols=2, bbox_to_anchor=(1, 0.86))
+        cloud.legend(loc="upper right", markerscale=1.6, ncols=2)
     return figure
 
 

@@ -1,0 +1,53 @@
+# Everything from a machine that has only Python 3.11 or newer and make. `make` alone lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+# Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.samlib-installed
+NOTEBOOKS := $(wildcard book/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book quick lab paper freeze lint test clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "make setup: expected Python 3.11 or newer, got %d.%d; install one and pass it: make PYTHON=python3.12 setup" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+setup: $(STAMP) ## create .venv and install the pinned requirements and samlib
+
+book: $(STAMP) ## execute what changed and build the pages into _build/html
+	$(BIN)/python -m samlib.publish book
+
+quick: $(STAMP) ## the same at the small profile, into _build/quick/html
+	$(BIN)/python -m samlib.publish quick
+
+lab: $(STAMP) ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab book/
+
+paper: $(STAMP) ## start the full-scale runs (hours; resumes where it stopped)
+	$(BIN)/python -m samlib runs start --profile paper
+
+freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (the one target that changes tracked files)
+	$(BIN)/python -m samlib.publish freeze
+
+lint: $(STAMP) ## ruff check, ruff format --check, mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint ## lint, the book and its links, then the unit tests and every chapter under nbval
+	$(BIN)/python -m samlib.publish book
+	$(BIN)/python -m samlib.publish links
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+clean: ## remove what the targets built, except .venv
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache samlib.egg-info
+	find samlib data_scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""`python -m data_scripts.check [ROOT]`: which of the book's real image pairs a data folder holds.
+
+ROOT is a folder in the layout of the README's section "Real data"; where it is left out, $SAMLIB_DATA is read.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from samlib.vision import PAIRS, load_pair
+
+
+def report(root: Path | None) -> dict[str, str]:
+    """Try to load every pair from a data folder.
+
+    Args:
+        root: the folder; None where the reader has none.
+    Returns:
+        Pair -> "found", with the number of training tiles by feature, or the error that says what is missing.
+    """
+    found = {}
+    for name in PAIRS:
+        try:
+            source = load_pair(name, root)
+        except (ValueError, OSError) as error:
+            found[name] = str(error)
+        else:
+            found[name] = f"found, {source.n_classes} classes of {' and '.join(source.features)}"
+    return found
+
+
+def main() -> int:
+    """Print the report; the exit status is 1 where a pair is missing."""
+    given = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("SAMLIB_DATA")
+    lines = report(Path(given) if given else None)
+    for name, text in lines.items():
+        print(f"{name:14} {text}")
+    return int(any(not text.startswith("found") for text in lines.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

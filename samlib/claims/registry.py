@@ -1,0 +1,85 @@
+"""All claims with a computed verdict, in the order of the paper: what each needs, and where the book shows it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from samlib.claims import domainbed, mechanism, pairs, toy
+from samlib.claims.rules import Verdict
+from samlib.toy.checkpoints import checkpoints
+
+if TYPE_CHECKING:
+    from samlib.chapter import Results
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and how it is judged.
+
+    Attributes:
+        title: the claim in a few words.
+        chapter: the page that shows it, without ending.
+        needs: experiments whose results it is judged from.
+        judge: results by experiment -> verdict.
+    """
+
+    title: str
+    chapter: str
+    needs: Sequence[str]
+    judge: Callable[[Mapping[str, "Results"]], Verdict]
+
+
+def _tables(judge: Callable[..., Verdict], *needs: str) -> Callable[[Mapping[str, "Results"]], Verdict]:
+    """Judge from the seed tables of the named experiments."""
+    return lambda results: judge(*(results[name].table for name in needs))
+
+
+def _points(judge: Callable[..., Verdict], *, last: bool) -> Callable[[Mapping[str, "Results"]], Verdict]:
+    """Judge from SGD's and LSAM's checkpoints, the last or all."""
+
+    def verdict(results: Mapping[str, "Results"]) -> Verdict:
+        sgd, lsam = (checkpoints(record) for record in results["checkpoints"].records)
+        return judge(sgd[-1], lsam[-1]) if last else judge(sgd, lsam)
+
+    return verdict
+
+
+def _claim(title: str, chapter: str, judge: Callable[..., Verdict], *needs: str) -> Claim:
+    """A claim judged from seed tables."""
+    return Claim(title, chapter, needs, _tables(judge, *needs))
+
+
+def _pair(judge: Callable[..., Verdict], *options: str) -> Callable[[Mapping[str, "Results"]], Verdict]:
+    """Judge from the table of CIFAR-MNIST runs."""
+    return lambda results: judge(pairs.pair_table(results["pair"].records), *options)
+
+
+IMAGES, TRANSFER = "01_feature_diversity", "06_domainbed"
+SETUP, PHANTOM, EFFECTS, CAUSES = "02_toy_setup", "03_phantom_rebalancing", "04_two_effects", "05_interventions"
+CLAIMS = (
+    Claim("SAM improves the hard feature", IMAGES, ("pair",), _pair(pairs.feature_improved, "hard")),
+    Claim("SAM improves the easy feature", IMAGES, ("pair",), _pair(pairs.feature_improved, "easy")),
+    Claim("SGD relies on the easy feature", IMAGES, ("pair",), _pair(pairs.sgd_relies_on_easy)),
+    _claim("both learn the label", SETUP, toy.labels_learned, "complexity"),
+    _claim("LSAM learns the hard feature better", SETUP, toy.hard_error_lower, "complexity"),
+    _claim("the larger the radius, the better", SETUP, toy.hard_error_falls, "complexity"),
+    _claim("whatever the lost constants", SETUP, toy.sensitivity_direction, "sensitivity"),
+    _claim("the phantom ratio rises with the radius", PHANTOM, toy.phantom_ratio_rises, "complexity"),
+    _claim("the real ratio stays nearly constant", PHANTOM, toy.real_ratio_constant, "complexity"),
+    _claim("the ratio rises exactly under our condition", PHANTOM, mechanism.condition_predicts, "complexity"),
+    Claim("weights are more uniform", EFFECTS, ("checkpoints",), _points(mechanism.weights_more_uniform, last=True)),
+    Claim("throughout training", EFFECTS, ("checkpoints",), _points(mechanism.uniform_throughout, last=False)),
+    Claim("poorly fit examples gain", EFFECTS, ("checkpoints",), _points(mechanism.poorly_fit_at_the_end, last=False)),
+    _claim("hard learns faster, easy slower", EFFECTS, toy.rates_scaled, "complexity"),
+    _claim("hard learns faster relative to easy", EFFECTS, toy.relative_rate_scaled, "complexity"),
+    _claim("each effect helps (fixed ratio)", CAUSES, mechanism.interventions_help, "interventions", "complexity"),
+    _claim("both are causal", CAUSES, mechanism.interventions_can_help, "interventions", "complexity"),
+    _claim("gains are comparable", CAUSES, mechanism.gains_comparable, "interventions", "complexity"),
+    _claim("both together match LSAM", CAUSES, mechanism.both_match_lsam, "interventions", "complexity"),
+    _claim("each factor of LSAM suffices", CAUSES, mechanism.one_factor_suffices, "phantom_terms", "complexity"),
+    _claim("learning rates alone match LSAM", CAUSES, mechanism.rates_match_lsam, "phantom_terms", "complexity"),
+    Claim("SAM improves transfer", TRANSFER, (), lambda results: domainbed.transfer_improved()),
+    _claim("robust to noise", "a_data_and_noise", toy.noise_robust, "noise"),
+    _claim("robust to batch size", "b_batch_size", toy.batch_robust, "batch_size"),
+    _claim("gain shrinks for very large batches", "b_batch_size", toy.batch_degrades, "batch_size"),
+)

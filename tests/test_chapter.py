@@ -1,0 +1,300 @@
+"""What chapters call: parameters, results that are read or trained, boxes, figures with sources, verdicts."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+from IPython.display import Image, Markdown
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from samlib import chapter, pages, runs
+from samlib.chapter import Chapter, Results, open_chapter, show, show_source, show_verdict, verdict_html
+from samlib.claims import Effect, Verdict
+from samlib.claims.registry import CLAIMS, Claim
+from samlib.experiments import EXPERIMENTS, Experiment
+from samlib.records import RecordError, Store, record_id
+from samlib.runs import Run, do
+from samlib.statistics import Estimate
+from samlib.toy.config import ToyConfig
+
+mpl.use("agg")
+TINY = ToyConfig(hidden=4, n_steps=12, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=20)
+CONFIGS = [TINY, TINY.vary(rho=0.5)]
+
+ORIGIN = {"revision": "abc", "device": "CPU"}
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """What chapter code displayed, in order."""
+    items = []
+    monkeypatch.setattr(chapter, "display", items.append)
+    return items
+
+
+@pytest.fixture
+def stores(tmp_path, monkeypatch, shown) -> dict[str, Store]:
+    """Committed and local records in a temporary folder, and a registry of one tiny experiment."""
+    found = {"paper": Store(tmp_path / "results"), "local": Store(tmp_path / "results" / "local")}
+    monkeypatch.setattr(runs, "store_for", lambda profile: found.get(profile, found["local"]))
+    for name in list(EXPERIMENTS):
+        monkeypatch.delitem(EXPERIMENTS, name)
+    item = Experiment("tiny", "toy", "Tiny <experiment>", lambda profile: list(CONFIGS))
+    monkeypatch.setitem(EXPERIMENTS, "tiny", item)
+    return found
+
+
+def only_source(shown: list, results: Results) -> bool:
+    """Whether nothing but the results' source line was displayed."""
+    return [item.data for item in shown] == [results.source().data]
+
+
+def files(store: Store) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (store.root / "toy").glob("*.json")}
+
+
+def test_defaults_are_the_papers_records_and_no_training():
+    assert open_chapter({}) == Chapter("paper", False, False, "auto", 0, None)
+
+
+def test_parameters_come_from_the_notebooks_names():
+    given = {"profile": "quick", "train_missing": True, "recompute": True, "device": "cpu", "seed": 7, "x": 1}
+    assert open_chapter(given) == Chapter("quick", True, True, "cpu", 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"profile": "full"}, ValueError, "profile: expected one of 'paper', 'quick', 'smoke', got 'full'"),
+        ({"device": "gpu"}, ValueError, "device: expected one of 'auto', 'cpu', 'cuda', got 'gpu'"),
+        ({"train_missing": 1}, TypeError, "train_missing: expected True or False, got 1"),
+        ({"recompute": "no"}, TypeError, "recompute: expected True or False, got 'no'"),
+        ({"seed": -1}, ValueError, "seed: expected a whole number"),
+        ({"seed": 0.5}, TypeError, "seed: expected a whole number"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(given, error, message):
+    with pytest.raises(error, match=message):
+        open_chapter(given)
+
+
+def test_a_missing_gpu_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device: expected a CUDA device, found none; use device='auto' or 'cpu'"):
+        open_chapter({"device": "cuda"})
+    assert Chapter(device="auto").torch_device == "cpu"
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [Chapter(device=name).torch_device for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def test_an_unknown_injected_parameter_is_refused():
+    cells = ["", "# Parameters\nprofile = 'quick'\nsede = 3\n", "import os\nanything = 1"]
+    with pytest.raises(ValueError, match=r"parameters: expected some of profile, .*, got sede; correct the name"):
+        open_chapter({"profile": "quick", "In": cells})
+
+
+def test_a_chapters_own_parameters_and_other_cells_are_left_alone():
+    cells = ["# Parameters\nprofile = 'quick'\nn_epochs = 3\n", "sede = 3"]
+    assert open_chapter({"profile": "quick", "In": cells}, also=("n_epochs",)).profile == "quick"
+
+
+def test_the_data_folder_is_the_parameter_or_the_environment(monkeypatch):
+    monkeypatch.setenv("SAMLIB_DATA", "from-environment")
+    assert open_chapter({}).data_root == Path("from-environment")
+    assert open_chapter({"data_root": ""}).data_root == Path("from-environment")
+    assert open_chapter({"data_root": "given"}).data_root == Path("given")
+    monkeypatch.delenv("SAMLIB_DATA")
+    assert open_chapter({}).data_root is None
+
+
+def test_missing_records_are_a_box_with_the_command_and_nothing_is_trained(stores, shown):
+    stores["paper"].write("toy", CONFIGS[1], metrics={}, arrays={}, provenance={})
+    results = Chapter(device="cpu").results("tiny")
+    assert not results
+    assert (len(results.records), results.n_missing) == (1, 1)
+    assert len(shown) == 1
+    assert "1 of 2 runs" in shown[0].data
+    assert "python -m samlib runs start --experiment tiny --profile paper" in shown[0].data
+    assert len(files(stores["paper"])) == 1 and not stores["local"].root.exists()
+
+
+def test_records_that_exist_are_read_and_their_source_is_shown(stores, shown):
+    do([Run("toy", config) for config in CONFIGS], stores["paper"], device="cpu")
+    before = files(stores["paper"])
+    results = Chapter(device="cpu", train_missing=True).results("tiny")
+    assert results and only_source(shown, results)
+    assert [record.id for record in results.records] == [record_id("toy", config) for config in CONFIGS]
+    assert len(results.table) == 4 and len(results.curves) == 8
+    assert files(stores["paper"]) == before
+
+
+def test_train_missing_fills_only_what_is_missing(stores, shown):
+    first = stores["paper"].write("toy", CONFIGS[1], metrics={"kept": [1, 2]}, arrays={}, provenance=ORIGIN)
+    results = Chapter(device="cpu", train_missing=True).results("tiny")
+    assert results and only_source(shown, results)
+    assert results.records[1] == first
+    assert len(files(stores["paper"])) == 2
+
+
+@pytest.mark.parametrize("profile", ["quick", "smoke"])
+def test_reduced_profiles_train_live_and_store_locally(stores, shown, profile):
+    results = Chapter(profile=profile, device="cpu").results("tiny")
+    assert results and only_source(shown, results)
+    assert len(files(stores["local"])) == 2 and not files(stores["paper"])
+    before = files(stores["local"])
+    assert Chapter(profile=profile, device="cpu").results("tiny").records == results.records
+    assert files(stores["local"]) == before
+
+
+def test_recompute_trains_again_and_leaves_the_committed_records_untouched(stores, shown):
+    for config in CONFIGS:
+        stores["paper"].write("toy", config, metrics={"final_hard_error": [9.0, 9.0]}, arrays={}, provenance=ORIGIN)
+    before = files(stores["paper"])
+    results = Chapter(device="cpu", recompute=True).results("tiny")
+    assert results and only_source(shown, results)
+    assert all(max(record.metrics["final_hard_error"]) <= 1 for record in results.records)
+    assert all(stores["local"].root in record.path.parents for record in results.records)
+    assert files(stores["paper"]) == before
+    assert not files(stores["local"])  # a folder of its own: what was trained live before is not mixed in
+
+
+def test_a_damaged_record_stops_the_chapter_by_name(stores):
+    path = stores["paper"].write("toy", CONFIGS[0], metrics={}, arrays={}, provenance={}).path
+    path.write_text("{")
+    with pytest.raises(RecordError, match=path.name):
+        Chapter(device="cpu").results("tiny")
+
+
+def test_an_unknown_experiment_is_refused(stores):
+    with pytest.raises(ValueError, match="experiment: expected one of 'tiny', got 'tinny'"):
+        Chapter().results("tinny")
+
+
+def results_from(*origins: tuple[str, str], profile: str = "paper", missing: int = 0, tmp_path=None) -> Results:
+    """Results of one record per (revision, device)."""
+    store = Store(tmp_path)
+    records = [
+        store.write("toy", CONFIGS[i], metrics={}, arrays={}, provenance={"revision": revision, "device": device})
+        for i, (revision, device) in enumerate(origins)
+    ]
+    return Results("tiny", profile, tuple(records), missing)
+
+
+def test_a_source_line_names_records_revisions_and_machines_escaped(tmp_path):
+    origins = (("abc", "CPU <1>"), ("def", "GPU"))
+    line = results_from(*origins, tmp_path=tmp_path / "1").source().data
+    assert "2 records" in line and 'href="records.html#tiny"' in line
+    assert "revision abc on CPU &lt;1&gt;; revision def on GPU" in line
+    assert "reduced" not in line
+    reduced = results_from(*origins, profile="quick", tmp_path=tmp_path / "2").source().data
+    assert "reduced scale (profile quick)" in reduced
+
+
+def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, shown):
+    results = results_from(("abc", "CPU"), tmp_path=tmp_path)
+    looks = []
+
+    def draw() -> Figure:
+        looks.append(mpl.rcParams["axes.spines.top"])
+        return plt.subplots()[0]
+
+    settings, numbers = dict(mpl.rcParams), plt.get_fignums()
+    show(draw, results)
+    assert looks == [False]
+    assert [type(item) for item in shown] == [Image]
+    assert shown[0].data.startswith(b"\x89PNG")
+    assert plt.get_fignums() == numbers and dict(mpl.rcParams) == settings
+
+
+def never() -> None:
+    """Stand in for what must not be drawn or judged."""
+    pytest.fail("called although results are missing")
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_nothing_is_drawn_or_judged_where_results_are_missing(tmp_path, shown, missing):
+    complete = results_from(("abc", "CPU"), tmp_path=tmp_path / "1")
+    absent = Results("other", "paper", complete.records[:missing], missing)
+    show(never, complete, absent)
+    show_verdict(never, complete, absent)
+    box, verdict = (item.data for item in shown)
+    assert "missing-record" in box and "<em>other</em>" in box and "tiny" not in box
+    assert "<strong>not tested</strong>" in verdict
+
+
+VERDICT = Verdict(
+    "some-claim",
+    "Section <5>",
+    "a < b & c",
+    "mean <difference>",
+    [
+        Effect("first & best", Estimate(-0.25, -0.3, -0.2, 20), "below"),
+        Effect("second", Estimate(-0.0001, float("-inf"), float("inf"), 1), "above", 0.5),
+    ],
+)
+
+
+def test_a_verdict_shows_status_claim_and_every_effect_escaped():
+    text = verdict_html(VERDICT)
+    assert 'class="verdict verdict-partly" id="some-claim"' in text and ">partly</strong>" in text
+    for part in ("a &lt; b &amp; c", "Section &lt;5&gt;", "mean &lt;difference&gt;", "first &amp; best"):
+        assert part in text
+    first, second = text.split("<tbody>")[1].split("</tr>")[:2]
+    assert "<td>−0.250</td><td>[−0.300, −0.200]</td><td>20</td><td>below 0</td><td>yes</td>" in first
+    assert "<td>0.000</td><td>[−∞, ∞]</td><td>1</td><td>above 0.5</td><td>no</td>" in second
+
+
+@pytest.mark.parametrize("status", ["confirmed", "not confirmed", "not tested"])
+def test_every_status_has_its_class(status):
+    holding = {"confirmed": [1.0], "not confirmed": [-1.0], "not tested": []}[status]
+    effects = [Effect("x", Estimate(value, value, value, 2), "above") for value in holding]
+    text = verdict_html(Verdict("id", "place", "claim", "statistic", effects))
+    assert f"verdict-{status.replace(' ', '-')}" in text and f">{status}</strong>" in text
+
+
+def test_show_verdict_displays_the_computed_verdict(tmp_path, shown):
+    show_verdict(lambda: VERDICT, results_from(("abc", "CPU"), tmp_path=tmp_path))
+    assert [item.data for item in shown] == [verdict_html(VERDICT)]
+
+
+def test_source_is_shown_as_it_runs_with_its_module(shown):
+    show_source(verdict_html)
+    assert isinstance(shown[0], Markdown)
+    assert shown[0].data.startswith("```python\ndef verdict_html(verdict: Verdict) -> str:\n")
+    assert shown[0].data.endswith("*From* `samlib.chapter`.")
+
+
+def test_the_records_page_lists_every_record_with_its_provenance_and_counts_the_missing(stores):
+    record = do([Run("toy", CONFIGS[1])], stores["paper"], device="cpu")[0]
+    page = pages.record_tables("paper")
+    assert 'id="tiny"' in page and "Tiny &lt;experiment&gt;" in page and "1 of 2 runs recorded" in page
+    assert f'href="../results/toy/{record.id}.json"' in page and page.count("<tr>") == 2
+    for text in ("rho: 0.5", "2 seeds", record.provenance["utc"], str(record.provenance["wall_seconds"])):
+        assert text in page
+
+
+def test_the_summary_judges_what_is_recorded_and_trains_nothing(stores, shown, monkeypatch):
+    item = Experiment("other", "toy", "Other", lambda profile: [TINY.vary(rho=0.1)])
+    monkeypatch.setitem(EXPERIMENTS, "other", item)
+    claims = [Claim(f"needs {name} <x>", "02_toy", (name,), lambda results: VERDICT) for name in ("tiny", "other")]
+    monkeypatch.setattr(pages, "CLAIMS", claims)
+    do([Run("toy", config) for config in CONFIGS], stores["paper"], device="cpu")
+    first, second = pages.summary(Chapter(device="cpu", train_missing=True)).split("<tbody>")[1].split("</tr>")[:2]
+    assert "partly" in first and '<a href="02_toy.html">a &lt; b &amp; c</a>' in first and "Section &lt;5&gt;" in first
+    assert "not tested" in second and "needs other &lt;x&gt;" in second
+    assert len(files(stores["paper"])) == 2 and shown == []
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.title)
+def test_every_claim_needs_experiments_that_exist_and_is_shown_in_a_chapter(claim):
+    assert claim.needs and set(claim.needs) <= set(EXPERIMENTS)
+    assert (Path(__file__).parent.parent / "book" / f"{claim.chapter}.ipynb").exists()
+
+
+def test_claims_have_different_titles():
+    assert len({claim.title for claim in CLAIMS}) == len(CLAIMS)

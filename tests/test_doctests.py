@@ -1,0 +1,24 @@
+"""The examples in the docstrings of every module of the library."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import samlib
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(samlib.__path__, "samlib."))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_true(name, capsys):
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0, capsys.readouterr().out
+
+
+def test_the_examples_are_found():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = {name: sum(len(test.examples) for test in finder.find(importlib.import_module(name))) for name in MODULES}
+    assert found["samlib.importance"] >= 3
+    assert sum(found.values()) >= 30

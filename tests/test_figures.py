@@ -1,0 +1,289 @@
+"""Figures: the promised panels and labels, drawable, and without effect on the reader's own settings."""
+
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from samlib.experiments.toy import NOISES, RATIOS, SENSITIVITY
+from samlib.figures import mechanism, style, toy_setup, variants
+from samlib.figures.bands import mean_curve, seeds_word
+from samlib.records import Store
+from samlib.results import curve_table, seed_table
+from samlib.runs import Run, do
+from samlib.toy.checkpoints import checkpoints
+from samlib.toy.config import ToyConfig, ToyData
+from samlib.toy.data import sample
+from samlib.toy.network import FEATURES
+
+mpl.use("agg")
+TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=3, checkpoints=(20, 60), seeds=(0, 1)).vary(n_train=60, n_test=80)
+COMPLEXITIES = (180.0, 360.0, 540.0)
+RHOS = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Tiny trained networks: every complexity with every radius."""
+    runs = [Run("toy", TINY.vary(complexity=c, rho=rho)) for c in COMPLEXITIES for rho in RHOS]
+    return do(runs, Store(tmp_path_factory.mktemp("records")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def table(records) -> pd.DataFrame:
+    return seed_table(records)
+
+
+@pytest.fixture(scope="module")
+def points(records):
+    """Checkpoints of SGD and of LSAM (rho = 1) at 360 degrees."""
+    return [checkpoints(records[index]) for index in (3, 5)]
+
+
+def errors(**columns) -> list[dict]:
+    """Rows of three seeds with the same settings and made-up errors."""
+    return [columns | {"seed": seed, "final_hard_error": 0.3 + 0.01 * seed} for seed in range(3)]
+
+
+def intervention_table() -> pd.DataFrame:
+    controls = (("initial", "plain"), ("matched", "plain"), ("initial", "weighted"))
+    return pd.DataFrame(
+        row
+        for norm, last_layer in controls
+        for term in ("importance", "rate", "both")
+        for ratio in RATIOS
+        for row in errors(term=term, ratio=ratio, norm=norm, last_layer=last_layer)
+    )
+
+
+def sensitivity_table() -> pd.DataFrame:
+    base = {"learning_rate": 0.01, "last_layer_init": 2.0, "hidden": 50, "easy_scale": 0.5, "hard_scale": 4.0}
+    settings = {tuple((base | {name: value}).items()) for name, values in SENSITIVITY.items() for value in values}
+    return pd.DataFrame(
+        row
+        for s in sorted(settings)
+        for rho in (0.0, 0.3, 1.0)
+        for row in errors(**dict(s), rho=rho, record=f"{s}{rho}")
+    )
+
+
+def noise_table() -> pd.DataFrame:
+    clean = dict.fromkeys(NOISES, 0.0)
+    settings = [clean | {"noisy_features": "both"}] + [
+        clean | {kind: level, "noisy_features": scope}
+        for scope in ("both", "hard")
+        for kind, levels in NOISES.items()
+        for level in levels
+    ]
+    return pd.DataFrame(row for setting in settings for rho in RHOS for row in errors(**setting, rho=rho))
+
+
+def drawn(draw: Callable[[], Figure]) -> Figure:
+    """Draw and render in the book's look; check that nothing else changed, and close the figure."""
+    settings, open_figures = dict(mpl.rcParams), plt.get_fignums()
+    with style.style():
+        inside = dict(mpl.rcParams)
+        figure = draw()
+        assert dict(mpl.rcParams) == inside, "the figure changed the settings"
+        assert isinstance(figure, Figure)
+        figure.canvas.draw()
+        plt.close(figure)
+    assert dict(mpl.rcParams) == settings
+    assert plt.get_fignums() == open_figures
+    return figure
+
+
+def visible(figure: Figure) -> list:
+    return [axes for axes in figure.axes if axes.get_visible()]
+
+
+def labels(axes) -> tuple[str, str, str]:
+    return axes.get_xlabel(), axes.get_ylabel(), axes.get_title()
+
+
+def curves(axes) -> dict[str, np.ndarray]:
+    """Labelled lines of the axes: label -> (x, y) values."""
+    lines = axes.get_lines()
+    return {line.get_label(): np.array(line.get_data()) for line in lines if not line.get_label().startswith("_")}
+
+
+def test_style_applies_inside_and_comes_back_also_after_an_error():
+    before = dict(mpl.rcParams)
+    with pytest.raises(KeyError), style.style():
+        assert mpl.rcParams["axes.spines.top"] is False and mpl.rcParams["svg.hashsalt"] == "samlib"
+        raise KeyError
+    assert dict(mpl.rcParams) == before
+
+
+def test_meanings_have_different_colours_and_sequences_run_from_light_to_dark():
+    assert len(set(style.COLOURS.values())) == len(style.COLOURS) == 5
+    brightness = [sum(style.sequence_colour(index, 8)[:3]) for index in range(8)]
+    assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 8
+    assert style.sequence_colour(0, 1) == style.sequence_colour(0, 8)
+
+
+def test_a_note_is_written_into_the_axes():
+    figure = drawn(lambda: plt.subplots()[0])
+    style.note(figure.axes[0], "a remark")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["a remark"]
+
+
+def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band():
+    data = pd.DataFrame({"x": [0, 0, 0, 1, 1, 1], "y": [1.0, 2.0, 3.0, 5.0, 5.0, 5.0], "seed": [0, 1, 2] * 2})
+    figure, axes = plt.subplots()
+    mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
+    plt.close(figure)
+    assert curves(axes)["mean"].tolist() == [[0, 1], [2, 5]]
+    corners = axes.collections[0].get_paths()[0].vertices
+    assert corners[:, 1].min() == pytest.approx(2 - 2.484138, abs=1e-5)
+    assert corners[:, 1].max() == 5
+    assert seeds_word(data).startswith("n = 3 seeds")
+
+
+def test_points_without_a_number_are_left_out_and_one_seed_has_no_band():
+    data = pd.DataFrame({"x": [0, 1, 2], "y": [1.0, float("nan"), 3.0]})
+    figure, axes = plt.subplots()
+    mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
+    plt.close(figure)
+    assert curves(axes)["mean"].tolist() == [[0, 2], [1, 3]]
+    assert not axes.collections
+
+
+def test_data_planes_have_a_column_a_set_and_a_row_a_feature():
+    sets = {f"{c:g}°": sample(ToyData(complexity=c, n_train=50), seed=0, split="train") for c in (180.0, 540.0)}
+    figure = drawn(lambda: toy_setup.data_planes(sets))
+    assert [axes.get_title() for axes in figure.axes] == ["180°", "540°", "", ""]
+    assert [axes.get_ylabel().split()[0] for axes in (figure.axes[0], figure.axes[2])] == list(FEATURES)
+    shown = sum(len(part.get_offsets()) for part in figure.axes[3].collections)
+    assert shown == 50
+
+
+def test_contours_say_each_probes_error(points):
+    member = {point.method: point.member(1) for point in (points[0][-1], points[1][-1])}
+    figure = drawn(lambda: toy_setup.contours(member))
+    assert len(visible(figure)) == 4
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["SGD", "LSAM"]
+    weights, examples = member["LSAM"]
+    values = toy_setup._probe(weights, examples, 1)
+    expected = float((examples.labels * values <= 0).float().mean())
+    assert figure.axes[3].texts[0].get_text() == f"probing error {expected:.1%}"
+
+
+def test_along_training_has_a_row_a_method_and_a_column_a_checkpoint(points):
+    figure = drawn(lambda: toy_setup.along_training({"SGD": points[0], "LSAM": points[1]}, 0))
+    titles = [axes.get_title() for axes in visible(figure)]
+    assert titles == ["SGD, step 20", "SGD, step 60", "LSAM, step 20", "LSAM, step 60"]
+
+
+def test_errors_against_radius(table):
+    figure = drawn(lambda: toy_setup.error_against_radius(table))
+    hard, line, test = visible(figure)
+    assert "rho" in hard.get_xlabel() and "rho" in test.get_xlabel() and "complexity" in line.get_xlabel()
+    found = curves(hard)
+    assert list(found) == ["180°", "360°", "540°"]
+    expected = table[table.complexity == 360.0].groupby("rho").final_hard_error.mean()
+    assert found["360°"].tolist() == [list(RHOS), pytest.approx(expected.tolist())]
+    heights = [bar.get_height() for bar in line.patches]
+    assert heights == pytest.approx(table.groupby("complexity").linear_baseline_error.mean().tolist())
+    assert "n = 2 seeds" in test.texts[0].get_text()
+
+
+def test_ratios_against_radius_hide_unused_panels(table):
+    figure = drawn(lambda: toy_setup.ratios_against_radius(table))
+    panels = visible(figure)
+    assert [axes.get_title() for axes in panels] == ["180°", "360°", "540°"]
+    assert len(curves(panels[0])) == 2
+    assert "rho" in figure.get_supxlabel() and "n = 2 seeds" in figure.get_supylabel()
+
+
+def test_condition_shares_leave_sgd_out(table):
+    share, flips = visible(drawn(lambda: toy_setup.condition_shares(table)))
+    assert share.get_ylabel() == flips.get_ylabel() == "share of steps"
+    assert curves(share)["360°"][0].tolist() == [0.5, 1.0]
+
+
+def test_sensitivity_has_a_panel_a_constant():
+    figure = drawn(lambda: toy_setup.sensitivity(sensitivity_table()))
+    panels = visible(figure)
+    assert len(panels) == len(SENSITIVITY)
+    for panel, values in zip(panels, SENSITIVITY.values(), strict=True):
+        assert panel.get_xscale() == "log" and panel.get_xlabel()
+        assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
+
+
+def test_lorenz_pair_has_a_panel_a_method_with_real_and_phantom_curves(points):
+    figure = drawn(lambda: mechanism.lorenz_pair(points[0][-1], points[1][-1]))
+    assert [axes.get_title() for axes in visible(figure)] == ["SGD-trained networks", "LSAM-trained networks"]
+    for axes in figure.axes:
+        assert [label.split(",")[0] for label in curves(axes)] == [r"real $\lambda$", r"phantom $\tilde\lambda$"]
+        assert all(y[0] == 0 and y[-1] == pytest.approx(1) for _, y in curves(axes).values())
+    assert figure.axes[0].get_ylabel() == "share of total importance"
+
+
+def test_grids_have_a_row_a_method_and_a_column_a_checkpoint(points):
+    for draw in (lambda: mechanism.lorenz_grid(points), lambda: mechanism.medians_grid(points, 1)):
+        titles = [axes.get_title() for axes in visible(drawn(draw))]
+        assert titles == [f"{method}-trained, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
+
+
+def test_medians_pair_has_a_row_a_method_and_a_column_a_feature(points):
+    figure = drawn(lambda: mechanism.medians_pair([points[0][-1], points[1][-1]]))
+    assert len(visible(figure)) == 4
+    assert all("signed contribution" in axes.get_xlabel() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel() and figure.axes[2].get_ylabel()
+    assert all(len(x) for axes in figure.axes for x, _ in curves(axes).values())
+
+
+def test_rates_against_radius_and_along_the_training(records, table):
+    training = curve_table([record for record in records if record.config["data"]["complexity"] == 360.0])
+    figure = drawn(lambda: mechanism.rates_against_radius(table, training))
+    radius, steps = visible(figure)
+    assert list(curves(radius)) == ["easy feature", "hard feature"]
+    expected = table[table.complexity == 360.0].groupby("rho").hard_rate.mean()
+    assert curves(radius)["hard feature"][1].tolist() == pytest.approx(expected.tolist())
+    assert (steps.get_xlabel(), steps.get_xscale()) == ("step", "log")
+    assert steps.get_lines()[0].get_xdata().tolist() == [20, 40, 60]
+
+
+@pytest.mark.parametrize("draw", [mechanism.interventions, mechanism.intervention_controls])
+def test_interventions_have_a_panel_a_term(table, draw):
+    panels = visible(drawn(lambda: draw(intervention_table(), table)))
+    assert [axes.get_title() for axes in panels] == ["importance weights only", "learning rates only", "both"]
+    assert all(axes.get_xscale() == "log" and axes.get_xlabel() for axes in panels)
+    assert panels[0].get_ylabel() == "hard-feature probing error"
+
+
+def test_phantom_terms_show_three_curves_and_sgd(table):
+    terms = pd.DataFrame(
+        row for term in ("importance", "rate", "both") for rho in (0.5, 1.0) for row in errors(term=term, rho=rho)
+    )
+    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(terms, table)))
+    assert len(curves(axes)) == 4 and "SGD" in curves(axes)
+    assert "rho" in axes.get_xlabel() and axes.get_ylabel() == "hard-feature probing error"
+
+
+def test_noise_has_a_row_a_scope_and_a_column_a_kind_each_with_the_clean_curve():
+    panels = visible(drawn(lambda: variants.noise(noise_table())))
+    assert len(panels) == 6
+    assert [axes.get_title() for axes in panels[:3]] == list(variants.NOISE_TITLES.values())
+    for panel, levels in zip(panels, [*NOISES.values()] * 2, strict=True):
+        assert list(curves(panel)) == ["0", *(f"{level:g}" for level in levels)]
+
+
+def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
+    table = pd.DataFrame(row for size in (1, 5, 300) for rho in RHOS for row in errors(batch_size=size, rho=rho))
+    epochs, steps = visible(drawn(lambda: variants.batch_sizes(table, table)))
+    assert [labels(axes)[2] for axes in (epochs, steps)] == ["equal epochs", "equal steps"]
+    assert list(curves(epochs)) == list(curves(steps)) == ["1", "5", "300"]
+    assert "n = 3 seeds" in steps.texts[0].get_text()
+
+
+def test_figures_draw_no_random_number(table):
+    before = torch.random.get_rng_state(), str(np.random.get_state())
+    drawn(lambda: toy_setup.error_against_radius(table))
+    assert torch.equal(before[0], torch.random.get_rng_state()) and before[1] == str(np.random.get_state())

@@ -1,0 +1,133 @@
+"""Importance weights against a plain loop; Lorenz curves, Gini coefficients and medians against hand numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from samlib.importance import Importance, binned_medians, gini, importance_weights, lorenz
+from samlib.toy.data import Examples
+from samlib.toy.network import DisentangledNetwork, initial_weights
+
+SEEDS, N, BATCH = [0, 1], 12, 4
+WEIGHTS = initial_weights(SEEDS, hidden=6, last_layer_init=[2.0, 0.7])
+GENERATOR = torch.Generator().manual_seed(0)
+EXAMPLES = Examples(
+    torch.randn(2, N, 4, generator=GENERATOR, dtype=torch.float64),
+    torch.randint(0, 2, (2, N), generator=GENERATOR).double() * 2 - 1,
+)
+ORDER = torch.stack([torch.randperm(N, generator=GENERATOR) for _ in SEEDS])
+
+
+def slow_importance(network: DisentangledNetwork, inputs, labels, order, rho: float) -> tuple[dict, dict]:
+    """Real and phantom importance weights of one network, batch by batch with autograd and example by example."""
+    real, moved = {}, {}
+    for batch in order.view(-1, BATCH).tolist():
+        loss = torch.nn.functional.softplus(-labels[batch] * network(inputs[batch])).mean()
+        (gradient,) = torch.autograd.grad(loss, network.v)
+        phantom_v = network.v + rho * gradient / gradient.norm()
+        for index in batch:
+            phi = network.features(inputs[index][None])[0]
+            real[index] = torch.sigmoid(-labels[index] * (phi @ network.v)).item()
+            moved[index] = torch.sigmoid(-labels[index] * (phi @ phantom_v)).item()
+    return real, moved
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 2.0])
+def test_weights_equal_a_plain_loop_over_batches_and_examples(rho):
+    found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=rho, batch_size=BATCH)
+    for member, (seed, init) in enumerate(zip(SEEDS, (2.0, 0.7), strict=True)):
+        network = DisentangledNetwork(hidden=6, last_layer_init=init, seed=seed)
+        inputs, labels = EXAMPLES.inputs[member], EXAMPLES.labels[member]
+        real, moved = slow_importance(network, inputs, labels, ORDER[member], rho)
+        assert found.real[member] == pytest.approx([real[i] for i in range(N)], abs=1e-12)
+        assert found.phantom[member] == pytest.approx([moved[i] for i in range(N)], abs=1e-12)
+
+
+def test_radius_zero_makes_both_weights_equal():
+    found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=0.0, batch_size=BATCH)
+    assert (found.real == found.phantom).all()
+
+
+def test_an_example_feels_the_phantom_of_its_own_batch_only():
+    whole = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH)
+    labels = EXAMPLES.labels.clone()
+    first_batch, others = ORDER[0, :BATCH], ORDER[0, BATCH:]
+    labels[0, first_batch] *= -1
+    changed = importance_weights(WEIGHTS, Examples(EXAMPLES.inputs, labels), ORDER, rho=1.0, batch_size=BATCH)
+    assert (whole.phantom[0, others] == changed.phantom[0, others]).all()
+    assert (whole.phantom[1] == changed.phantom[1]).all()
+    assert (whole.phantom[0, first_batch] != changed.phantom[0, first_batch]).all()
+
+
+def test_other_batches_give_other_phantoms_and_the_same_real_weights():
+    first, second = (
+        importance_weights(WEIGHTS, EXAMPLES, order, rho=1.0, batch_size=BATCH) for order in (ORDER, ORDER.flip(0))
+    )
+    assert (first.real == second.real).all()
+    assert not np.allclose(first.phantom, second.phantom)
+
+
+def test_contributions_are_y_times_v_times_phi():
+    found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH)
+    assert [part.shape for part in found] == [(2, N), (2, N), (2, 2, N)]
+    network = DisentangledNetwork(hidden=6, last_layer_init=0.7, seed=1)
+    expected = (EXAMPLES.labels[1][:, None] * network.features(EXAMPLES.inputs[1]) * network.v).T
+    assert np.allclose(found.contributions[1], expected.detach(), atol=1e-12)
+    margins = found.contributions.sum(1)
+    assert np.allclose(found.real, 1 / (1 + np.exp(margins)), atol=1e-12)
+
+
+def test_weights_are_left_as_they_were():
+    before = [part.clone() for part in WEIGHTS]
+    assert isinstance(importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH), Importance)
+    assert all(torch.equal(a, b) for a, b in zip(before, WEIGHTS, strict=True))
+
+
+def test_lorenz_curve_of_one_to_four():
+    assert lorenz(np.array([4.0, 1.0, 3.0, 2.0])).tolist() == pytest.approx([0.0, 0.1, 0.3, 0.6, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0], 0.0),
+        ([2.0, 2.0, 2.0], 0.0),
+        ([0.0, 0.0, 0.0, 1.0], 0.75),
+        ([1.0, 2.0, 3.0, 4.0], 0.25),  # 2 * (1 + 4 + 9 + 16) / (4 * 10) - 5 / 4
+        ([1.0, 3.0], 0.25),  # mean absolute difference 1 over twice the mean 2
+    ],
+)
+def test_gini_of_hand_worked_values(values, expected):
+    assert gini(np.array(values)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gini_depends_on_neither_order_nor_unit():
+    values = np.random.default_rng(0).random(30)
+    assert gini(values) == gini(values[::-1]) == pytest.approx(gini(1000 * values), abs=1e-11)
+
+
+def test_gini_equals_the_mean_absolute_difference_over_twice_the_mean():
+    values = np.random.default_rng(1).random(25)
+    differences = np.abs(values[:, None] - values[None]).mean()
+    assert gini(values) == pytest.approx(differences / (2 * values.mean()), abs=1e-11)
+
+
+@pytest.mark.parametrize("values", [[], [0.0, 0.0], [1.0, -0.1], [1.0, float("nan")], [float("inf")]])
+def test_what_cannot_be_ranked_is_refused_with_the_likely_cause(values):
+    for measure in (lorenz, gini):
+        with pytest.raises(ValueError, match=r"expected finite non-negative numbers, not all zero.*diverged"):
+            measure(np.array(values))
+
+
+def test_medians_per_bin_with_counts():
+    position = np.array([-1.0, -0.5, 0.0, 0.2, 0.9, 5.0])
+    values = np.array([1.0, 9.0, 2.0, 4.0, 6.0, 100.0])
+    medians, counts = binned_medians(position, values, np.array([-1.0, 0.0, 1.0]))
+    assert counts.tolist() == [2, 3]  # a bin holds its lower end; 5.0 lies outside
+    assert medians.tolist() == [5.0, 4.0]
+
+
+def test_an_empty_bin_has_no_median():
+    medians, counts = binned_medians(np.array([0.5]), np.array([1.0]), np.array([0.0, 1.0, 2.0]))
+    assert counts.tolist() == [1, 0]
+    assert np.isnan(medians[1])

@@ -1,0 +1,302 @@
+"""Records: written once and atomically, read only if nothing about them is in doubt; their provenance."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from samlib import config as samlib_config
+from samlib import provenance as origin
+from samlib import records
+from samlib.records import RecordError, Store, read_record, record_id
+from samlib.toy.config import ToyConfig
+from samlib.vision.config import PairConfig
+
+CONFIG = ToyConfig().vary(rho=0.5, complexity=540.0, seeds=(0, 1))
+METRICS = {"final_hard_error": [0.25, 0.5], "phantom_ratio": [float("nan"), 1.5], "curves": {"v_hard": [[2.0], [2.25]]}}
+ARRAYS = {"v": np.array([[1.0, 2.0]], dtype=np.float32), "b1": np.arange(3)}
+PROVENANCE = {"revision": "abc", "device": "somewhere", "wall_seconds": 1.5}
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def write(store: Store, config: ToyConfig = CONFIG, arrays: dict = ARRAYS) -> records.Record:
+    return store.write("toy", config, metrics=METRICS, arrays=arrays, provenance=PROVENANCE)
+
+
+def reseal(path, **changes) -> None:
+    """Change a record's contents and give it the right checksum: what only code of another version would do."""
+    body = json.loads(path.read_text()) | changes
+    body["sha256"] = records._checksum(body)
+    path.write_text(json.dumps(body))
+
+
+def test_a_record_survives_a_round_trip(store):
+    written, found = write(store), store.find("toy", CONFIG)
+    assert found == written
+    assert (found.kind, found.id, found.path) == ("toy", record_id("toy", CONFIG), store.path("toy", CONFIG))
+    assert samlib_config.from_dict(ToyConfig, found.config) == CONFIG
+    assert found.metrics["final_hard_error"] == [0.25, 0.5]
+    assert found.provenance == PROVENANCE
+    arrays = found.arrays()
+    assert sorted(arrays) == ["b1", "v"]
+    assert all((arrays[name] == ARRAYS[name]).all() and arrays[name].dtype == ARRAYS[name].dtype for name in ARRAYS)
+
+
+def test_every_digit_of_a_number_survives(store):
+    value = math.pi / 3
+    record = store.write("toy", CONFIG, metrics={"x": [value]}, arrays={}, provenance={})
+    assert record.metrics["x"] == [value]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, np.float64("nan")])
+def test_numbers_that_are_not_finite_become_null(store, bad):
+    record = store.write("toy", CONFIG, metrics={"x": [bad, 1.0], "deep": {"y": (bad,)}}, arrays={}, provenance={})
+    assert record.metrics == {"x": [None, 1.0], "deep": {"y": [None]}}
+    json.loads(record.path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_run_without_record_is_not_found(store):
+    assert store.find("toy", CONFIG) is None
+    assert list(store.all()) == []
+
+
+def test_all_yields_every_record_by_kind_and_id(store):
+    configs = [CONFIG.vary(rho=rho) for rho in (0.1, 0.2, 0.3)]
+    for config in configs:
+        write(store, config)
+    pair = store.write("pair", PairConfig(), metrics={}, arrays={}, provenance={})
+    expected = [pair.id, *sorted(record_id("toy", config) for config in configs)]
+    assert [record.id for record in store.all()] == expected
+
+
+def test_writing_twice_is_refused_and_the_first_is_kept(store):
+    path = write(store).path
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match=rf"{path}: expected no record of this run, found one; it was left as it is"):
+        store.write("toy", CONFIG, metrics={"other": 1}, arrays={}, provenance={})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("arrays", [ARRAYS, {}])
+def test_a_crash_before_the_move_leaves_nothing_half_written(store, monkeypatch, arrays):
+    earlier = write(store, CONFIG.vary(rho=0.1))
+
+    def crash(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", crash)
+        write(store, arrays=arrays)
+    assert sorted(path.name for path in earlier.path.parent.iterdir()) == [f"{earlier.id}.json", f"{earlier.id}.npz"]
+    assert store.find("toy", CONFIG.vary(rho=0.1)) == earlier
+    assert store.find("toy", CONFIG) is None
+    assert write(store, arrays=arrays).metrics["final_hard_error"] == [0.25, 0.5]
+
+
+def test_a_crash_between_arrays_and_json_leaves_no_record(store, monkeypatch):
+    real = os.replace
+
+    def crash_at_json(source, target):
+        if str(target).endswith(".json"):
+            raise OSError("No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash_at_json)
+        with pytest.raises(RecordError, match=r"No space left on device.*Earlier records are untouched"):
+            write(store)
+    assert store.find("toy", CONFIG) is None
+    assert not [path for path in (store.root / "toy").iterdir() if path.name.startswith(".")]
+    assert write(store).arrays()["b1"].tolist() == [0, 1, 2]
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RecordError, match=r"file.*expected to write a record, got .*make the folder writable"):
+        write(Store(tmp_path / "file" / "sub"))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 200])
+def test_a_truncated_record_is_named_and_refused(store, keep):
+    path = write(store).path
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RecordError, match=rf"{path}: expected a record \(JSON\), could not read it"):
+        store.find("toy", CONFIG)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"kind": "toy"}'])
+def test_json_that_is_no_record_is_refused(store, text):
+    path = write(store).path
+    path.write_text(text)
+    with pytest.raises(RecordError, match=f"{path}: expected a record"):
+        read_record(path)
+
+
+def test_a_number_edited_by_hand_is_refused(store):
+    path = write(store).path
+    assert path.read_text().count("0.25") == 1
+    path.write_text(path.read_text().replace("0.25", "0.24"))
+    with pytest.raises(RecordError, match=rf"{path}: .*do not match the record's own checksum; restore it"):
+        store.find("toy", CONFIG)
+
+
+def test_a_reformatted_record_is_still_trusted(store):
+    record = write(store)
+    record.path.write_text(json.dumps(json.loads(record.path.read_text()), indent=7))
+    assert store.find("toy", CONFIG) == record
+
+
+def test_a_record_under_another_name_is_refused(store):
+    path = write(store).path
+    other = store.path("toy", CONFIG.vary(rho=0.6))
+    path.rename(other)
+    with pytest.raises(RecordError, match=rf"{other}: .*its configuration's address is {path.stem}"):
+        store.find("toy", CONFIG.vary(rho=0.6))
+
+
+def test_another_schema_is_refused_by_name(store):
+    path = write(store).path
+    reseal(path, schema=99)
+    with pytest.raises(RecordError, match=rf"{path}: expected schema 1 of kind 'toy', got schema 99"):
+        read_record(path)
+
+
+def test_an_unknown_kind_is_refused_by_name(store):
+    path = write(store).path
+    reseal(path, kind="tabular")
+    with pytest.raises(RecordError, match=rf"{path}: expected schema None of kind 'tabular'"):
+        read_record(path)
+
+
+def test_an_unknown_configuration_key_is_refused_by_name(store):
+    record = write(store)
+    reseal(record.path, config=record.config | {"weight_decay": 0.1})
+    with pytest.raises(RecordError, match=rf"{record.path}: .*unknown \['weight_decay'\]"):
+        read_record(record.path)
+
+
+def test_an_impossible_configuration_is_refused(store):
+    record = write(store)
+    reseal(record.path, config=record.config | {"rho": -1.0})
+    with pytest.raises(RecordError, match=rf"{record.path}: .*rho: expected a finite number"):
+        read_record(record.path)
+
+
+def test_missing_arrays_are_named(store):
+    record = write(store)
+    record.path.with_suffix(".npz").unlink()
+    assert store.find("toy", CONFIG) == record
+    with pytest.raises(RecordError, match=rf"{record.id}.npz: expected arrays \['b1', 'v'\], could not read them"):
+        record.arrays()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200, -30])
+def test_damaged_arrays_are_named(store, keep):
+    record = write(store)
+    path = record.path.with_suffix(".npz")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RecordError, match=rf"{record.id}.npz: expected arrays"):
+        record.arrays()
+
+
+def test_a_record_without_arrays_has_none(store):
+    record = write(store, arrays={})
+    assert record.array_names == ()
+    assert not record.path.with_suffix(".npz").exists()
+
+
+def test_ids_are_pinned():
+    """An id is the file name of a committed record.
+
+    If this test fails, every committed record of the kind is orphaned: its runs count as pending, and days of
+    computing are lost. Give a new field a default that keeps the old behaviour instead, or, where the meaning of
+    results really changed, raise the kind's number in SCHEMAS and run everything again.
+    """
+    assert record_id("toy", ToyConfig()) == "486c7335eaf0"
+    assert record_id("toy", ToyConfig().vary(rho=1.0, complexity=540.0)) == "be6fa5059043"
+
+
+def test_an_id_depends_on_kind_schema_and_configuration(monkeypatch):
+    ids = [record_id("toy", ToyConfig()), record_id("pair", PairConfig()), record_id("toy", CONFIG)]
+    monkeypatch.setitem(records.SCHEMAS, "toy", 2)
+    ids.append(record_id("toy", ToyConfig()))
+    assert len(set(ids)) == 4
+    assert all(len(name) == 12 and int(name, 16) >= 0 for name in ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithNewField(ToyConfig):
+    """The configuration of a later version of the code."""
+
+    weight_decay: float = 0.0
+
+
+def test_a_new_field_with_a_default_leaves_ids_and_records_as_they_are(store, monkeypatch):
+    before = write(store)
+    monkeypatch.setitem(records.CONFIGS, "toy", WithNewField)
+    values = {field.name: getattr(CONFIG, field.name) for field in dataclasses.fields(CONFIG)}
+    assert record_id("toy", WithNewField(**values)) == before.id
+    assert store.find("toy", WithNewField(**values)) == before
+    assert record_id("toy", WithNewField(**values, weight_decay=0.1)) != before.id
+
+
+def test_a_changed_default_makes_old_records_untrusted(store, monkeypatch):
+    path = write(store, ToyConfig()).path
+    changed = dataclasses.make_dataclass(
+        "Changed", [("rho", float, dataclasses.field(default=0.5))], bases=(ToyConfig,), frozen=True
+    )
+    monkeypatch.setitem(records.CONFIGS, "toy", changed)
+    with pytest.raises(RecordError, match="its configuration's address is"):
+        read_record(path)
+
+
+def test_equal_configurations_have_one_id_and_one_record(store):
+    whole, decimal = ToyConfig(rho=1), ToyConfig(rho=1.0)
+    assert whole == decimal
+    assert record_id("toy", whole) == record_id("toy", decimal)
+    assert write(store, whole) == store.find("toy", decimal)
+
+
+def test_wrong_kinds_are_refused():
+    with pytest.raises(ValueError, match=r"kind: expected one of .*'toy'.*, got 'tabular'"):
+        record_id("tabular", ToyConfig())
+    with pytest.raises(TypeError, match=r"config: expected a PairConfig for kind 'pair', got ToyConfig"):
+        record_id("pair", ToyConfig())
+
+
+def test_provenance_says_where_a_result_came_from_in_plain_values():
+    found = origin.provenance(device="cpu", wall_seconds=1.23456)
+    assert found["wall_seconds"] == 1.235
+    assert found["utc"].endswith("+00:00")
+    assert {"python", "torch", "numpy"} <= set(found["versions"])
+    assert " of " in found["device"] and found["threads"] >= 1
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_outside_a_checkout_there_is_no_revision(tmp_path, monkeypatch):
+    monkeypatch.setattr(origin, "SOURCE", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert origin.source_revision() == (None, None)
+
+
+def test_changes_of_the_library_are_noticed(tmp_path, monkeypatch):
+    library = tmp_path / "samlib"
+    library.mkdir()
+    (library / "code.py").write_text("x = 1\n")
+    (tmp_path / "notes.md").write_text("x")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for arguments in (["init", "-q"], ["add", "samlib"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr(origin, "SOURCE", library)
+    revision, dirty = origin.source_revision()
+    assert len(revision) == 12 and dirty is False  # what lies beside the library does not count
+    (library / "code.py").write_text("x = 2\n")
+    assert origin.source_revision() == (revision, True)

@@ -1,0 +1,187 @@
+"""What the repository promises about itself: small files, no private paths, pinned requirements, quiet imports."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from samlib.runs import store_for
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = [path for folder in ("samlib", "data_scripts", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".cff", ".bib", ".css", ".js", ".ipynb", ".json", ""}
+# Built, installed or local: no part of the repository.
+LEFT_OUT = {".git", ".venv", "_build", "data", "local", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+# Spelled in two halves, so that this file does not hold what it looks for.
+PRIVATE = ["/" + "tmp/", "/" + "work/", ".." + "/shared", "/" + "home/", "/" + "root/"]
+READS_SHARED_DATA = {".ci/run"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text_files() -> Iterator[Path]:
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        if path.is_file() and path.suffix in TEXT and not LEFT_OUT & set(parts) and not parts[0].endswith(".egg-info"):
+            yield path
+
+
+@pytest.mark.parametrize("path", CODE, ids=name)
+def test_no_module_has_350_lines(path):
+    assert len(path.read_text().splitlines()) < 350
+
+
+@pytest.mark.parametrize("path", CODE, ids=name)
+def test_every_module_says_what_it_is_for(path):
+    text = path.read_text()
+    assert not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+LIBRARY = [path for path in CODE if "tests" not in path.parts]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_functions_are_at_most_40_lines_without_their_docstring(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert length <= 40, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_every_class_and_function_of_a_module_is_documented(path):
+    definitions = [
+        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    assert [node.name for node in definitions if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_no_code_cell_of_a_chapter_is_longer_than_20_lines(path):
+    cells = json.loads(path.read_text())["cells"]
+    lengths = {index: len("".join(cell["source"]).splitlines()) for index, cell in enumerate(cells)}
+    long = {index: n for index, n in lengths.items() if cells[index]["cell_type"] == "code" and n > 20}
+    assert not long, f"cell number: lines {long}"
+
+
+def test_no_file_names_a_private_path():
+    found = [
+        f"{name(path)}: {part}"
+        for path in text_files()
+        if name(path) not in READS_SHARED_DATA
+        for part in PRIVATE
+        if part in path.read_text(errors="replace")
+    ]
+    assert found == []
+
+
+def test_the_search_for_private_paths_sees_the_repository():
+    seen = {name(path) for path in text_files()}
+    assert {"Makefile", "pyproject.toml", "samlib/runs.py", ".ci/run", "_toc.yml"} <= seen
+
+
+def pins() -> dict[str, str]:
+    """Pinned requirements: normalised name -> version."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    found = {}
+    for line in filter(None, lines):
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9A-Za-z.]*)", line)
+        assert match, f"expected name==version, got {line!r}"
+        found[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
+    return found
+
+
+def test_every_requirement_is_pinned_to_one_version():
+    assert {"torch", "numpy", "jupyter-book", "pytest"} <= set(pins())
+
+
+def test_what_the_library_declares_is_pinned():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[<>=!~]", item)[0].strip() for item in declared} <= set(pins())
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the packages a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_every_package_that_is_imported_is_pinned():
+    own = {"samlib", "data_scripts", "tests", *(path.stem for path in CODE)}
+    names = set().union(*(imported(path) for path in CODE)) - set(sys.stdlib_module_names) - own
+    owners = importlib.metadata.packages_distributions()
+    pinned = set(pins())
+    missing = {n for n in names if not {re.sub(r"[-_.]+", "-", o).lower() for o in owners.get(n, [])} & pinned}
+    assert missing == set()
+
+
+def test_committed_records_and_their_arrays_can_be_trusted():
+    for record in store_for("paper").all():  # raises where one cannot
+        assert set(record.arrays() if record.array_names else ()) == set(record.array_names)
+
+
+def python(code: str) -> str:
+    """Run code in a fresh interpreter from the repository's root and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_runs_need_neither_figures_nor_notebooks():
+    unwanted = ("matplotlib", "IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill")
+    code = f"import sys, samlib.runs; print(sorted(set({unwanted}) & set(sys.modules)))"
+    assert python(code) == "[]"
+
+
+QUIET = """
+import importlib, logging, os, pkgutil, random, warnings
+import numpy, torch, samlib
+# What these do when they are imported does not count.
+import matplotlib, IPython.display, sklearn, torchvision, tqdm.auto, ipywidgets, papermill
+
+torch.set_num_threads(3)
+
+def state():
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "torch generator": torch.random.get_rng_state().tolist(),
+        "numpy generator": str(numpy.random.get_state()),
+        "generator": random.getstate(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "plots": dict(matplotlib.rcParams),
+        "figures": matplotlib.pyplot.get_fignums() if hasattr(matplotlib, "pyplot") else [],
+        "log handlers": list(logging.getLogger().handlers),
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+    }
+
+before = state()
+names = [module.name for module in pkgutil.walk_packages(samlib.__path__, "samlib.")]
+for name in names:
+    importlib.import_module(name)
+after = state()
+print(len(names) > 30, [key for key in before if before[key] != after[key]])
+"""
+
+
+def test_importing_the_library_changes_nothing():
+    assert python(QUIET) == "True []"

@@ -1,0 +1,172 @@
+"""Which runs are needed and pending, how they are grouped, and that grouping and workers change no number."""
+
+from pathlib import Path
+
+import pytest
+
+from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
+from samlib.experiments import toy as toy_experiments
+from samlib.records import RecordError, Store, record_id
+from samlib.results import by_seed, curve_table, pick, seed_table
+from samlib.runs import MEMBERS_AT_ONCE, Run, chunks, do, needed, pending, start, store_for, unique
+from samlib.toy.config import ToyConfig
+from samlib.vision.config import PairConfig
+
+TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
+RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]
+
+
+def tiny(*configs: ToyConfig) -> Experiment:
+    return Experiment("tiny", "toy", "for a test", lambda profile: list(configs))
+
+
+def test_paper_records_are_committed_and_the_others_are_not():
+    root = Path(__file__).resolve().parent.parent / "results"
+    assert store_for("paper").root == root
+    assert store_for("quick").root == store_for("smoke").root == root / "local"
+
+
+def test_needed_lists_each_run_once_in_the_order_of_the_experiments():
+    first, second, third = TINY, TINY.vary(rho=0.5), TINY.vary(rho=1.0)
+    found = needed([tiny(second, first), tiny(first, third)], "paper")
+    assert [run.config for run in found] == [second, first, third]
+
+
+def test_the_kind_tells_runs_apart():
+    assert len(unique([Run("toy", TINY), Run("pair", TINY), Run("toy", TINY)])) == 2
+
+
+def test_pending_runs_are_those_without_record(tmp_path):
+    store = Store(tmp_path)
+    assert pending(RUNS, store) == RUNS
+    store.write("toy", RUNS[1].config, metrics={}, arrays={}, provenance={})
+    assert pending(RUNS, store) == [RUNS[0], *RUNS[2:]]
+
+
+def test_a_damaged_record_is_refused_and_not_run_again(tmp_path):
+    store = Store(tmp_path)
+    record = store.write("toy", RUNS[0].config, metrics={}, arrays={}, provenance={})
+    record.path.write_text("{")
+    with pytest.raises(RecordError, match=record.id):
+        pending(RUNS, store)
+
+
+def test_toy_runs_of_one_shape_are_grouped_and_pairs_stay_alone():
+    pairs = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
+    groups = chunks([pairs[0], *RUNS, pairs[1]])
+    assert groups == [[pairs[0]], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], [pairs[1]]]
+
+
+def test_no_group_takes_another_run_once_it_holds_enough_members():
+    seeds = tuple(range(MEMBERS_AT_ONCE // 2 + 1))
+    runs = [Run("toy", TINY.vary(rho=0.1 * index, seeds=seeds)) for index in range(5)]
+    assert [len(group) for group in chunks(runs)] == [2, 2, 1]
+    assert [run for group in chunks(runs) for run in group] == runs
+
+
+def test_doing_runs_writes_one_trusted_record_each(tmp_path):
+    steps = []
+    records = do(RUNS[:2], Store(tmp_path), device="cpu", progress=steps.append)
+    assert [record.id for record in records] == [record_id("toy", run.config) for run in RUNS[:2]]
+    assert sum(steps) == 60
+    assert records == [Store(tmp_path).find("toy", run.config) for run in RUNS[:2]]
+    assert len(records[0].metrics["final_hard_error"]) == 2
+    assert records[0].provenance["wall_seconds"] == records[1].provenance["wall_seconds"] > 0
+
+
+def test_a_record_that_appeared_meanwhile_is_not_overwritten(tmp_path):
+    store = Store(tmp_path)
+    first = store.write("toy", RUNS[0].config, metrics={"mine": 1}, arrays={}, provenance={})
+    with pytest.raises(RecordError, match="found one; it was left as it is"):
+        do(RUNS[:1], store, device="cpu")
+    assert store.find("toy", RUNS[0].config) == first
+
+
+def test_two_workers_give_the_records_of_one_process(tmp_path):
+    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
+    assert list(start(RUNS, alone, device="cpu")) == [3, 1]
+    assert sorted(start(RUNS, shared, device="cpu", workers=2)) == [1, 3]
+    assert len(list(shared.all())) == len(RUNS)
+    for run in RUNS:
+        assert alone.find("toy", run.config).metrics == shared.find("toy", run.config).metrics
+
+
+def test_finished_chunks_are_kept_when_the_reader_stops(tmp_path):
+    store = Store(tmp_path)
+    next(start(RUNS, store, device="cpu"))
+    assert pending(RUNS, store) == [RUNS[2]]
+    assert list(start(pending(RUNS, store), store, device="cpu")) == [1]
+    assert pending(RUNS, store) == []
+
+
+@pytest.mark.parametrize(("workers", "error"), [(0, ValueError), (1.5, TypeError)])
+def test_a_number_of_workers_that_is_none_is_refused(tmp_path, workers, error):
+    with pytest.raises(error, match="workers: expected a whole number"):
+        list(start(RUNS, Store(tmp_path), device="cpu", workers=workers))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_lists_runs_and_different_ones_have_different_ids(name, profile):
+    item = experiment(name)
+    found = needed([item], profile)
+    assert found and item.name == name
+    assert {run.config for run in found} == set(item.configs(profile))
+    assert len({record_id(run.kind, run.config) for run in found}) == len(found)
+
+
+def test_every_toy_experiment_compares_with_sgd_at_equal_settings():
+    for name in ("complexity", "checkpoints", "sensitivity", "noise", "batch_size", "batch_size_equal_steps"):
+        configs = set(experiment(name).configs("paper"))
+        assert any(config.rho > 0 for config in configs), name
+        assert all(config.vary(rho=0.0) in configs for config in configs), name
+
+
+def test_batch_sizes_are_compared_at_equal_epochs_and_at_equal_steps():
+    epochs = {c.n_steps * c.batch_size for c in toy_experiments.batch_size("paper")}
+    steps = {c.n_steps for c in toy_experiments.batch_size_equal_steps("paper")}
+    assert epochs == {toy_experiments.SCALES["paper"].n_epochs * 300}
+    assert len(steps) == 1
+
+
+def test_an_unknown_experiment_or_profile_is_refused_with_what_there_is():
+    with pytest.raises(ValueError, match=r"experiment: expected one of .*'complexity'.*got 'complexety'"):
+        experiment("complexety")
+    for name in ("complexity", "pair"):
+        with pytest.raises(ValueError, match=r"profile: expected one of 'paper', 'quick', 'smoke', got 'full'"):
+            experiment(name).configs("full")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("records"))
+    return do([Run("toy", TINY.vary(flip=0.1)), Run("toy", TINY.vary(rho=0.5, complexity=180.0))], store, device="cpu")
+
+
+def test_the_seed_table_has_one_row_a_seed_with_settings_and_metrics_side_by_side(records):
+    table = seed_table(records)
+    assert table.rho.tolist() == [0.0, 0.0, 0.5, 0.5]
+    assert table.seed.tolist() == [0, 1, 0, 1]
+    assert table.flip.tolist() == [0.1, 0.1, 0.0, 0.0]
+    assert table.complexity.tolist() == [360.0, 360.0, 180.0, 180.0]
+    assert table.record.tolist() == [records[0].id] * 2 + [records[1].id] * 2
+    assert table.final_hard_error.tolist() == [v for r in records for v in r.metrics["final_hard_error"]]
+    assert not {"curves", "seeds", "checkpoints", "data"} & set(table.columns)
+
+
+def test_the_curve_table_has_one_row_a_seed_and_snapshot(records):
+    table = curve_table(records)
+    assert table.step.tolist() == [30, 60] * 4
+    assert table.v_hard.tolist() == [v for r in records for seed in r.metrics["curves"]["v_hard"] for v in seed]
+
+
+def test_picking_and_pivoting_keep_seeds_apart(records):
+    table = seed_table(records)
+    assert pick(table, rho=0.5, seed=1).record.tolist() == [records[1].id]
+    wide = by_seed(table, "final_hard_error", "rho")
+    assert wide.index.tolist() == [0, 1] and wide.columns.tolist() == [0.0, 0.5]
+    assert wide[0.5].tolist() == records[1].metrics["final_hard_error"]
+    with pytest.raises(KeyError, match="rhoo"):
+        pick(table, rhoo=0.5)
+    with pytest.raises(ValueError, match="duplicate"):
+        by_seed(table, "final_hard_error", "hidden")
