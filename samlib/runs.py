@@ -14,7 +14,7 @@ from samlib.config import check_number
 from samlib.experiments import Experiment
 from samlib.provenance import provenance
 from samlib.records import Record, Store
-from samlib.toy.training import train_toy
+from samlib.toy.training import best_engine, train_toy
 from samlib.vision.config import PairConfig
 from samlib.vision.sources import load_pair
 from samlib.vision.train import train_pair
@@ -97,13 +97,15 @@ def do(
     Returns:
         The records, in order. Each holds its share of the chunk's wall time.
     """
-    begin = time.perf_counter()
+    begin, engine = time.perf_counter(), "autograd"
     if chunk[0].kind == "toy":
-        results = train_toy([run.config for run in chunk], device=device, progress=progress)
+        engine = best_engine(device)
+        results = train_toy([run.config for run in chunk], device=device, engine=engine, progress=progress)
         outcomes = [(result.metrics, result.arrays) for result in results]
     else:
         outcomes = [(_train_pair(run.config, data_root, device, progress), {}) for run in chunk]
-    origin = provenance(device=device, wall_seconds=(time.perf_counter() - begin) / len(chunk))
+    seconds = (time.perf_counter() - begin) / len(chunk)
+    origin = provenance(device=device, wall_seconds=seconds) | {"engine": engine}
     return [
         store.write(run.kind, run.config, metrics=metrics, arrays=arrays, provenance=origin)
         for run, (metrics, arrays) in zip(chunk, outcomes, strict=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from samlib.toy.config import ToyConfig
+from samlib.toy.interventions import phantom
 from samlib.toy.reference import train_reference
 from samlib.toy.training import train_toy
 
@@ -21,25 +22,27 @@ INTERVENTIONS = [
 ]
 
 
+@pytest.mark.parametrize("engine", ["batched", "compiled"])
 @pytest.mark.parametrize("changes", [{"rho": 0.0}, {"rho": 0.7}, {"rho": 0.7, "batch_size": 30}, *INTERVENTIONS])
-def test_engine_equals_the_plain_loop_after_100_steps(changes):
+def test_engine_equals_the_plain_loop_after_100_steps(changes, engine):
     config = SMALL.vary(seeds=(3,), **changes)
     beside = SMALL.vary(seeds=(3, 4), batch_size=config.batch_size, complexity=540.0)
-    fast = train_toy([beside, config], dtype=torch.float64)[1].arrays
+    fast = train_toy([beside, config], dtype=torch.float64, engine=engine)[1].arrays
     slow = train_reference(config, seed=3, n_steps=100).weights()
     for name, values in slow._asdict().items():
         difference = (torch.tensor(fast[name][0]).double() - values).abs().max()
         assert difference < 1e-5, name
 
 
+@pytest.mark.parametrize("engine", ["batched", "compiled"])
 @pytest.mark.parametrize(("hidden", "batch_size"), [(50, 1), (50, 5), (10, 5), (25, 5), (100, 5), (50, 300)])
-def test_adding_members_changes_no_bit_of_the_others(hidden, batch_size):
+def test_adding_members_changes_no_bit_of_the_others(hidden, batch_size, engine):
     config = SMALL.vary(hidden=hidden, batch_size=batch_size, rho=0.5, seeds=(0, 1), n_train=300)
-    alone = train_toy([config])[0]
+    alone = train_toy([config], engine=engine)[0]
     others = [config.vary(rho=0.1 * i, complexity=200.0 + i) for i in range(11)]
     fixed = config.vary(rho=0.0, term="both", ratio=2.0)
-    beside = train_toy([*others, config, fixed])
-    for single, grouped in ((alone, beside[11]), (train_toy([fixed])[0], beside[12])):
+    beside = train_toy([*others, config, fixed], engine=engine)
+    for single, grouped in ((alone, beside[11]), (train_toy([fixed], engine=engine)[0], beside[12])):
         assert single.metrics == grouped.metrics
         assert all((single.arrays[name] == grouped.arrays[name]).all() for name in single.arrays)
 
@@ -58,9 +61,10 @@ def test_same_seed_same_result_and_another_seed_another():
     assert (second.arrays["w2"][0, 0] != second.arrays["w2"][0, 1]).any()
 
 
-def test_global_generator_is_untouched():
+@pytest.mark.parametrize("engine", ["batched", "compiled"])
+def test_global_generator_is_untouched(engine):
     before = torch.random.get_rng_state()
-    train_toy([SMALL])
+    train_toy([SMALL], engine=engine)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -82,6 +86,13 @@ def test_sign_flips_are_counted_and_left_out_of_ratios():
     metrics = train_toy([SMALL.vary(rho=5.0, last_layer_init=0.3)])[0].metrics
     assert metrics["flipped_steps"][0] > 0
     assert metrics["readable_steps"][0] + metrics["flipped_steps"][0] <= 100
+
+
+def test_unknown_engine_and_device_it_is_not_for_are_refused():
+    with pytest.raises(ValueError, match="engine: expected one of 'batched', 'compiled', got 'fast'"):
+        train_toy([SMALL], engine="fast")
+    with pytest.raises(ValueError, match="expected 'batched' on meta"):
+        train_toy([SMALL], engine="compiled", device="meta")
 
 
 def test_divergence_is_reported_and_not_hidden():
@@ -115,3 +126,8 @@ def test_configurations_of_different_shapes_are_refused_with_advice():
 def test_bad_settings_are_refused_with_what_came_and_what_to_do(changes, message):
     with pytest.raises(ValueError, match=message):
         SMALL.vary(**changes)
+
+
+def test_zero_gradient_stays_at_the_iterate_at_any_radius():
+    v = torch.tensor([[1.0, 2.0]])
+    assert torch.equal(phantom(v, torch.zeros(1, 2), torch.tensor([50.0])), v)

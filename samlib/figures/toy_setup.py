@@ -127,7 +127,7 @@ def ratios_against_radius(table: pd.DataFrame) -> Figure:
 
 def condition_shares(table: pd.DataFrame) -> Figure:
     """How often the phantom ratio rises, how often the condition says so, and how often v~ changes sign."""
-    figure, (share, flips) = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    figure, (share, flips) = plt.subplots(1, 2, figsize=(9.4, 4.2))
     moved = table[table.rho > 0].assign(flip_share=lambda rows: rows.flipped_steps / rows.n_steps)
     groups = list(moved.groupby("complexity"))
     for index, (complexity, rows) in enumerate(groups):
@@ -136,7 +136,9 @@ def condition_shares(table: pd.DataFrame) -> Figure:
         mean_curve(flips, rows, x="rho", y="flip_share", colour=colour)
     share.set(xlabel=r"perturbation radius $\rho$", ylabel="share of steps", ylim=(0, 1.02))
     share.set_title("Steps in which the phantom ratio rises")
-    share.legend(title="complexity", ncols=2, fontsize=8)
+    figure.legend(
+        *share.get_legend_handles_labels(), title="complexity", ncols=8, loc="outside lower center", fontsize=8
+    )
     flips.set(xlabel=r"perturbation radius $\rho$", ylabel="share of steps")
     flips.set_title(r"Steps in which a $\tilde v_k$ changes sign")
     style.note(flips, seeds_word(table))
@@ -145,7 +147,9 @@ def condition_shares(table: pd.DataFrame) -> Figure:
 
 def sensitivity(table: pd.DataFrame) -> Figure:
     """Hard-feature probing error of SGD and two radii of LSAM as one constant at a time moves away from the base."""
-    figure, axes = plt.subplots(1, len(SENSITIVITY), figsize=(11.5, 3.3), sharey=True)
+    figure, grid = plt.subplots(2, 3, figsize=(9.4, 6.2), sharey=True)
+    *axes, spare = grid.flat
+    spare.set_visible(False)
     base = table.groupby("record").first()[list(SENSITIVITY)].mode().iloc[0]
     looks = (
         (0.0, style.SGD, "-", "SGD"),
@@ -164,8 +168,9 @@ def sensitivity(table: pd.DataFrame) -> Figure:
         panel.set_xlabel(title)
         panel.minorticks_off()
         panel.tick_params(axis="x", labelsize=8)
-    axes[0].set(ylabel="hard-feature probing error", ylim=(-0.01, 0.56))
-    axes[0].legend(fontsize=8, loc="lower left")
+    for panel in grid[:, 0]:
+        panel.set(ylabel="hard-feature probing error", ylim=(-0.01, 0.56))
+    figure.legend(*axes[0].get_legend_handles_labels(), title=seeds_word(table), loc="lower right", fontsize=9)
     return figure
 
 

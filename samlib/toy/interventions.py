@@ -42,7 +42,8 @@ def phantom(
     """
     norm = _norm(gradient)
     tiny = torch.finfo(norm.dtype).tiny
-    return v + gradient * (rho[:, None] / norm.clamp_min(tiny))
+    # Dividing first keeps a zero gradient at zero: rho / tiny would overflow, and 0 * inf is NaN.
+    return v + rho[:, None] * (gradient / norm.clamp_min(tiny))
 
 
 class Replacement(NamedTuple):

@@ -270,10 +270,14 @@ def _text(value: Any) -> str:
 
 
 def _range_input(name: str, slider: Slider) -> str:
-    """One labelled range input with its value beside it; the keyboard works, since it is the browser's own."""
+    """One labelled range input with its value beside it; the keyboard works, since it is the browser's own.
+
+    A slider of a single value has nothing to slide: it is there for the script and not shown.
+    """
+    hidden = " hidden" if len(slider.texts) == 1 else ""
     text, texts = html.escape(slider.texts[slider.initial]), html.escape(json.dumps(slider.texts))
     return (
-        f'<div><label for="{name}">{html.escape(slider.label)}</label> '
+        f'<div{hidden}><label for="{name}">{html.escape(slider.label)}</label> '
         f'<input type="range" id="{name}" min="0" max="{len(slider.texts) - 1}" step="1" value="{slider.initial}" '
         f'autocomplete="off" style="vertical-align:middle" aria-valuetext="{text}" data-texts="{texts}">'
         f'<output for="{name}">{text}</output></div>'

@@ -1,0 +1,177 @@
+"""The compiled engine: equal to the batched one, in place, members that never touch each other."""
+
+import sys
+
+import pytest
+import torch
+
+from samlib.toy import compiled
+from samlib.toy.compiled import CompiledEnsemble, available
+from samlib.toy.config import Intervention
+from samlib.toy.engine import Ensemble
+from samlib.toy.network import Weights, initial_weights
+
+needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
+
+PLAIN = (Intervention(), 0.7)
+SETTINGS = [
+    (Intervention(), 0.0),
+    PLAIN,
+    *(
+        (Intervention(term=term, ratio=1.5, norm=norm, last_layer=last_layer), 0.0)
+        for term in ("importance", "rate", "both")
+        for norm in ("initial", "matched")
+        for last_layer in ("plain", "weighted")
+    ),
+    *(
+        (Intervention(term=term, vector="phantom", last_layer=last_layer), 0.7)
+        for term in ("importance", "rate", "both")
+        for last_layer in ("plain", "weighted")
+    ),
+]
+
+
+def _options(settings, batch_size, learning_rate=0.05):
+    return {
+        "learning_rate": [learning_rate] * len(settings),
+        "rho": [rho for _, rho in settings],
+        "interventions": [intervention for intervention, _ in settings],
+        "batch_size": batch_size,
+    }
+
+
+def _weights(members, hidden, dtype=torch.float64):
+    weights = initial_weights(
+        list(range(members)), hidden=hidden, last_layer_init=[1.0 + m / 8 for m in range(members)]
+    )
+    return Weights(*(part.to(dtype) for part in weights))
+
+
+def _batches(steps, members, batch_size, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randn(steps, members, 2, batch_size, 2, generator=generator, dtype=torch.float64)
+    labels = torch.where(inputs[:, :, 0, :, 0] > 0, 1.0, -1.0)
+    return inputs.to(dtype), labels.to(dtype)
+
+
+def _both(settings, *, hidden, batch_size, steps, dtype):
+    """The batched and the compiled ensemble after the same steps, each with what its steps returned."""
+    weights, batches = _weights(len(settings), hidden, dtype), _batches(steps, len(settings), batch_size, dtype)
+    batched = Ensemble(weights, **_options(settings, batch_size), dtype=dtype)
+    fast = CompiledEnsemble(weights, **_options(settings, batch_size))
+    return (batched.weights, batched.run(*batches)), (fast.weights, fast.run(*batches))
+
+
+@needs_numba
+@pytest.mark.parametrize(("hidden", "batch_size"), [(8, 5), (15, 1), (50, 1), (50, 5), (50, 30), (100, 5)])
+def test_every_setting_equals_the_batched_engine_after_100_steps(hidden, batch_size):
+    expected, got = _both(SETTINGS, hidden=hidden, batch_size=batch_size, steps=100, dtype=torch.float64)
+    for name, slow, fast in zip(Weights._fields, expected[0], got[0], strict=True):
+        torch.testing.assert_close(fast, slow, rtol=0, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+    for slow, fast in zip(expected[1], got[1], strict=True):
+        torch.testing.assert_close(fast, slow, rtol=0, atol=1e-10)
+
+
+@needs_numba
+@pytest.mark.parametrize(("hidden", "batch_size"), [(50, 5), (8, 300)])
+def test_single_precision_equals_the_batched_engine_after_50_steps(hidden, batch_size):
+    expected, got = _both(SETTINGS, hidden=hidden, batch_size=batch_size, steps=50, dtype=torch.float32)
+    for slow, fast in zip([*expected[0], *expected[1]], [*got[0], *got[1]], strict=True):
+        assert fast.dtype == torch.float32
+        assert (fast - slow).norm() <= 1e-4 * slow.norm()
+
+
+@needs_numba
+@pytest.mark.parametrize("hidden", [10, 50])
+def test_adding_members_changes_no_bit_of_the_others(hidden):
+    weights, (inputs, labels) = _weights(7, hidden, torch.float32), _batches(40, 7, 5, torch.float32)
+    settings = SETTINGS[1:8]
+    group = CompiledEnsemble(weights, **_options(settings, 5))
+    terms = group.run(inputs, labels)
+    for m in (0, 6):
+        rows = slice(m, m + 1)
+        alone = CompiledEnsemble(Weights(*(part[rows] for part in weights)), **_options(settings[rows], 5))
+        for single, grouped in zip(alone.run(inputs[:, rows], labels[:, rows]), terms, strict=True):
+            assert torch.equal(single, grouped[:, rows])
+        assert all(torch.equal(one, many[rows]) for one, many in zip(alone.weights, group.weights, strict=True))
+
+
+@needs_numba
+def test_steps_in_one_call_or_in_many_give_the_same_bits():
+    weights, (inputs, labels) = _weights(2, 10, torch.float32), _batches(6, 2, 5, torch.float32)
+    once, often = (CompiledEnsemble(weights, **_options([PLAIN] * 2, 5)) for _ in range(2))
+    once.run(inputs, labels)
+    for step in range(6):
+        often.run(inputs[step : step + 1], labels[step : step + 1])
+    assert all(torch.equal(a, b) for a, b in zip(once.weights, often.weights, strict=True))
+
+
+@needs_numba
+def test_weights_change_in_place_and_the_given_ones_do_not():
+    given = _weights(2, 10, torch.float32)
+    before = Weights(*(part.clone() for part in given))
+    ensemble = CompiledEnsemble(given, **_options([PLAIN] * 2, 5))
+    weights, storage = ensemble.weights, [part.data_ptr() for part in ensemble.weights]
+    assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(weights, before, strict=True))
+    ensemble.run(*_batches(3, 2, 5, torch.float32))
+    assert [part.data_ptr() for part in ensemble.weights] == storage
+    assert all(not torch.equal(a, b) for a, b in zip(weights, before, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+
+
+@needs_numba
+def test_divergence_shows_in_the_member_that_diverges_and_in_no_other():
+    options = _options([PLAIN] * 2, 5) | {"learning_rate": [1e30, 0.05]}
+    ensemble = CompiledEnsemble(_weights(2, 10, torch.float32), **options)
+    terms = ensemble.run(*_batches(60, 2, 5, torch.float32))
+    finite = [[bool(part[m].isfinite().all()) for part in ensemble.weights] for m in range(2)]
+    assert not any(finite[0])
+    assert all(finite[1])
+    assert terms.v[:, 1].isfinite().all()
+
+
+@needs_numba
+def test_nan_in_an_input_reaches_every_layer_of_its_network():
+    inputs, labels = _batches(1, 1, 5, torch.float32)
+    inputs[0, 0, 1, 3, 0] = float("nan")
+    ensemble = CompiledEnsemble(_weights(1, 10, torch.float32), **_options([PLAIN], 5))
+    ensemble.run(inputs, labels)
+    assert all(part[0, 1].isnan().any() for part in ensemble.weights)
+
+
+@needs_numba
+@pytest.mark.parametrize("rho", [0.7, 50.0])
+def test_a_zero_gradient_leaves_the_last_layer_where_it_is(rho):
+    weights = Weights(*(torch.zeros_like(part) for part in _weights(1, 10)[:6]), torch.tensor([[1.0, 2.0]]))
+    ensemble = CompiledEnsemble(weights, **_options([(Intervention(), rho)], 5))
+    terms = ensemble.run(*_batches(1, 1, 5, torch.float32))
+    assert terms.gradient.tolist() == [[[0.0, 0.0]]]
+    assert terms.v.tolist() == terms.rate.tolist() == [[[1.0, 2.0]]]
+    assert ensemble.weights.v.tolist() == [[1.0, 2.0]]
+
+
+@needs_numba
+def test_large_margins_give_finite_steps():
+    weights = _weights(1, 10, torch.float32)
+    weights.v.mul_(1e6)
+    ensemble = CompiledEnsemble(weights, **_options([PLAIN], 5, learning_rate=1e-9))
+    terms = ensemble.run(*_batches(2, 1, 5, torch.float32))
+    assert all(part.isfinite().all() for part in (*terms, *ensemble.weights))
+    assert (terms.gradient != 0).all()
+
+
+@needs_numba
+def test_tensors_of_other_sizes_are_refused():
+    ensemble = CompiledEnsemble(_weights(2, 10), **_options([PLAIN] * 2, 5))
+    with pytest.raises(ValueError, match=r"expected shapes \(3, 2, 2, 5, 2\).*got \(3, 2, 2, 4, 2\).*batch_size = 5"):
+        ensemble.run(*_batches(3, 2, 4))
+    with pytest.raises(ValueError, match=r"settings: expected 2, one a member, got \[1\]"):
+        CompiledEnsemble(_weights(2, 10), **_options([PLAIN], 5))
+
+
+def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    compiled._kernel.cache_clear()
+    assert not available()
+    with pytest.raises(ImportError, match=r"expected the package numba.*cannot be imported; install numba, or use"):
+        CompiledEnsemble(_weights(1, 8), **_options([PLAIN], 5))
