@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 SOURCE = Path(__file__).resolve().parent
-LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn")
+LIBRARIES = ("torch", "torchvision", "numpy", "numba", "scikit-learn")
 
 
 def provenance(*, device: torch.device | str, wall_seconds: float) -> dict[str, Any]:

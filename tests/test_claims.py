@@ -102,13 +102,13 @@ CURVES = {"falls": (0.5, 0.4, 0.3), "rises": (0.3, 0.4, 0.5), "stays": (0.3, 0.3
     ("claim", "metric", "good", "bad"),
     [
         (toy.hard_error_falls, "final_hard_error", "falls", "rises"),
-        (toy.phantom_ratio_rises, "phantom_ratio", "rises", "falls"),
+        (toy.phantom_ratio_rises, "phantom_log_ratio", "rises", "falls"),
     ],
 )
 def test_trends_over_the_radius(claim, metric, good, bad):
     def status(*shapes: str) -> str:
         table = sweep({180.0 * i: CURVES[shape] for i, shape in enumerate(shapes, 1)}, rhos=RHOS, metric=metric)
-        return claim(table.assign(final_hard_error=table.get("final_hard_error", 0.3))).status
+        return claim(table.assign(final_hard_error=table.get("final_hard_error", 0.3), final_easy_error=0.0)).status
 
     assert status(good, good) == "confirmed"
     assert status(good, bad) == status(good, "stays") == "partly"
@@ -116,7 +116,8 @@ def test_trends_over_the_radius(claim, metric, good, bad):
 
 
 def test_nothing_measured_is_not_tested():
-    empty = sweep({360.0: LOWER}).assign(phantom_ratio=1.0, final_test_error=0.0, easy_rate=1.0, hard_rate=1.0)[:0]
+    columns = ("phantom_log_ratio", "final_test_error", "final_easy_error", "easy_rate", "hard_rate")
+    empty = sweep({360.0: LOWER}).assign(**dict.fromkeys(columns, 0.0))[:0]
     claims = (toy.hard_error_lower, toy.hard_error_falls, toy.labels_learned, toy.phantom_ratio_rises)
     assert {claim(empty).status for claim in (*claims, toy.rates_scaled, toy.relative_rate_scaled)} == {"not tested"}
 
@@ -137,7 +138,8 @@ def test_labels_learned(errors, status):
 def test_real_ratio_constant_means_less_than_half_the_phantoms_movement(real, phantom, holds):
     parts = [rows(rho=0.0, real_ratio=1.0, phantom_ratio=1.0)]
     parts += [rows(rho=1.0, real_ratio=1.0 + real, phantom_ratio=1.0 + phantom)]
-    verdict = toy.real_ratio_constant(pd.concat(parts).assign(complexity=360.0))
+    table = pd.concat(parts).assign(complexity=360.0, final_easy_error=0.0, final_hard_error=0.3)
+    verdict = toy.real_ratio_constant(table)
     assert verdict.status == ("confirmed" if holds else "not confirmed")
 
 
@@ -155,7 +157,8 @@ def test_real_ratio_constant_means_less_than_half_the_phantoms_movement(real, ph
 def test_rates(easy, hard, status, relative):
     table = rows(complexity=360.0, rho=1.0, easy_rate=easy, hard_rate=hard)
     others = rows(complexity=360.0, rho=0.5, easy_rate=2.0, hard_rate=0.5)  # another radius is not looked at
-    table = pd.concat([table, others])
+    sgd = rows(complexity=360.0, rho=0.0, easy_rate=1.0, hard_rate=1.0)
+    table = pd.concat([table, others, sgd]).assign(final_easy_error=0.0, final_hard_error=0.3)
     assert toy.rates_scaled(table).status == status
     assert toy.relative_rate_scaled(table).status == relative
 
@@ -225,3 +228,20 @@ def test_effects_hold_the_estimate_of_what_was_measured():
     effect = toy.hard_error_lower(sweep({360.0: LOWER})).effects[0]
     assert effect.name == "360°"
     assert effect.value.mean == pytest.approx(estimate([-0.2]).mean)
+
+
+def test_which_feature_is_hard_is_decided_by_sgds_probes():
+    parts = [
+        rows(complexity=c, rho=0.0, final_easy_error=e, final_hard_error=h)
+        for c, e, h in ((180.0, 0.2, 0.0), (360.0, 0.0, 0.3))
+    ]
+    table = pd.concat(parts)
+    assert set(toy.where_hard(table).complexity) == {360.0}
+    assert set(toy.where_easy(table).complexity) == {180.0}
+
+
+def test_the_ratio_must_fall_where_the_spiral_is_easier():
+    for shape, status in (("falls", "confirmed"), ("rises", "not confirmed")):
+        table = sweep({180.0: CURVES[shape]}, rhos=RHOS, metric="phantom_log_ratio")
+        table = table.assign(final_easy_error=0.2, final_hard_error=0.0)
+        assert toy.phantom_ratio_falls_where_easy(table).status == status

@@ -87,7 +87,7 @@ def test_controls_matter_little_if_they_stay_within_the_margin_on_both_sides(mat
     errors = {"importance": 0.1, "rate": 0.2, "both": 0.3}
     verdict = mechanism.choices_matter_little(intervention_table(errors, matched=matched, weighted=weighted))
     assert verdict.status == status
-    assert len(verdict.effects) == 5  # the rate term has no re-weighted gradient
+    assert len(verdict.effects) == 8  # re-weighting matters for the importance term alone
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_ratios_against_radius_hide_unused_panels(table):
     figure = drawn(lambda: toy_setup.ratios_against_radius(table))
     panels = visible(figure)
     assert [axes.get_title() for axes in panels] == ["180°", "360°", "540°"]
-    assert len(curves(panels[0])) == 2
+    assert len(curves(panels[0])) == 3
     assert "rho" in figure.get_supxlabel() and "n = 2 seeds" in figure.get_supylabel()
 
 
@@ -250,9 +250,14 @@ def test_rates_against_radius_and_along_the_training(records, table):
     assert steps.get_lines()[0].get_xdata().tolist() == [20, 40, 60]
 
 
-@pytest.mark.parametrize("draw", [mechanism.interventions, mechanism.intervention_controls])
-def test_interventions_have_a_panel_a_term(table, draw):
-    panels = visible(drawn(lambda: draw(intervention_table(), table)))
+@pytest.mark.parametrize("with_complexity", [True, False])
+def test_interventions_have_a_panel_a_term(table, with_complexity):
+    def draw():
+        if with_complexity:
+            return mechanism.interventions(intervention_table(), table)
+        return mechanism.intervention_controls(intervention_table())
+
+    panels = visible(drawn(draw))
     assert [axes.get_title() for axes in panels] == ["importance weights only", "learning rates only", "both"]
     assert all(axes.get_xscale() == "log" and axes.get_xlabel() for axes in panels)
     assert panels[0].get_ylabel() == "hard-feature probing error"
@@ -277,10 +282,12 @@ def test_noise_has_a_row_a_scope_and_a_column_a_kind_each_with_the_clean_curve()
 
 def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
     table = pd.DataFrame(row for size in (1, 5, 300) for rho in RHOS for row in errors(batch_size=size, rho=rho))
-    epochs, steps = visible(drawn(lambda: variants.batch_sizes(table, table)))
+    figure = drawn(lambda: variants.batch_sizes(table, table))
+    epochs, steps, *tests = visible(figure)
     assert [labels(axes)[2] for axes in (epochs, steps)] == ["equal epochs", "equal steps"]
     assert list(curves(epochs)) == list(curves(steps)) == ["1", "5", "300"]
-    assert "n = 3 seeds" in steps.texts[0].get_text()
+    assert [axes.get_ylabel() for axes in tests] == ["test error (label)", ""]
+    assert "n = 3 seeds" in figure.legends[0].get_title().get_text()
 
 
 def test_figures_draw_no_random_number(table):

@@ -73,8 +73,8 @@ def medians_grid(points: Sequence[Sequence[Checkpoint]], feature: int, *, rho: f
 def draw_medians(axes: Axes, importance: Importance, feature: int, *, n_bins: int = 12, at_least: int = 10) -> None:
     """Draw median importance weights in bins of one feature's signed contribution, pooled over members.
 
-    Weights are divided by their member's mean: the phantom's are larger throughout, since the ascent step lowers all
-    margins, and only their distribution over the examples says who gains.
+    Weights are divided by their member's mean: late in training nearly all of the phantom's are larger, since the
+    ascent step raises the batch's loss, and only their distribution over the examples says who gains.
 
     Args:
         axes: where to draw.
@@ -111,7 +111,11 @@ def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     radius.set_title("mean over training, 360°")
     radius.legend(fontsize=8)
     training.set(xlabel="step", xscale="log", title=rf"along the training, $\rho = {REFERENCE_RHO:g}$")
-    style.note(training, seeds_word(curves))
+    figure.supxlabel(
+        f"left {rows.seed.nunique()}, right {curves.seed.nunique()} seeds; bands: 95 % intervals of the mean",
+        fontsize=8.5,
+        color=style.NEUTRAL,
+    )
     return figure
 
 
@@ -128,7 +132,7 @@ def interventions(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     return figure
 
 
-def intervention_controls(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
+def intervention_controls(table: pd.DataFrame) -> Figure:
     """Figure 6 again under the two choices that our copy of the paper lost: the length of v-hat, and v's gradient."""
     figure, axes = plt.subplots(1, 3, figsize=(9.8, 3.6), sharey=True)
     variants = (
@@ -145,6 +149,7 @@ def intervention_controls(table: pd.DataFrame, complexity: pd.DataFrame) -> Figu
         _plain_ticks(panel)
     axes[0].set_ylabel("hard-feature probing error")
     axes[2].legend(fontsize=8)
+    figure.supxlabel(seeds_word(table), fontsize=8.5, color=style.NEUTRAL)
     return figure
 
 
@@ -172,7 +177,7 @@ def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
 def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, *, label: str) -> None:
     """Draw one intervention's curve with LSAM's points (error against mean phantom ratio) and SGD's level."""
     mean_curve(axes, rows, x="ratio", y="final_hard_error", colour=style.EASY, label=label)
-    lsam = complexity[(complexity.complexity == 360.0) & (complexity.rho > 0)]
+    lsam = complexity[complexity.complexity == 360.0]
     for index, (_, part) in enumerate(lsam.groupby("rho")):
         ratio, error = estimate(part.phantom_ratio.to_numpy(dtype=float)), estimate(part.final_hard_error)
         axes.errorbar(
@@ -181,7 +186,7 @@ def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, 
             yerr=[[error.mean - error.low], [error.high - error.mean]],
             fmt="s",
             color=style.SAM,
-            label=r"LSAM, one point a $\rho$" if index == 0 else None,
+            label=r"LSAM, one point a $\rho$ (leftmost: SGD)" if index == 0 else None,
             markersize=4.5,
             elinewidth=1,
         )

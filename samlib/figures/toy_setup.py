@@ -115,6 +115,9 @@ def ratios_against_radius(table: pd.DataFrame) -> Figure:
     )
     for panel, (complexity, rows) in zip(axes.flat, groups, strict=False):
         mean_curve(panel, rows, x="rho", y="phantom_ratio", colour=style.SAM, label=r"phantom $\tilde v_h/\tilde v_e$")
+        geometric = rows.assign(geometric=np.exp(rows.phantom_log_ratio.astype(float)))
+        means = geometric.groupby("rho").geometric.mean()
+        panel.plot(means.index, means, color=style.SAM, ls=":", lw=1.2, label="its geometric mean")
         mean_curve(panel, rows, x="rho", y="real_ratio", colour=style.SGD, label="real $v_h/v_e$", line="--")
         panel.set_title(f"{complexity:g}°")
     for panel in axes.flat[len(groups) :]:

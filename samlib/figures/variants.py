@@ -33,19 +33,23 @@ def noise(table: pd.DataFrame) -> Figure:
     for panel in axes[1]:
         panel.set_xlabel(r"perturbation radius $\rho$")
     axes[0, 0].set_ylim(-0.01, 0.56)
+    figure.supxlabel(seeds_word(table), fontsize=8.5, color=style.NEUTRAL)
     return figure
 
 
 def batch_sizes(equal_epochs: pd.DataFrame, equal_steps: pd.DataFrame) -> Figure:
-    """Figure 10: hard-feature probing error against rho, one curve a batch size; equal epochs and equal steps."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.0), sharey=True)
-    for panel, table, title in zip(axes, (equal_epochs, equal_steps), ("equal epochs", "equal steps"), strict=True):
+    """Figure 10: hard-feature probing error (above) and test error (below) against rho, one curve a batch size."""
+    figure, axes = plt.subplots(2, 2, figsize=(9.6, 6.6), sharex=True, sharey="row", height_ratios=(1.6, 1))
+    for column, table, title in zip(axes.T, (equal_epochs, equal_steps), ("equal epochs", "equal steps"), strict=True):
         groups = list(table.groupby("batch_size"))
         for index, (size, rows) in enumerate(groups):
             colour = style.sequence_colour(index, len(groups))
-            mean_curve(panel, rows, x="rho", y="final_hard_error", colour=colour, label=f"{size}")
-        panel.set(xlabel=r"perturbation radius $\rho$", title=title)
-    axes[0].set(ylabel="hard-feature probing error", ylim=(-0.01, 0.6))
-    axes[0].legend(title="batch size", ncols=3, fontsize=8)
-    style.note(axes[1], seeds_word(equal_steps))
+            mean_curve(column[0], rows, x="rho", y="final_hard_error", colour=colour, label=f"{size}")
+            mean_curve(column[1], rows, x="rho", y="final_test_error", colour=colour)
+        column[0].set_title(title)
+        column[1].set_xlabel(r"perturbation radius $\rho$")
+    axes[0, 0].set(ylabel="hard-feature probing error", ylim=(-0.01, 0.6))
+    axes[1, 0].set(ylabel="test error (label)", ylim=(-0.01, None))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, title=f"batch size ({seeds_word(equal_steps)})", ncols=8, loc="outside lower center")
     return figure

@@ -86,7 +86,7 @@ class ToyConfig:
         learning_rate: step size, constant (the paper: constant, no momentum, no weight decay).
         batch_size: examples a step (the paper: 5), drawn by reshuffling every epoch.
         n_steps: descent steps.
-        intervention: which term of Eq 6 is replaced, if any; needs rho = 0.
+        intervention: which term of Eq 6 is replaced, if any; a fixed vector needs rho = 0, the phantom rho > 0.
         n_snapshots: how many times errors and ratios are measured, evenly spaced, the last after the last step.
         checkpoints: steps after which all weights are stored.
         seeds: root seeds, one network each.
