@@ -47,7 +47,9 @@ def points(records):
 
 def errors(**columns) -> list[dict]:
     """Rows of three seeds with the same settings and made-up errors."""
-    return [columns | {"seed": seed, "final_hard_error": 0.3 + 0.01 * seed} for seed in range(3)]
+    return [
+        columns | {"seed": seed, "final_hard_error": 0.3 + 0.01 * seed, "final_test_error": 0.0} for seed in range(3)
+    ]
 
 
 def intervention_table() -> pd.DataFrame:
