@@ -55,6 +55,12 @@ def files(store: Store) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in (store.root / "toy").glob("*.json")}
 
 
+@pytest.fixture(autouse=True)
+def no_data_root(monkeypatch):
+    """What a chapter reads from the environment is the test's own."""
+    monkeypatch.delenv("SAMLIB_DATA", raising=False)
+
+
 def test_defaults_are_the_papers_records_and_no_training():
     assert open_chapter({}) == Chapter("paper", False, False, "auto", 0, None)
 
