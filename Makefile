@@ -9,7 +9,7 @@ STAMP := $(VENV)/.samlib-installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book quick lab paper freeze lint test clean
+.PHONY: help setup book quick lab paper bench freeze lint test clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ lab: $(STAMP) ## open the chapters in JupyterLab
 
 paper: $(STAMP) ## start the full-scale runs (hours; resumes where it stopped)
 	$(BIN)/python -m samlib runs start --profile paper
+
+bench: $(STAMP) ## measure this machine and record it for the performance page (a quarter of an hour, quiet)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytorch-optimizer==4.1.0'
+	OMP_NUM_THREADS=1 $(BIN)/python -m samlib.bench all --record
 
 freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (the one target that changes tracked files)
 	$(BIN)/python -m samlib.publish freeze

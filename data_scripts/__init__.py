@@ -1,1 +1,46 @@
-"""Scripts that look after the real data sets; the data themselves are never part of this repository."""
+"""Scripts that look after the real data sets; the data themselves are never part of this repository.
+
+`check` says which image pairs a folder holds, `fetch` downloads official releases into it, `prepare` turns them into
+the arrays that training reads.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class DataError(Exception):
+    """What is wrong with a data set, in one message for the reader: what was expected, what came, what to do."""
+
+
+def data_root(given: str | None) -> Path:
+    """Return the data folder that a command works in.
+
+    Args:
+        given: the command's --root; None stands for $SAMLIB_DATA.
+    Raises:
+        DataError: neither is given.
+    """
+    root = given or os.environ.get("SAMLIB_DATA")
+    if not root:
+        raise DataError("expected a data folder, got neither --root nor SAMLIB_DATA; pass --root DIR")
+    return Path(root).expanduser().resolve()
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command's body, turning what a reader can put right into one line on standard error.
+
+    Returns:
+        The body's exit status, 1 after an error, 130 after an interrupt.
+    Side effects:
+        Prints.
+    """
+    try:
+        return command()
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130

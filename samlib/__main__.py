@@ -1,99 +1,272 @@
-"""The command line: `python -m samlib runs list|start|status`."""
+"""The command line: `python -m samlib runs list|start|status|verify`.
 
+argparse, since runs are also done on machines that have torch and little else.
+"""
+
+import argparse
 import json
+import math
 import os
-from collections import Counter
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import torch
-import typer
-from tqdm import tqdm
 
 from samlib import runs
-from samlib.config import check_choice
-from samlib.experiments import EXPERIMENTS, PROFILES, experiment
-from samlib.records import RecordError
+from samlib.config import check_choice, differences
+from samlib.experiments import EXPERIMENTS, PROFILES
+from samlib.records import RecordError, Store
+from samlib.runs.backends import Backend, InProcess, Pool
+from samlib.runs.cost import Estimate
+from samlib.runs.plan import Run, needed, soonest_first, states, unique
+from samlib.runs.progress import terminal_progress
+from samlib.runs.schedule import Summary, start
+from samlib.runs.verify import choose, difference_table, verify
 
-app = typer.Typer(no_args_is_help=True, help="The runs behind the book.", pretty_exceptions_enable=False)
-runs_app = typer.Typer(no_args_is_help=True, help="Which runs have records, and doing those that have none.")
-app.add_typer(runs_app, name="runs")
-
-ExperimentOption = Annotated[str | None, typer.Option(help="One experiment; all where it is left out.")]
-ProfileOption = Annotated[str, typer.Option(help="paper, quick or smoke.")]
-
-
-def _needed(name: str | None, profile: str) -> dict[str, list[runs.Run]]:
-    """Runs by experiment; the options are checked here."""
-    try:
-        check_choice("profile", profile, PROFILES)
-        chosen = [experiment(name)] if name else list(EXPERIMENTS.values())
-        return {item.name: runs.needed([item], profile) for item in chosen}
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+STATES = ("recorded", "pending", "stale")
 
 
-@runs_app.command("list")
-def list_runs(experiment: ExperimentOption = None, profile: ProfileOption = "paper") -> None:
-    """Show every run: experiment, state, record file, configuration."""
-    store = runs.store_for(profile)
-    for name, items in _needed(experiment, profile).items():
-        for run in items:
-            path = store.path(run.kind, run.config)
-            typer.echo(f"{name:24} {'recorded' if path.exists() else 'pending':9} {path.name} {run.config}")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (0 done, 1 something failed, with a message on the standard error).
 
-
-@runs_app.command("status")
-def status(
-    experiment: ExperimentOption = None,
-    profile: ProfileOption = "paper",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Count recorded and pending runs, in all and by experiment."""
-    store = runs.store_for(profile)
-    counts = {}
-    for name, items in _needed(experiment, profile).items():
-        try:
-            waiting = len(runs.pending(items, store))
-        except RecordError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
-        counts[name] = {"recorded": len(items) - waiting, "pending": waiting}
-    total = dict(sum((Counter(count) for count in counts.values()), Counter({"recorded": 0, "pending": 0})))
-    total = {key: total.get(key, 0) for key in ("recorded", "pending")}
-    if as_json:
-        typer.echo(json.dumps(total | {"experiments": counts}))
-        return
-    for name, count in (*counts.items(), ("in all", total)):
-        typer.echo(f"{name:24} {count['recorded']:5} recorded {count['pending']:5} pending")
-
-
-@runs_app.command("start")
-def start(
-    experiment: ExperimentOption = None,
-    profile: ProfileOption = "paper",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes, one thread each.", min=1)] = 1,
-    data_root: Annotated[Path | None, typer.Option(envvar="SAMLIB_DATA", help="Folder of the real data.")] = None,
-) -> None:
-    """Do every pending run and write its record."""
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise typer.BadParameter(f"device: expected auto, cpu, or cuda where there is one, got {device}; use auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    Args:
+        arguments: as on the command line; None takes the process's own.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    store = runs.store_for(profile)
-    items = runs.unique(run for part in _needed(experiment, profile).values() for run in part)
+    options = _parser().parse_args(arguments)
     try:
-        waiting = runs.pending(items, store)
-        with tqdm(total=len(waiting), unit="run") as bar:
-            for finished in runs.start(waiting, store, device=device, data_root=data_root, workers=workers):
-                bar.update(finished)
-    except (RecordError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        status: int = options.command(options)
+        return status
+    except (RecordError, ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what is recorded stays, long runs go on from their last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe all commands."""
+    parser = argparse.ArgumentParser(prog="python -m samlib", description="The runs behind the book.")
+    areas = parser.add_subparsers(required=True, metavar="AREA")
+    area = areas.add_parser("runs", help="which runs have records, and doing those that have none")
+    commands = area.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "list", _list, "show every run: experiment, state, record, expected seconds, configuration", None)
+    status = _add(commands, "status", _status, "count recorded, pending and stale runs", None)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    begin = _add(commands, "start", _start, "do every pending run and record it", "paper")
+    _add_machine(begin)
+    begin.add_argument(
+        "--budget", type=_seconds, metavar="SECONDS", help="begin nothing that would not end in time; long runs resume"
+    )
+    check = _add(commands, "verify", _verify, "do recorded runs again and compare them", "paper")
+    _add_machine(check)
+    check.add_argument("--sample", type=_count, metavar="N", help="this many runs, drawn at random (all)")
+    check.add_argument("--seed", type=int, default=0, help="of the draw (0)")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+    profile: str | None,
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all share."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=command)
+    parser.add_argument("--experiment", type=_experiment, metavar="E", help=f"one of {', '.join(EXPERIMENTS)} (all)")
+    wanted = f"({profile or 'all'})"
+    parser.add_argument(
+        "--profile", type=_profile, default=profile, metavar="P", help=f"one of {', '.join(PROFILES)} {wanted}"
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="folder of the records (results/, results/local/)")
+    device = "where runs are done and costs estimated: auto, cpu or cuda (auto: cuda where there is one)"
+    parser.add_argument("--device", type=_device, default="auto", metavar="D", help=device)
+    return parser
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who does the work."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, one thread each (1)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do it: tcp://HOST:PORT")
+    data = os.environ.get("SAMLIB_DATA")
+    parser.add_argument(
+        "--data-root", type=Path, default=Path(data) if data else None, metavar="DIR", help="real data ($SAMLIB_DATA)"
+    )
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Print one line a run."""
+    for profile in _profiles(options):
+        store = _store(options, profile)
+        estimate = Estimate(store.all(), options.device)
+        for name, items in _needed(options, profile).items():
+            for run, state in states(items, store).items():
+                changed = json.dumps(_short(differences(run.config))).strip("{}").replace('"', "")
+                seconds = f"{estimate.seconds(run):8.1f} s"
+                print(f"{profile:6} {name:22} {state:9} {run.name:18} {seconds}  {changed or 'defaults'}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Print the counts."""
+    found: dict[str, Any] = {}
+    for profile in _profiles(options):
+        store, parts = _store(options, profile), _needed(options, profile)
+        by_run = states(unique(run for items in parts.values() for run in items), store)
+        experiments = {name: _counts([by_run[run] for run in items]) for name, items in parts.items()}
+        found[profile] = _counts(list(by_run.values())) | {"experiments": experiments}
+    total = {state: sum(profile[state] for profile in found.values()) for state in STATES}
+    if options.json:
+        print(json.dumps(total | {"profiles": found}))
+        return 0
+    for profile, counts in found.items():
+        for name, count in (*counts["experiments"].items(), ("in all", counts)):
+            print(f"{profile:6} {name:22} " + " ".join(f"{count[state]:5} {state}" for state in STATES))
+    return 0
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Do what is pending."""
+    store = _store(options, options.profile)
+    estimate = Estimate(store.all(), options.device)
+    parts = [runs.pending(items, store) for items in _needed(options, options.profile).values()]
+    summary = start(
+        soonest_first(parts, estimate.seconds),
+        store,
+        device=options.device,
+        data_root=options.data_root,
+        backend=_backend(options),
+        budget=options.budget,
+        progress=terminal_progress(),
+    )
+    return _tell(summary)
+
+
+def _tell(summary: Summary) -> int:
+    """Print what was done and what was not; return the exit status."""
+    words = {
+        "recorded": "recorded",
+        "stopped": "stopped at the time limit, to be resumed",
+        "over_budget": "left for a larger budget",
+        "elsewhere": "done by another process",
+    }
+    counts = {text: len(getattr(summary, name)) for name, text in words.items()}
+    print(", ".join(f"{count} {text}" for text, count in counts.items() if count) or "nothing to do")
+    for name, error in summary.failed.items():
+        print(f"error: {name}: {error}", file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Do recorded runs again."""
+    store = _store(options, options.profile)
+    items = unique(run for part in _needed(options, options.profile).values() for run in part)
+    recorded = [run for run, state in states(items, store).items() if state == "recorded"]
+    chosen = choose(recorded, options.sample, options.seed)
+    found, failed = verify(
+        chosen,
+        store,
+        device=options.device,
+        data_root=options.data_root,
+        backend=_backend(options),
+        progress=terminal_progress(),
+    )
+    for name, error in failed.items():
+        print(f"error: {name}: {error}", file=sys.stderr)
+    if found:
+        print(difference_table(found))
+    n_equal = len(chosen) - len(failed) - len({difference.run for difference in found})
+    print(f"{n_equal} of {len(chosen)} runs as recorded")
+    return 1 if found or failed else 0
+
+
+def _needed(options: argparse.Namespace, profile: str) -> dict[str, list[Run]]:
+    """Runs by experiment."""
+    chosen = [EXPERIMENTS[options.experiment]] if options.experiment else EXPERIMENTS.values()
+    return {item.name: needed([item], profile) for item in chosen}
+
+
+def _profiles(options: argparse.Namespace) -> tuple[str, ...]:
+    """The profiles that were asked for."""
+    return (options.profile,) if options.profile else PROFILES
+
+
+def _store(options: argparse.Namespace, profile: str) -> Store:
+    """Where the records of a profile are."""
+    return Store(options.store) if options.store else runs.store_for(profile)
+
+
+def _backend(options: argparse.Namespace) -> Backend:
+    """Who does the work."""
+    if options.scheduler:
+        from samlib.runs.cluster import Cluster
+
+        return Cluster(options.scheduler)
+    return Pool(options.workers) if options.workers > 1 else InProcess()
+
+
+def _counts(found: list[str]) -> dict[str, int]:
+    """Count runs by state."""
+    return {state: found.count(state) for state in STATES}
+
+
+def _short(changed: dict[str, object]) -> dict[str, object]:
+    """Shorten lists of seeds."""
+    seeds = changed.get("seeds")
+    return changed | {"seeds": len(seeds)} if isinstance(seeds, list) else changed
+
+
+def _experiment(text: str) -> str:
+    """Read an experiment's name."""
+    return _choice("experiment", text, tuple(EXPERIMENTS))
+
+
+def _profile(text: str) -> str:
+    """Read a profile's name."""
+    return _choice("profile", text, PROFILES)
+
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    """Read one of several words."""
+    try:
+        check_choice(name, text, choices)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _device(text: str) -> str:
+    """Read a device that is here."""
+    if text == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if text not in ("cpu", "cuda") or (text == "cuda" and not torch.cuda.is_available()):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, or cuda where there is one, got {text!r}; use auto")
+    return text
+
+
+def _count(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Read a positive number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(main())

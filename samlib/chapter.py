@@ -24,6 +24,7 @@ from samlib.config import check_choice, check_number
 from samlib.experiments import PROFILES, experiment
 from samlib.records import Record, Store
 from samlib.results import curve_table, seed_table
+from samlib.runs.progress import Bars
 from samlib.widgets.frames import picture
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
@@ -86,10 +87,11 @@ class Chapter:
         needed = runs.needed([item], self.profile)
         missing = runs.pending(needed, store)
         if missing and (self.train_missing or self.recompute or self.profile != "paper"):
-            finished = runs.start(missing, store, device=self.torch_device, data_root=self.data_root)
-            with tqdm(total=len(missing), desc=name, unit="run") as bar:
-                for count in finished:
-                    bar.update(count)
+            summary = runs.start(
+                missing, store, device=self.torch_device, data_root=self.data_root, progress=Bars(tqdm)
+            )
+            for error in summary.failed.values():
+                raise error
             missing = []
         results = _read(name, self.profile, store)
         display(results.missing_box() if missing else results.source())

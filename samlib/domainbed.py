@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from samlib.config import check_choice, check_number
 from samlib.optim import SAM
 from samlib.probe import FrozenFeatures, probe_error
+from samlib.shapes import Float, Int64
 from samlib.statistics import estimate
 from samlib.streams import stream
 

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
+from samlib.shapes import Float, Int
 from samlib.toy.data import Examples
 from samlib.toy.interventions import phantom
 from samlib.toy.network import Weights, feature_values

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from samlib import runs
 from samlib.chapter import Chapter
@@ -39,6 +40,29 @@ def _judged(chapter: Chapter) -> Iterator[tuple[Claim, str, str, str]]:
             yield claim, verdict.status, verdict.claim, verdict.place
         else:
             yield claim, "not tested", claim.title, ""
+
+
+def benchmark_source(record: dict[str, Any]) -> str:
+    """Return the line that says which benchmark record is shown, with a link to it.
+
+    Args:
+        record: what `samlib.bench.record.load` returned for one machine.
+    """
+    origin = record["provenance"]
+    told = (
+        f"{origin['device']}, revision {origin['revision']}, torch {origin['versions'].get('torch')}, {origin['utc']}"
+    )
+    link = f'<a href="../results/bench/{record["path"].name}">{record["path"].stem}</a>'
+    return f'<p class="source">Source: benchmark record {link}: {html.escape(told)}.</p>'
+
+
+def benchmark_box(device: str) -> str:
+    """Return the box that stands where a kind of machine has not been measured, with the command that does it."""
+    return (
+        '<div class="missing-record"><p><strong>Not measured yet.</strong> No benchmark record was made on '
+        f"<em>{html.escape(device)}</em>. This makes one:</p>"
+        f"<pre>python -m samlib.bench all --device {html.escape(device)} --record</pre></div>"
+    )
 
 
 def record_tables(profile: str) -> str:

@@ -1,6 +1,8 @@
 """Where a result came from: source revision, library versions, machine, time."""
 
 import datetime
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -43,6 +45,15 @@ def source_revision() -> tuple[str | None, bool | None]:
         return revision, bool(_git("status", "--porcelain", "--", str(SOURCE)))
     except (OSError, subprocess.CalledProcessError):
         return None, None
+
+
+@functools.cache
+def source_digest() -> str:
+    """Return the first 12 hexadecimal digits of SHA-256 over samlib's modules, also outside a checkout."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCE.rglob("*.py")):
+        digest.update(path.relative_to(SOURCE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 A record is written once, atomically, and never changed. Its id is a hash of kind, schema and the configuration's
 differences from the defaults: another configuration has another id, a new field with a default that keeps the old
-behaviour leaves every id as it is, and a changed default or schema makes old records untrusted by name.
+behaviour leaves every id as it is, and a changed default makes old records untrusted by name. A changed schema makes
+them stale: they stay where they are until the run is done again.
 """
 
 import hashlib
 import json
 import math
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from samlib.config import differences, from_dict, to_dict
+from samlib.files import write_atomically
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
@@ -43,6 +43,7 @@ class Record:
         provenance: source revision, versions, machine, wall seconds, UTC time.
         path: the JSON file.
         array_names: names of the arrays beside it.
+        arrays_sha256: checksum of these arrays.
     """
 
     kind: str
@@ -52,17 +53,21 @@ class Record:
     provenance: dict[str, Any]
     path: Path
     array_names: tuple[str, ...] = ()
+    arrays_sha256: str | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Read the arrays beside the record.
 
         Raises:
-            RecordError: the npz file is missing or damaged.
+            RecordError: the npz file is missing, damaged or not the one that was written with the record.
         """
         path = self.path.with_suffix(".npz")
         try:
             with path.open("rb") as raw, np.load(raw) as file:
-                return {name: file[name] for name in self.array_names}
+                found = {name: file[name] for name in self.array_names}
+            if found and _arrays_checksum(found) != self.arrays_sha256:
+                raise ValueError("they do not match the record's checksum of them")
+            return found
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RecordError(
                 f"{path}: expected arrays {list(self.array_names)}, could not read them ({error}); "
@@ -99,6 +104,11 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
+    @property
+    def work(self) -> Path:
+        """Folder of locks and checkpoints of runs under way; not part of the results."""
+        return self.root / ".work"
+
     def path(self, kind: str, config: Any) -> Path:
         """Return where the record of this run is or would be."""
         return self.root / kind / f"{record_id(kind, config)}.json"
@@ -118,9 +128,25 @@ class Store:
         Raises:
             RecordError: one cannot be read or trusted.
         """
+        stale = set(self.stale().values())
         for kind in sorted(SCHEMAS):
             for path in sorted((self.root / kind).glob("*.json")):
-                yield read_record(path)
+                if path not in stale:
+                    yield read_record(path)
+
+    def stale(self) -> dict[tuple[str, Any], Path]:
+        """Find the records of earlier schemas: (kind, configuration) -> file.
+
+        Raises:
+            RecordError: one cannot be read, or its configuration is not one of this code's.
+        """
+        found = {}
+        for kind, schema in SCHEMAS.items():
+            for path in sorted((self.root / kind).glob("*.json")):
+                body = _read(path)
+                if isinstance(body.get("schema"), int) and body["schema"] < schema:
+                    found[kind, _configuration(path, kind, body)] = path
+        return found
 
     def write(
         self,
@@ -151,16 +177,18 @@ class Store:
             "kind": kind,
             "id": path.stem,
             "config": to_dict(config),
-            "metrics": _finite(metrics),
+            "metrics": finite(metrics),
             "array_names": sorted(arrays),
             "provenance": provenance,
         }
-        body["sha256"] = _checksum(body)
+        if arrays:
+            body["arrays_sha256"] = _arrays_checksum(arrays)
+        body["sha256"] = checksum(body)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if arrays:
-                _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
-            _replace(path, lambda file: file.write(_pretty(body).encode()))
+                write_atomically(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+            write_atomically(path, lambda file: file.write(_pretty(body).encode()), replace=False)
         except OSError as error:
             raise RecordError(
                 f"{path}: expected to write a record, got {error}; make the folder writable or free some space. "
@@ -178,14 +206,8 @@ def read_record(path: Path) -> Record:
         RecordError: the file is missing, truncated, edited by hand, of another schema, or under another name than
             its configuration's address.
     """
-    try:
-        body = json.loads(path.read_text())
-        kind, schema = body["kind"], body["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(
-            f"{path}: expected a record (JSON), could not read it ({error}); restore it from version control or "
-            f"delete it and run it again"
-        ) from error
+    body = _read(path)
+    kind, schema = body["kind"], body["schema"]
     if SCHEMAS.get(kind) != schema:
         raise RecordError(
             f"{path}: expected schema {SCHEMAS.get(kind)} of kind {kind!r}, got schema {schema}; it was written by "
@@ -205,12 +227,36 @@ def read_record(path: Path) -> Record:
         body["provenance"],
         path,
         tuple(body["array_names"]),
+        body.get("arrays_sha256"),
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a record's JSON and make sure that it says what it is."""
+    try:
+        body = json.loads(path.read_text())
+        body["kind"], body["schema"], body["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path}: expected a record (JSON), could not read it ({error}); restore it from version control or "
+            f"delete it and run it again"
+        ) from error
+    return body
+
+
+def _configuration(path: Path, kind: str, body: dict[str, Any]) -> Any:
+    """Return the configuration of a stale record."""
+    try:
+        return from_dict(CONFIGS[kind], body["config"])
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"{path}: expected a configuration of this code, got another ({error}); delete the record"
+        ) from error
 
 
 def _distrust(body: dict[str, Any], name: str) -> str | None:
     """Say what is wrong with a record's contents, or None."""
-    if body.get("sha256") != _checksum(body):
+    if body.get("sha256") != checksum(body):
         return "the contents do not match the record's own checksum"
     try:
         address = record_id(body["kind"], from_dict(CONFIGS[body["kind"]], body["config"]))
@@ -221,9 +267,17 @@ def _distrust(body: dict[str, Any], name: str) -> str | None:
     return None
 
 
-def _checksum(body: dict[str, Any]) -> str:
+def checksum(body: dict[str, Any]) -> str:
     """SHA-256 of everything in the record but the checksum itself."""
     return hashlib.sha256(_canonical({k: v for k, v in body.items() if k != "sha256"}).encode()).hexdigest()
+
+
+def _arrays_checksum(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of arrays: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _canonical(value: Any) -> str:
@@ -242,27 +296,12 @@ def _pretty(body: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {text}" for key, text in inner.items()) + "\n}\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace numbers that are not finite by None: JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write through a temporary file in the same folder and move it into place; leave nothing behind on failure."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

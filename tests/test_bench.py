@@ -1,29 +1,67 @@
-"""The benchmark's output: what it names, and that its ratio is its own two rates. No rate is tested."""
+"""The benchmarks' output: what it names, and that its ratios are those of its rates. No rate is tested."""
 
 import json
 
 import pytest
-from typer.testing import CliRunner
+import torch
 
-from samlib.bench import app, measure_toy
+from samlib.bench import toy
+from samlib.bench.__main__ import main
+from samlib.bench.toy import measure_growth, measure_toy
+from samlib.toy.compiled import available
 from samlib.toy.config import ToyConfig
 
+SMALL = ToyConfig(hidden=8, rho=0.5, seeds=(0, 1))
+compiled = pytest.param("compiled", marks=pytest.mark.skipif(not available(), reason="numba is not installed"))
 
-@pytest.mark.parametrize("engine", ["batched", "compiled"])
+
+@pytest.mark.parametrize("engine", ["batched", compiled])
 def test_ratio_is_engine_over_sequential(engine):
-    result = measure_toy(ToyConfig(hidden=8, rho=0.5, seeds=(0, 1)), rounds=1, seconds=0.01, engine=engine)
+    result = measure_toy(SMALL, rounds=1, seconds=0.01, engine=engine)
     assert result["engine_steps_per_s"] > 0
     assert result["sequential_steps_per_s"] > 0
     assert result["ratio"] == result["engine_steps_per_s"] / result["sequential_steps_per_s"]
 
 
-def test_json_is_one_object_with_the_promised_keys():
-    done = CliRunner().invoke(app, ["toy", "--members", "2", "--width", "8", "--rounds", "1", "--json"])
-    assert done.exit_code == 0, done.output
-    assert {"sequential_steps_per_s", "engine_steps_per_s", "ratio"} <= set(json.loads(done.stdout))
+def test_growth_has_a_row_for_every_size_engine_and_number_of_threads():
+    rows = measure_growth(SMALL, (1, 3), engines=("batched",), threads=(1, 2), rounds=1, seconds=0.001)
+    assert [(row["members"], row["engine"], row["threads"]) for row in rows] == [
+        (1, "batched", 1),
+        (1, "batched", 2),
+        (3, "batched", 1),
+        (3, "batched", 2),
+    ]
+    assert all(row["device"] == "cpu" and row["width"] == 8 and row["steps_per_s"] > 0 for row in rows)
 
 
-def test_no_members_is_refused():
-    done = CliRunner().invoke(app, ["toy", "--members", "0"])
-    assert done.exit_code == 2
-    assert "members" in done.output
+def test_growth_counts_the_steps_of_all_members_and_compares_within_a_round(monkeypatch):
+    # The loop takes 10, 20 and 40 steps a second in the three rounds, the engine 5, 6 and 7 epochs.
+    rates = iter([10.0, 5.0, 20.0, 6.0, 40.0, 7.0])
+    monkeypatch.setattr(toy, "rate", lambda *_, **__: next(rates))
+    (row,) = measure_growth(SMALL, (2,), engines=("batched",), rounds=3)
+    per_epoch = 2 * (SMALL.data.n_train // SMALL.batch_size)  # members times batches
+    assert row["steps_per_s"] == 6 * per_epoch
+    assert row["ratio"] == 6 / 20 * per_epoch
+
+
+def test_without_engines_the_batched_and_the_fastest_are_compared():
+    rows = measure_growth(SMALL, (1,), rounds=1, seconds=0.001)
+    assert [row["engine"] for row in rows] == (["batched", "compiled"] if available() else ["batched"])
+
+
+def test_measuring_leaves_the_number_of_threads_alone():
+    before = torch.get_num_threads()
+    measure_growth(SMALL, (1,), engines=("batched",), threads=(before + 1,), rounds=1, seconds=0.001)
+    assert torch.get_num_threads() == before
+
+
+def test_json_is_one_object_with_the_promised_keys(capsys):
+    assert main(["toy", "--members", "2", "--width", "8", "--rounds", "1", "--json"]) == 0
+    assert {"sequential_steps_per_s", "engine_steps_per_s", "ratio"} <= set(json.loads(capsys.readouterr().out))
+
+
+def test_no_members_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["toy", "--members", "0"])
+    assert stop.value.code == 2
+    assert "members" in capsys.readouterr().err

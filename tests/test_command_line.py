@@ -1,23 +1,25 @@
-"""The command line: list, status and start, on a registry of one tiny experiment; and once for real."""
+"""The command line: list, status, start and verify, on a registry of tiny experiments; and once for real."""
 
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from samlib import runs
-from samlib.__main__ import app
-from samlib.experiments import EXPERIMENTS, Experiment
-from samlib.records import Store, record_id
+from samlib.__main__ import main
+from samlib.experiments import EXPERIMENTS, PROFILES, Experiment
+from samlib.records import SCHEMAS, Store, record_id
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=12, n_snapshots=1).vary(n_train=30, n_test=20)
 CONFIGS = [TINY, TINY.vary(rho=0.5)]
+ORIGIN = {"wall_seconds": 1.0, "device": "elsewhere", "versions": {}}
 
 
 @pytest.fixture
@@ -32,106 +34,207 @@ def store(tmp_path, monkeypatch) -> Store:
     return Store(tmp_path / "paper")
 
 
-def call(*arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["runs", *arguments])
-    assert result.exit_code == code, result.output
-    return result.output
+@pytest.fixture
+def call(capsys):
+    def call(*arguments: str, code: int = 0) -> str:
+        try:
+            found = main(["runs", *arguments])
+        except SystemExit as stop:
+            found = stop.code
+        output = capsys.readouterr()
+        assert found == code, output
+        return output.out + output.err
+
+    return call
 
 
-def test_list_shows_every_run_with_its_state_and_file(store):
-    store.write("toy", CONFIGS[1], metrics={}, arrays={}, provenance={})
-    lines = call("list").splitlines()
-    assert [line.split()[:3] for line in lines] == [
-        ["one", "pending", f"{record_id('toy', CONFIGS[0])}.json"],
-        ["one", "recorded", f"{record_id('toy', CONFIGS[1])}.json"],
-        ["two", "recorded", f"{record_id('toy', CONFIGS[1])}.json"],
+def write(store: Store, config: ToyConfig):
+    return store.write("toy", config, metrics={}, arrays={}, provenance=ORIGIN)
+
+
+def test_list_shows_every_run_with_state_record_cost_and_configuration(store, call):
+    write(store, CONFIGS[1])
+    lines = [line.split() for line in call("list", "--profile", "paper").splitlines()]
+    assert [line[:4] for line in lines] == [
+        ["paper", "one", "pending", f"toy-{record_id('toy', CONFIGS[0])}"],
+        ["paper", "one", "recorded", f"toy-{record_id('toy', CONFIGS[1])}"],
+        ["paper", "two", "recorded", f"toy-{record_id('toy', CONFIGS[1])}"],
     ]
-    assert "rho=0.5" in lines[1]
-    assert [line.split()[0] for line in call("list", "--experiment", "two").splitlines()] == ["two"]
+    assert lines[1][4:6] == ["1.0", "s"]  # its own record took one second
+    assert lines[1][6:10] == ["data:", "{n_train:", "30,", "n_test:"] and "rho: 0.5" in " ".join(lines[1])
+    assert {line.split()[0] for line in call("list", "--experiment", "two").splitlines()} == set(PROFILES)
 
 
-def test_status_counts_recorded_and_pending_runs(store):
-    store.write("toy", CONFIGS[1], metrics={}, arrays={}, provenance={})
-    found = json.loads(call("status", "--experiment", "one", "--json"))
-    assert found == {"recorded": 1, "pending": 1, "experiments": {"one": {"recorded": 1, "pending": 1}}}
-    words = [line.split() for line in call("status", "--experiment", "one").splitlines()]
+def test_status_counts_runs_in_all_and_by_profile_and_experiment(store, call):
+    write(store, CONFIGS[1])
+    found = json.loads(call("status", "--json"))
+    assert {key: found[key] for key in ("recorded", "pending", "stale")} == {"recorded": 1, "pending": 5, "stale": 0}
+    assert found["profiles"]["paper"] == {
+        "recorded": 1,
+        "pending": 1,
+        "stale": 0,
+        "experiments": {
+            "one": {"recorded": 1, "pending": 1, "stale": 0},
+            "two": {"recorded": 1, "pending": 0, "stale": 0},
+        },
+    }
+    assert found["profiles"]["quick"]["pending"] == 2
+    words = [line.split() for line in call("status", "--experiment", "one", "--profile", "paper").splitlines()]
     assert words == [
-        ["one", "1", "recorded", "1", "pending"],
-        ["in", "all", "1", "recorded", "1", "pending"],
+        ["paper", "one", "1", "recorded", "1", "pending", "0", "stale"],
+        ["paper", "in", "all", "1", "recorded", "1", "pending", "0", "stale"],
     ]
 
 
-def test_status_counts_each_profile_by_its_own_records(store):
-    store.write("toy", CONFIGS[1], metrics={}, arrays={}, provenance={})
-    assert json.loads(call("status", "--json", "--profile", "quick"))["recorded"] == 0
-
-
-def test_start_writes_what_is_pending_and_a_second_start_finds_nothing_to_do(store):
-    first = store.write("toy", CONFIGS[1], metrics={"kept": 1}, arrays={}, provenance={})
+def test_a_record_of_an_earlier_schema_is_stale_until_the_run_is_done_again(store, call, monkeypatch):
+    write(store, CONFIGS[0])
+    monkeypatch.setitem(SCHEMAS, "toy", SCHEMAS["toy"] + 1)
+    assert json.loads(call("status", "--json", "--profile", "paper"))["stale"] == 1
+    assert "stale" in call("list", "--profile", "paper").splitlines()[0]
     call("start", "--device", "cpu")
+    assert json.loads(call("status", "--json", "--profile", "paper"))["stale"] == 0
+
+
+def test_start_writes_what_is_pending_and_a_second_start_finds_nothing_to_do(store, call):
+    first = write(store, CONFIGS[1])
+    assert "1 recorded" in call("start", "--device", "cpu")
     assert {record.id for record in store.all()} == {record_id("toy", config) for config in CONFIGS}
     assert store.find("toy", CONFIGS[1]) == first
     times = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")}
-    call("start", "--device", "cpu")
+    assert "nothing to do" in call("start", "--device", "cpu")
     assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")} == times
 
 
-def test_start_of_one_experiment_leaves_the_others_pending(store):
-    call("start", "--experiment", "two", "--device", "cpu")
-    assert [record.id for record in store.all()] == [record_id("toy", CONFIGS[1])]
+def test_start_shows_each_run_that_is_done(store, call):
+    lines = call("start", "--device", "cpu").splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("[")] == ["[1/2]", "[2/2]"]
 
 
-def test_a_damaged_record_stops_start_with_its_name_and_no_traceback(store):
-    path = store.write("toy", CONFIGS[0], metrics={}, arrays={}, provenance={}).path
+def test_records_go_to_another_folder_on_demand(store, call, tmp_path):
+    call("start", "--device", "cpu", "--store", str(tmp_path / "elsewhere"), "--experiment", "two")
+    assert [record.id for record in Store(tmp_path / "elsewhere").all()] == [record_id("toy", CONFIGS[1])]
+    assert not store.root.exists()
+
+
+def test_a_budget_that_is_too_small_begins_nothing(store, call):
+    write(store, CONFIGS[1])
+    assert "1 left for a larger budget" in call("start", "--device", "cpu", "--budget", "0.001")
+
+
+def test_verify_finds_records_as_they_are_and_differences_with_exit_status_1(store, call):
+    call("start", "--device", "cpu")
+    assert "2 of 2 runs as recorded" in call("verify", "--device", "cpu")
+    assert "1 of 1 runs as recorded" in call("verify", "--device", "cpu", "--sample", "1")
+    record = store.find("toy", CONFIGS[0])
+    record.path.unlink()
+    changed = record.metrics | {"final_hard_error": [2.0] * len(record.metrics["final_hard_error"])}
+    store.write("toy", CONFIGS[0], metrics=changed, arrays={}, provenance=record.provenance)
+    output = call("verify", "--device", "cpu", code=1)
+    assert "final_hard_error[0]  2.0" in output and "1 of 2 runs as recorded" in output
+
+
+@pytest.mark.parametrize("command", ["status", "list", "start", "verify"])
+def test_a_damaged_record_stops_a_command_with_its_name_and_no_traceback(store, call, command):
+    path = write(store, CONFIGS[0]).path
     path.write_text("{")
-    output = call("start", code=1)
+    output = call(command, code=1)
     assert "error:" in output and path.name in output
     assert "Traceback" not in output
 
 
-def test_a_damaged_record_stops_status_with_its_name_and_no_traceback(store):
-    path = store.write("toy", CONFIGS[0], metrics={}, arrays={}, provenance={}).path
-    path.write_text("{")
-    result = CliRunner().invoke(app, ["runs", "status"])
-    assert result.exit_code == 1
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert path.name in result.output
-
-
-@pytest.mark.parametrize("command", ["list", "status", "start"])
+@pytest.mark.parametrize("command", ["list", "status", "start", "verify"])
 @pytest.mark.parametrize("option", ["--experiment", "--profile"])
-def test_unknown_names_are_refused_with_what_there_is(store, command, option):
+def test_unknown_names_are_refused_with_what_there_is(store, call, command, option):
     output = " ".join(call(command, option, "nonsense", code=2).split())
     assert "expected one of" in output and "nonsense" in output
     assert not store.root.exists()
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda"])
-def test_a_device_that_is_not_there_is_refused_before_anything_runs(store, monkeypatch, device):
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(store, call, monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = CliRunner().invoke(app, ["runs", "start", "--device", device])
-    assert result.exit_code != 0
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert device in result.output and not store.root.exists()
+    assert device in call("start", "--device", device, code=2)
+    assert not store.root.exists()
 
 
-def test_zero_workers_are_refused(store):
-    call("start", "--workers", "0", code=2)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--workers", "0"),
+        ("--workers", "two"),
+        ("--budget", "-1"),
+        ("--budget", "nan"),
+        ("--workers", "2", "--scheduler", "tcp://nowhere:1"),
+    ],
+)
+def test_impossible_options_are_refused(store, call, wrong):
+    assert wrong[0] in call("start", *wrong, code=2)
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["status"], ["start"], ["verify"]])
+def test_help_names_every_option(call, command):
+    text = call(*command, "--help")
+    options = {"start": "--budget --workers --scheduler --device --data-root", "verify": "--sample --seed --workers"}
+    expected = options.get(command[0], "--experiment --profile --store") if command else "list status start verify"
+    assert all(word in text for word in expected.split())
+
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_real_command_counts_every_experiment():
-    root = Path(__file__).resolve().parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "samlib", "runs", "status", "--profile", "smoke", "--json"],
-        cwd=root,
+        cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["profiles"]["smoke"]
     assert set(found["experiments"]) == set(EXPERIMENTS)
     for name, item in EXPERIMENTS.items():
-        counts = found["experiments"][name]
-        assert counts["recorded"] + counts["pending"] == len(set(item.configs("smoke")))
-    assert found["pending"] == sum(counts["pending"] for counts in found["experiments"].values())
+        assert sum(found["experiments"][name].values()) == len(set(item.configs("smoke")))
+
+
+# What pip installs with torch, torchvision, numpy, pandas and scikit-learn.
+BARE = {
+    "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy", "joblib", "narwhals", "threadpoolctl",
+    "python-dateutil", "six", "pytz", "tzdata", "pillow", "filelock", "typing-extensions", "sympy", "mpmath", "networkx",
+    "jinja2", "markupsafe", "fsspec", "setuptools", "triton",
+}  # fmt: skip
+TOLD = """
+import sys
+from samlib.__main__ import main
+status = main(sys.argv[1:])
+print(*(name for name in ("tqdm", "numba", "jaxtyping", "matplotlib", "IPython") if name in sys.modules))
+sys.exit(status)
+"""
+
+
+def bare_environment(folder: Path) -> Path:
+    """Link the packages of `BARE` into a folder of their own."""
+    site = Path(torch.__file__).parent.parent
+    owners = importlib.metadata.packages_distributions()
+    for entry in site.iterdir():
+        name = entry.name.partition(".")[0]
+        found = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(name, ())}
+        if found & BARE or any(owner.startswith("nvidia") for owner in found) or entry.suffix == ".libs":
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def test_runs_are_done_where_only_torch_and_scikit_learn_are_installed(tmp_path):
+    site, store = tmp_path / "site", tmp_path / "store"
+    site.mkdir()
+    options = ["--profile", "smoke", "--experiment", "checkpoints", "--store", str(store), "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", TOLD, "runs", "start", *options],
+        env={"PYTHONPATH": f"{ROOT}{os.pathsep}{bare_environment(site)}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == ""  # none of them was there
+    assert {record.provenance["engine"] for record in Store(store).all()} == {"batched"}

@@ -34,7 +34,7 @@ def write(store: Store, config: ToyConfig = CONFIG, arrays: dict = ARRAYS) -> re
 def reseal(path, **changes) -> None:
     """Change a record's contents and give it the right checksum: what only code of another version would do."""
     body = json.loads(path.read_text()) | changes
-    body["sha256"] = records._checksum(body)
+    body["sha256"] = records.checksum(body)
     path.write_text(json.dumps(body))
 
 
@@ -93,6 +93,7 @@ def test_a_crash_before_the_move_leaves_nothing_half_written(store, monkeypatch,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "link", crash)
         patch.setattr(os, "replace", crash)
         write(store, arrays=arrays)
     assert sorted(path.name for path in earlier.path.parent.iterdir()) == [f"{earlier.id}.json", f"{earlier.id}.npz"]
@@ -102,15 +103,11 @@ def test_a_crash_before_the_move_leaves_nothing_half_written(store, monkeypatch,
 
 
 def test_a_crash_between_arrays_and_json_leaves_no_record(store, monkeypatch):
-    real = os.replace
-
     def crash_at_json(source, target):
-        if str(target).endswith(".json"):
-            raise OSError("No space left on device")
-        real(source, target)
+        raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", crash_at_json)
+        patch.setattr(os, "link", crash_at_json)
         with pytest.raises(RecordError, match=r"No space left on device.*Earlier records are untouched"):
             write(store)
     assert store.find("toy", CONFIG) is None
@@ -205,6 +202,24 @@ def test_damaged_arrays_are_named(store, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(RecordError, match=rf"{record.id}.npz: expected arrays"):
         record.arrays()
+
+
+def test_arrays_of_another_run_are_refused(store):
+    first, second = write(store), write(store, CONFIG.vary(rho=0.1), arrays=ARRAYS | {"v": np.zeros((1, 2))})
+    first.path.with_suffix(".npz").write_bytes(second.path.with_suffix(".npz").read_bytes())
+    with pytest.raises(RecordError, match=rf"{first.id}\.npz.*do not match the record's checksum"):
+        first.arrays()
+    assert second.arrays()["v"].tolist() == [[0.0, 0.0]]
+
+
+def test_a_record_of_an_earlier_schema_is_stale_and_not_among_the_others(store, monkeypatch):
+    old = write(store)
+    assert store.stale() == {}
+    monkeypatch.setitem(records.SCHEMAS, "toy", records.SCHEMAS["toy"] + 1)
+    new = write(store, CONFIG.vary(rho=0.1))
+    assert store.stale() == {("toy", CONFIG): old.path}
+    assert store.find("toy", CONFIG) is None
+    assert list(store.all()) == [new]
 
 
 def test_a_record_without_arrays_has_none(store):

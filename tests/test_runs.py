@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from samlib import records as records_module
 from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from samlib.experiments import toy as toy_experiments
 from samlib.records import RecordError, Store, record_id
 from samlib.results import by_seed, curve_table, pick, seed_table
-from samlib.runs import MEMBERS_AT_ONCE, Run, chunks, do, needed, pending, start, store_for, unique
+from samlib.runs import Run, do, needed, pending, store_for, unique
+from samlib.runs.plan import MEMBERS_AT_ONCE, groups, soonest_first, states
+from samlib.runs.work import Job, train
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
@@ -51,27 +55,61 @@ def test_a_damaged_record_is_refused_and_not_run_again(tmp_path):
         pending(RUNS, store)
 
 
-def test_toy_runs_of_one_shape_are_grouped_and_pairs_stay_alone():
-    pairs = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
-    groups = chunks([pairs[0], *RUNS, pairs[1]])
-    assert groups == [[pairs[0]], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], [pairs[1]]]
+def test_states_tell_recorded_stale_and_pending_runs_apart(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.write("toy", RUNS[0].config, metrics={}, arrays={}, provenance={})
+    monkeypatch.setitem(records_module.SCHEMAS, "toy", records_module.SCHEMAS["toy"] + 1)
+    store.write("toy", RUNS[1].config, metrics={}, arrays={}, provenance={})
+    assert list(states(RUNS[:3], store).values()) == ["stale", "recorded", "pending"]
+
+
+def test_what_takes_least_is_done_first_and_shared_runs_count_once():
+    a, b, c, d = RUNS
+    cost = {a: 6.0, b: 4.0, c: 3.0, d: 2.0}
+    # {b, c} costs 7 and {d, c} 5; once c is listed, {b, c} costs 4 and {a} 6.
+    assert soonest_first([[a], [b, c], [d, c]], cost.__getitem__) == [d, c, b, a]
+    assert soonest_first([], cost.__getitem__) == []
+
+
+def test_on_a_gpu_runs_of_one_shape_are_grouped():
+    pairs = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)] + [Run("pair", PairConfig(n_epochs=3))]
+    found = groups([pairs[0], *RUNS, *pairs[1:]], "cuda")
+    assert found == [pairs[:2], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], [pairs[2]]]
+
+
+def test_on_a_cpu_every_run_is_alone():
+    assert groups(RUNS, "cpu") == [[run] for run in RUNS]
 
 
 def test_no_group_takes_another_run_once_it_holds_enough_members():
-    seeds = tuple(range(MEMBERS_AT_ONCE // 2 + 1))
+    seeds = tuple(range(MEMBERS_AT_ONCE["cuda"] // 2))
     runs = [Run("toy", TINY.vary(rho=0.1 * index, seeds=seeds)) for index in range(5)]
-    assert [len(group) for group in chunks(runs)] == [2, 2, 1]
-    assert [run for group in chunks(runs) for run in group] == runs
+    assert [len(group) for group in groups(runs, "cuda")] == [2, 2, 1]
+    assert [run for group in groups(runs, "cuda") for run in group] == runs
 
 
 def test_doing_runs_writes_one_trusted_record_each(tmp_path):
-    steps = []
-    records = do(RUNS[:2], Store(tmp_path), device="cpu", progress=steps.append)
+    records = do(RUNS[:2], Store(tmp_path), device="cpu")
     assert [record.id for record in records] == [record_id("toy", run.config) for run in RUNS[:2]]
-    assert sum(steps) == 60
     assert records == [Store(tmp_path).find("toy", run.config) for run in RUNS[:2]]
     assert len(records[0].metrics["final_hard_error"]) == 2
     assert records[0].provenance["wall_seconds"] == records[1].provenance["wall_seconds"] > 0
+
+
+def test_training_reports_its_progress():
+    seen = []
+    train(Job((RUNS[0],)), seen.append)
+    assert seen == [pytest.approx(i / 10) for i in range(1, 11)]  # ten epochs
+
+
+def test_training_leaves_the_number_of_threads_as_it_was():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert train(Job((RUNS[0],)))[0].provenance["threads"] == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_record_that_appeared_meanwhile_is_not_overwritten(tmp_path):
@@ -80,29 +118,6 @@ def test_a_record_that_appeared_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(RecordError, match="found one; it was left as it is"):
         do(RUNS[:1], store, device="cpu")
     assert store.find("toy", RUNS[0].config) == first
-
-
-def test_two_workers_give_the_records_of_one_process(tmp_path):
-    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
-    assert list(start(RUNS, alone, device="cpu")) == [3, 1]
-    assert sorted(start(RUNS, shared, device="cpu", workers=2)) == [1, 3]
-    assert len(list(shared.all())) == len(RUNS)
-    for run in RUNS:
-        assert alone.find("toy", run.config).metrics == shared.find("toy", run.config).metrics
-
-
-def test_finished_chunks_are_kept_when_the_reader_stops(tmp_path):
-    store = Store(tmp_path)
-    next(start(RUNS, store, device="cpu"))
-    assert pending(RUNS, store) == [RUNS[2]]
-    assert list(start(pending(RUNS, store), store, device="cpu")) == [1]
-    assert pending(RUNS, store) == []
-
-
-@pytest.mark.parametrize(("workers", "error"), [(0, ValueError), (1.5, TypeError)])
-def test_a_number_of_workers_that_is_none_is_refused(tmp_path, workers, error):
-    with pytest.raises(error, match="workers: expected a whole number"):
-        list(start(RUNS, Store(tmp_path), device="cpu", workers=workers))
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -63,7 +63,7 @@ def _both(settings, *, hidden, batch_size, steps, dtype):
 
 
 @needs_numba
-@pytest.mark.parametrize(("hidden", "batch_size"), [(8, 5), (15, 1), (50, 1), (50, 5), (50, 30), (100, 5)])
+@pytest.mark.parametrize(("hidden", "batch_size"), [(8, 5), (15, 1), (50, 30), (100, 5)])
 def test_every_setting_equals_the_batched_engine_after_100_steps(hidden, batch_size):
     expected, got = _both(SETTINGS, hidden=hidden, batch_size=batch_size, steps=100, dtype=torch.float64)
     for name, slow, fast in zip(Weights._fields, expected[0], got[0], strict=True):
@@ -94,6 +94,24 @@ def test_adding_members_changes_no_bit_of_the_others(hidden):
         for single, grouped in zip(alone.run(inputs[:, rows], labels[:, rows]), terms, strict=True):
             assert torch.equal(single, grouped[:, rows])
         assert all(torch.equal(one, many[rows]) for one, many in zip(alone.weights, group.weights, strict=True))
+
+
+@needs_numba
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_the_number_of_threads_changes_no_bit(threads):
+    weights, batches = _weights(7, 50, torch.float32), _batches(40, 7, 5, torch.float32)
+    one, many = (CompiledEnsemble(weights, **_options(SETTINGS[1:8], 5), threads=n) for n in (1, threads))
+    for first, second in zip(one.run(*batches), many.run(*batches), strict=True):
+        assert torch.equal(first, second)
+    assert all(
+        torch.equal(a, b) and not torch.equal(a, c) for a, b, c in zip(one.weights, many.weights, weights, strict=True)
+    )
+
+
+@needs_numba
+def test_no_thread_is_refused():
+    with pytest.raises(ValueError, match=r"threads: expected a whole number.*got 0"):
+        CompiledEnsemble(_weights(1, 8), **_options([PLAIN], 5), threads=0)
 
 
 @needs_numba
@@ -171,7 +189,7 @@ def test_tensors_of_other_sizes_are_refused():
 
 def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    compiled._kernel.cache_clear()
+    compiled._compiled.cache_clear()
     assert not available()
     with pytest.raises(ImportError, match=r"expected the package numba.*cannot be imported; install numba, or use"):
         CompiledEnsemble(_weights(1, 8), **_options([PLAIN], 5))

@@ -75,6 +75,14 @@ def test_ratio_rises_exactly_when_the_condition_holds():
         assert result.metrics["raised_share"] == result.metrics["condition_share"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_snapshot_keeps_the_last_layer_of_its_own_step(dtype):
+    result, halfway = (train_toy([SMALL.vary(n_steps=n, checkpoints=())], dtype=dtype)[0] for n in (100, 50))
+    early, late = result.metrics["curves"]["v_easy"][0]
+    assert early == halfway.metrics["curves"]["v_easy"][0][1]
+    assert early != late
+
+
 def test_radius_zero_leaves_the_phantom_at_the_iterate():
     metrics = train_toy([SMALL])[0].metrics
     assert metrics["phantom_ratio"] == metrics["real_ratio"]
@@ -89,7 +97,9 @@ def test_sign_flips_are_counted_and_left_out_of_ratios():
 
 
 def test_unknown_engine_and_device_it_is_not_for_are_refused():
-    with pytest.raises(ValueError, match="engine: expected one of 'batched', 'compiled', got 'fast'"):
+    with pytest.raises(
+        ValueError, match="engine: expected one of 'batched', 'compiled', 'captured', 'fused', got 'fast'"
+    ):
         train_toy([SMALL], engine="fast")
     with pytest.raises(ValueError, match="expected 'batched' on meta"):
         train_toy([SMALL], engine="compiled", device="meta")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from samlib.claims.rules import Effect, Verdict
-from samlib.experiments.toy import RATIOS, REFERENCE_RHO
+from samlib.experiments.toy import RATIOS, REFERENCE_COMPLEXITY, REFERENCE_RHO
 from samlib.importance import Importance, gini
 from samlib.results import by_seed, pick
 from samlib.statistics import estimate, paired_difference
@@ -14,6 +14,8 @@ from samlib.toy.checkpoints import Checkpoint
 
 # How far the combined intervention's error may lie from LSAM's and still "match" it: our choice.
 MATCH_MARGIN = 0.05
+FACTORS = ("importance", "rate")
+TERMS = (*FACTORS, "both")
 
 
 def ginis(importance: Importance, which: str) -> np.ndarray:
@@ -99,7 +101,7 @@ def _poorly_fit(name: str, place: str, points: Sequence[Checkpoint]) -> Verdict:
 
 def mean_ratio(complexity: pd.DataFrame) -> float:
     """Return LSAM's phantom ratio at the reference radius and 360 degrees, mean over training and seeds."""
-    return float(pick(complexity, complexity=360.0, rho=REFERENCE_RHO).phantom_ratio.mean())
+    return float(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=REFERENCE_RHO).phantom_ratio.mean())
 
 
 def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarray:
@@ -121,7 +123,7 @@ def interventions_help(interventions: pd.DataFrame, complexity: pd.DataFrame) ->
         "Either effect alone, and both together, improve the hard feature's probing error.",
         "hard-feature probing error minus SGD's, paired by seed, at LSAM's mean phantom ratio "
         f"(rho = {REFERENCE_RHO:g})",
-        [_gain(interventions, complexity, term, ratio) for term in ("importance", "rate", "both")],
+        _gains(interventions, complexity, TERMS, ratio),
     )
 
 
@@ -133,14 +135,14 @@ def interventions_can_help(interventions: pd.DataFrame, complexity: pd.DataFrame
         "Section 6.2, Figure 6; the size of the ratio is ours",
         "A ratio far above LSAM's own, in either factor or in both, improves the hard feature.",
         f"hard-feature probing error minus SGD's, paired by seed, at the largest ratio run, c = {ratio:g}",
-        [_gain(interventions, complexity, term, ratio) for term in ("importance", "rate", "both")],
+        _gains(interventions, complexity, TERMS, ratio),
     )
 
 
 def gains_comparable(interventions: pd.DataFrame, complexity: pd.DataFrame) -> Verdict:
     """Section 6.2, Figure 6: the two effects offer comparable gains."""
     ratio = mean_ratio(complexity)
-    errors = {term: errors_at(interventions, term, ratio) for term in ("importance", "rate")}
+    errors = {term: errors_at(interventions, term, ratio) for term in FACTORS}
     value = paired_difference(errors["importance"], errors["rate"])
     return Verdict(
         "toy-gains-comparable",
@@ -149,7 +151,7 @@ def gains_comparable(interventions: pd.DataFrame, complexity: pd.DataFrame) -> V
         "hard-feature probing error at LSAM's mean phantom ratio: each intervention minus SGD, and importance minus "
         f"rate, paired by seed; comparable means an interval within +-{MATCH_MARGIN:g}",
         [
-            *(_gain(interventions, complexity, term, ratio) for term in ("importance", "rate")),
+            *_gains(interventions, complexity, FACTORS, ratio),
             Effect("importance minus rate", value, "within", MATCH_MARGIN),
         ],
     )
@@ -169,17 +171,20 @@ def both_match_lsam(interventions: pd.DataFrame, complexity: pd.DataFrame) -> Ve
     )
 
 
-def _gain(interventions: pd.DataFrame, complexity: pd.DataFrame, term: str, ratio: float) -> Effect:
-    """One intervention's error minus SGD's at a ratio, predicted to be below zero."""
-    value = paired_difference(errors_at(interventions, term, ratio), _lsam_errors(complexity, 0.0))
-    return Effect(f"{term}, c = {ratio:.2f}", value, "below")
+def _gains(interventions: pd.DataFrame, complexity: pd.DataFrame, terms: Sequence[str], ratio: float) -> list[Effect]:
+    """Each intervention's error minus SGD's at a ratio, predicted to be below zero."""
+    sgd = _lsam_errors(complexity, 0.0)
+    return [
+        Effect(f"{term}, c = {ratio:.2f}", paired_difference(errors_at(interventions, term, ratio), sgd), "below")
+        for term in terms
+    ]
 
 
 def one_factor_suffices(phantom_terms: pd.DataFrame, complexity: pd.DataFrame) -> Verdict:
     """Ours: with LSAM's own phantom, batch by batch, does either factor alone improve the hard feature?"""
     sgd = _lsam_errors(complexity, 0.0)
     effects = []
-    for term in ("importance", "rate"):
+    for term in FACTORS:
         rows = pick(phantom_terms, term=term, rho=REFERENCE_RHO).sort_values("seed")
         effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below"))
     return Verdict(
@@ -209,7 +214,7 @@ def choices_matter_little(interventions: pd.DataFrame) -> Verdict:
     """Ours: whether the two lost choices change what Figure 6 shows, at both ends of its axis."""
     effects = []
     for name, variant in (("length of current v", {"norm": "matched"}), ("v re-weighted", {"last_layer": "weighted"})):
-        for term in ("importance", "rate", "both"):
+        for term in TERMS:
             if "last_layer" in variant and term != "importance":
                 continue  # Eq 9 replaces no weights, and under Eq 10 the feature networks do not see v
             control, main = (_curves(interventions, term, **changes) for changes in (variant, {}))
@@ -228,7 +233,7 @@ def choices_matter_little(interventions: pd.DataFrame) -> Verdict:
 
 def _lsam_errors(complexity: pd.DataFrame, rho: float) -> np.ndarray:
     """Hard-feature errors of LSAM (SGD at rho = 0) at 360 degrees, by seed."""
-    return pick(complexity, complexity=360.0, rho=rho).sort_values("seed").final_hard_error.to_numpy()
+    return pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
 
 
 def _curves(

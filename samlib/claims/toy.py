@@ -4,6 +4,7 @@ Where a claim compares SGD with LSAM, LSAM is the radius fixed in advance, `REFE
 result. Differences are paired: both networks of a pair share data, initialization and batch order.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,11 @@ def _each(table: pd.DataFrame, column: str, unit: str = "") -> list[tuple[str, p
     return [(f"{value:g}{unit}", part) for value, part in table.groupby(column)]
 
 
+def _by_complexity(table: pd.DataFrame, value: Callable[[pd.DataFrame], Estimate], side: str) -> list[Effect]:
+    """One effect a complexity: the same statistic of each part of the table, predicted on one side of zero."""
+    return [Effect(name, value(part), side) for name, part in _each(table, "complexity", "°")]
+
+
 def _has_room(part: pd.DataFrame) -> bool:
     """Whether SGD's mean hard-feature error leaves room for improvement."""
     return bool(pick(part, rho=0.0).final_hard_error.mean() > ROOM)
@@ -60,10 +66,7 @@ def where_easy(table: pd.DataFrame) -> pd.DataFrame:
 
 def hard_error_lower(table: pd.DataFrame) -> Verdict:
     """Section 5.2: LSAM learns the hard feature better than SGD."""
-    effects = [
-        Effect(name, difference(part, "final_hard_error"), "below")
-        for name, part in _each(_with_room(table), "complexity", "°")
-    ]
+    effects = _by_complexity(_with_room(table), lambda part: difference(part, "final_hard_error"), "below")
     return Verdict(
         "toy-hard-error-lower",
         "Section 5.2, Figures 1 and 2(A)",
@@ -76,10 +79,7 @@ def hard_error_lower(table: pd.DataFrame) -> Verdict:
 
 def hard_error_falls(table: pd.DataFrame) -> Verdict:
     """Section 5.2: the hard feature improves progressively with the radius."""
-    effects = [
-        Effect(name, correlation(part, "final_hard_error"), "below")
-        for name, part in _each(_with_room(table), "complexity", "°")
-    ]
+    effects = _by_complexity(_with_room(table), lambda part: correlation(part, "final_hard_error"), "below")
     return Verdict(
         "toy-hard-error-falls",
         "Section 5.2, Figure 2(A)",
@@ -109,10 +109,7 @@ def labels_learned(table: pd.DataFrame) -> Verdict:
 
 def phantom_ratio_rises(table: pd.DataFrame) -> Verdict:
     """Section 6.1: the phantom ratio grows with the radius."""
-    effects = [
-        Effect(name, correlation(part, "phantom_log_ratio"), "above")
-        for name, part in _each(where_hard(table), "complexity", "°")
-    ]
+    effects = _by_complexity(where_hard(table), lambda part: correlation(part, "phantom_log_ratio"), "above")
     return Verdict(
         "toy-phantom-ratio-rises",
         "Section 6.1, Figure 2(B)",
@@ -125,10 +122,7 @@ def phantom_ratio_rises(table: pd.DataFrame) -> Verdict:
 
 def phantom_ratio_falls_where_easy(table: pd.DataFrame) -> Verdict:
     """Ours: the other side of Section 6.1, where the spiral is the easier feature."""
-    effects = [
-        Effect(name, correlation(part, "phantom_log_ratio"), "below")
-        for name, part in _each(where_easy(table), "complexity", "°")
-    ]
+    effects = _by_complexity(where_easy(table), lambda part: correlation(part, "phantom_log_ratio"), "below")
     return Verdict(
         "toy-phantom-ratio-falls",
         "Section 6.1; the other side is ours",
@@ -178,10 +172,9 @@ def rates_scaled(table: pd.DataFrame) -> Verdict:
 def relative_rate_scaled(table: pd.DataFrame) -> Verdict:
     """Section 6.2: relative to the easy feature, the hard feature's learning rate grows."""
     part = pick(where_hard(table), rho=REFERENCE_RHO)
-    effects = [
-        Effect(name, estimate((rows.hard_rate - rows.easy_rate).to_numpy(dtype=float)), "above")
-        for name, rows in _each(part, "complexity", "°")
-    ]
+    effects = _by_complexity(
+        part, lambda rows: estimate((rows.hard_rate - rows.easy_rate).to_numpy(dtype=float)), "above"
+    )
     return Verdict(
         "toy-relative-rate",
         "Section 6.2, Figure 4",

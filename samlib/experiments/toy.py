@@ -13,6 +13,7 @@ PROFILES = ("paper", "quick", "smoke")
 RHOS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 COMPLEXITIES = (180.0, 225.0, 270.0, 315.0, 360.0, 405.0, 450.0, 540.0)
 REFERENCE_RHO = 1.0
+REFERENCE_COMPLEXITY = 360.0
 RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
 SENSITIVITY = {
     "learning_rate": (0.003, 0.01, 0.03, 0.1),

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samlib.experiments.toy import REFERENCE_RHO
+from samlib.experiments.toy import REFERENCE_COMPLEXITY, REFERENCE_RHO
 from samlib.figures import style
 from samlib.figures.bands import mean_curve, seeds_word
 from samlib.importance import Importance, binned_medians, gini, lorenz
@@ -100,7 +100,7 @@ def draw_medians(axes: Axes, importance: Importance, feature: int, *, n_bins: in
 def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """Figure 4: v~_k / v_k of both features against rho, and along the training at the reference radius."""
     figure, (radius, training) = plt.subplots(1, 2, figsize=(9.0, 3.8), sharey=True)
-    rows = pick(table, complexity=360.0)
+    rows = pick(table, complexity=REFERENCE_COMPLEXITY)
     looks = (("easy_rate", style.EASY, "easy"), ("hard_rate", style.HARD, "hard"))
     for column, colour, name in looks:
         mean_curve(radius, rows, x="rho", y=column, colour=colour, label=f"{name} feature")
@@ -108,7 +108,7 @@ def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     for panel in (radius, training):
         panel.axhline(1.0, color=style.NEUTRAL, lw=0.8, ls=":")
     radius.set(xlabel=r"perturbation radius $\rho$", ylabel=r"learning-rate factor $\tilde v_k / v_k$")
-    radius.set_title("mean over training, 360°")
+    radius.set_title(f"mean over training, {REFERENCE_COMPLEXITY:g}°")
     radius.legend(fontsize=8)
     training.set(xlabel="step", xscale="log", title=rf"along the training, $\rho = {REFERENCE_RHO:g}$")
     figure.supxlabel(
@@ -169,7 +169,7 @@ def phantom_terms(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
 
 def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
     """Draw SGD's error at 360 degrees as a dashed line with its interval."""
-    sgd = estimate(pick(complexity, complexity=360.0, rho=0.0).final_hard_error)
+    sgd = estimate(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=0.0).final_hard_error)
     axes.axhline(sgd.mean, color=style.SGD, ls="--", lw=1.2, label="SGD")
     axes.axhspan(sgd.low, sgd.high, color=style.SGD, alpha=0.1, lw=0)
 
@@ -177,7 +177,7 @@ def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
 def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, *, label: str) -> None:
     """Draw one intervention's curve with LSAM's points (error against mean phantom ratio) and SGD's level."""
     mean_curve(axes, rows, x="ratio", y="final_hard_error", colour=style.EASY, label=label)
-    lsam = complexity[complexity.complexity == 360.0]
+    lsam = complexity[complexity.complexity == REFERENCE_COMPLEXITY]
     for index, (_, part) in enumerate(lsam.groupby("rho")):
         ratio, error = estimate(part.phantom_ratio.to_numpy(dtype=float)), estimate(part.final_hard_error)
         axes.errorbar(

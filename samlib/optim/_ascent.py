@@ -2,10 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import attrgetter
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from samlib.shapes import Float
+
+_SAFE = 1e-15  # squares of a shorter vector's numbers come near the smallest normal float32
+_layout = attrgetter("dtype", "device", "shape")
 
 
 def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
@@ -23,26 +30,56 @@ def ascent_factor(norm: Float[Tensor, ""], rho: float) -> Float[Tensor, ""]:
     return torch.where(norm > 0, rho / norm, torch.zeros_like(norm))
 
 
-def host_norm(tensors: Sequence[Float[Tensor, "..."]]) -> float:
-    """Return the joint norm as a number, rescaled where squares leave float32's range; waits for the device.
+class HostNorm:
+    """The joint norm as a number, rescaled where squares leave float32's range; waits for the device.
 
-    Below the smallest normal float32 the gradient counts as 0: rho / norm would overflow.
+    Below the smallest normal float32 the gradient counts as 0: rho / norm would overflow. Small tensors are gathered
+    in one vector, because a norm of each costs more than copying it; the vector's memory is kept from call to call.
     """
-    length = joint_norm(tensors).item()
-    if 0 < length < math.inf:
-        return length
-    peaks = torch._foreach_norm(list(tensors), math.inf, dtype=_wide_dtype(tensors))
-    largest = torch.stack([peak.to(peaks[0].device) for peak in peaks]).max().item()
-    if not math.isfinite(largest):
-        return largest
-    if largest < torch.finfo(torch.float32).tiny:
-        return 0.0
-    return largest * joint_norm(torch._foreach_div(list(tensors), largest)).item()
+
+    def __init__(self) -> None:
+        self._layouts: list[Any] = []
+        self._vector: Tensor | None = None  # None where the tensors are large
+        self._parts: list[Tensor] = []
+
+    def __call__(self, tensors: list[Tensor]) -> float:
+        """Return the norm of all tensors taken as one vector."""
+        length = self._plain(tensors)
+        if _SAFE < length < math.inf:
+            return length
+        peaks = torch._foreach_norm(tensors, math.inf, dtype=_wide_dtype(tensors))
+        largest = torch.stack([peak.to(peaks[0].device) for peak in peaks]).max().item()
+        if not math.isfinite(largest):
+            return largest
+        if largest < torch.finfo(torch.float32).tiny:
+            return 0.0
+        return largest * self._plain(list(torch._foreach_div(tensors, largest)))
+
+    def __reduce__(self) -> Any:
+        return HostNorm, ()  # a pickled part would no longer be a part of the vector
+
+    def _plain(self, tensors: list[Tensor]) -> float:
+        """Return the norm without care for the range."""
+        layouts = list(map(_layout, tensors))
+        if layouts != self._layouts:
+            self._prepare(tensors)
+            self._layouts = layouts
+        if self._vector is None:
+            return joint_norm(tensors).item()
+        torch._foreach_copy_(self._parts, tensors)
+        return math.sqrt(torch.dot(self._vector, self._vector).item())
+
+    def _prepare(self, tensors: list[Tensor]) -> None:
+        """Make the vector that tensors of these shapes are gathered in, if they are small."""
+        sizes = [tensor.numel() for tensor in tensors]
+        # One call on one tensor takes about the time of copying 4096 numbers.
+        if sum(sizes) > 4096 * len(sizes) or any(tensor.is_complex() for tensor in tensors):
+            self._vector, self._parts = None, []
+            return
+        self._vector = torch.empty(sum(sizes), dtype=_wide_dtype(tensors), device=tensors[0].device)
+        self._parts = [part.view(like.shape) for part, like in zip(self._vector.split(sizes), tensors, strict=True)]
 
 
 def _wide_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
     """Return the widest dtype among the tensors, at least float32."""
-    dtype = torch.float32
-    for kind in {tensor.dtype for tensor in tensors}:
-        dtype = torch.promote_types(dtype, kind)
-    return dtype
+    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)

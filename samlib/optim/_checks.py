@@ -32,7 +32,7 @@ def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, A
 
 def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
     """Return the parameters' gradients, those that exist; raise if there is none or one is sparse."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
     if not gradients:
         raise ValueError(
             f"{call} expects gradients made since the last step (each step clears those it used), but no "
@@ -62,4 +62,22 @@ def refuse_closure_under_scaler(optimizer: Optimizer) -> None:
         raise ValueError(
             "Under a GradScaler step() expects no closure, one was passed. "
             "Use ascent_step(allow_overflow=True), a second backward, then scaler.step(optimizer)."
+        )
+
+
+def refuse_at_phantom(at_phantom: bool, call: str) -> None:
+    """Raise if the weights are not the iterate."""
+    if at_phantom:
+        raise ValueError(
+            f"{call} is meant for the weights w, but they are at the phantom parameters w + epsilon. "
+            "Call descent_step() or restore() first."
+        )
+
+
+def require_ascent(at_phantom: bool) -> None:
+    """Raise if a descent has had no ascent."""
+    if not at_phantom:
+        raise ValueError(
+            "step() without a closure is the descent step and expects an ascent_step() before it, "
+            "there was none. Call ascent_step() after the first backward, or pass a closure."
         )

@@ -1,25 +1,54 @@
 """What must be put back after the phantom pass: parameter values and normalisation statistics."""
 
 from contextlib import ExitStack
+from operator import attrgetter, is_not
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from samlib.optim.normalization import normalization_statistics_frozen
 
+_layout = attrgetter("dtype", "device", "shape")
+
 
 class SavedIterate:
-    """Copies of the parameters at w; while it lives, the module's normalisation statistics stand still."""
+    """Copies of the parameters at w; from save to put_back the module's normalisation statistics stand still.
 
-    def __init__(self, parameters: list[Tensor], module: nn.Module | None) -> None:
-        self._parameters = parameters
-        self._copies = list(torch._foreach_clone(parameters)) if parameters else []
-        self._statistics = ExitStack()
+    The copies' memory is kept from step to step: in a large network, fresh memory costs more than the copying.
+    """
+
+    def __init__(self) -> None:
+        self._parameters: list[Tensor] = []
+        self._copies: list[Tensor] = []
+        self._layouts: list[Any] = []
+        self._statistics: ExitStack | None = None
+
+    def save(self, parameters: list[Tensor], module: nn.Module | None) -> None:
+        """Copy the parameters' values and freeze the module's normalisation statistics."""
+        if not self._fits(parameters):
+            self._parameters, self._copies = [], []  # first, so that old and new copies never coexist
+            self._copies = [torch.empty_like(parameter) for parameter in parameters]
+            self._layouts = list(map(_layout, parameters))
+            self._parameters = parameters
+        if parameters:
+            torch._foreach_copy_(self._copies, parameters)
         if module is not None:
+            self._statistics = ExitStack()
             self._statistics.enter_context(normalization_statistics_frozen(module))
 
     def put_back(self) -> None:
         """Copy the saved values into the parameters' own storage and let the statistics run again."""
-        self._statistics.close()
+        if self._statistics is not None:
+            self._statistics.close()
+            self._statistics = None
         if self._parameters:
             torch._foreach_copy_(self._parameters, self._copies)
+
+    def _fits(self, parameters: list[Tensor]) -> bool:
+        """Whether the copies belong to just these parameters, none of which was moved or recast since."""
+        return (
+            len(parameters) == len(self._parameters)
+            and not any(map(is_not, parameters, self._parameters))
+            and list(map(_layout, parameters)) == self._layouts
+        )

@@ -6,12 +6,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
+from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
 from samlib.optim._checks import check_radius, require_finite
+from samlib.shapes import Float, Int
 
 LossName = Literal["cross_entropy", "logistic"]
 
@@ -133,6 +133,7 @@ class LSAM:
     ) -> None:
         self.trunk, self.head, self.optimizer = trunk, head, optimizer
         self.rho, self.loss, self.check_finite = check_radius(rho), loss, check_finite
+        self._norm = HostNorm()
 
     def step(
         self,
@@ -144,22 +145,28 @@ class LSAM:
         Raises:
             ValueError: see lsam_loss; a gradient that is not finite.
         """
-        self.optimizer.zero_grad()
+        self._clear_gradients()
         result = lsam_loss(self.trunk(inputs), self.head, targets, rho=self.rho, loss=self.loss)
         result.loss.backward()
         if self.check_finite:
             self._require_finite_gradient()
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._clear_gradients()
         return result.clean_loss
+
+    def _clear_gradients(self) -> None:
+        """Set every gradient to None; zero_grad would do the same with a profiler record, at several times the cost."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def _require_finite_gradient(self) -> None:
         """Raise, weights unchanged and gradients cleared, if the joint gradient is not finite."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        length = host_norm(gradients) if gradients else 0.0
+        length = self._norm(gradients) if gradients else 0.0
         if not math.isfinite(length):
-            self.optimizer.zero_grad()
+            self._clear_gradients()
         require_finite(length, "LSAM.step()", "Reduce rho or the learning rate, or look at the inputs.")
 
 

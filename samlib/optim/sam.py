@@ -8,14 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
+from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
 from samlib.optim._checks import (
     build_base,
     check_radius,
     dense_gradients,
+    refuse_at_phantom,
     refuse_closure_under_scaler,
+    require_ascent,
     require_finite,
 )
+from samlib.optim._hooks import unwatched_fast
 from samlib.optim._iterate import SavedIterate
 
 Closure = Callable[[], Tensor | float]
@@ -81,7 +84,7 @@ class SAM(Optimizer):
         saved values back exactly, into the same storage. A zero gradient gives no perturbation, and the base
         step is still taken. Weight decay acts in the base step, at w, and does not shape the perturbation (to
         let it, put it into the loss). Dropout draws a new mask in each pass unless the closure replays the
-        generator.
+        generator. The saved copies' memory, as much as the perturbed parameters take, is kept between steps.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -91,7 +94,6 @@ class SAM(Optimizer):
         (tensor(12.5000), tensor([1.2000, 1.6000]))
     """
 
-    _iterate: SavedIterate | None  # None at w
     _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
 
     def __init__(
@@ -143,7 +145,7 @@ class SAM(Optimizer):
     @property
     def at_phantom(self) -> bool:
         """Whether the weights are now the phantom parameters, between ascent and descent."""
-        return self._iterate is not None
+        return self._at_phantom
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimiser, with `perturbed` True unless it says otherwise."""
@@ -155,6 +157,7 @@ class SAM(Optimizer):
             )
         self.base.add_param_group(param_group)
 
+    @unwatched_fast
     @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
@@ -201,18 +204,7 @@ class SAM(Optimizer):
         Side effects:
             Saves a copy of each perturbed parameter; freezes normalisation statistics if `module` was given.
         """
-        self._require_iterate("ascent_step()")
-        parameters = [p for p in self._parameters(perturbed_only=True) if p.grad is not None]
-        gradients = dense_gradients(parameters, "ascent_step()")
-        factor = self._ascent_factor(gradients, allow_overflow=allow_overflow)
-        if factor is None:
-            parameters = []
-        self._iterate = SavedIterate(parameters, self.module)
-        if isinstance(factor, Tensor):
-            torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
-        elif factor is not None:
-            torch._foreach_add_(parameters, gradients, alpha=factor)
-        self._clear_gradients()
+        self._ascend(allow_overflow=allow_overflow)
 
     def descent_step(self) -> None:
         """Return to w and take the base step with the phantom gradient; the same as step()."""
@@ -230,12 +222,12 @@ class SAM(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimiser's state dict with rho added; refused at the phantom parameters."""
-        self._refuse_at_phantom("state_dict()")
+        refuse_at_phantom(self._at_phantom, "state_dict()")
         return {**super().state_dict(), "rho": self.rho}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a SAM state dict (rho included) or a base optimiser's (rho and `perturbed` then stay)."""
-        self._refuse_at_phantom("load_state_dict()")
+        refuse_at_phantom(self._at_phantom, "load_state_dict()")
         perturbed = [group["perturbed"] for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, flag in zip(self.param_groups, perturbed, strict=True):
@@ -243,7 +235,7 @@ class SAM(Optimizer):
         self.rho = state_dict.get("rho", self.rho)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._refuse_at_phantom("A copy or pickle")
+        refuse_at_phantom(self._at_phantom, "A copy or pickle")
         kept = ("base", "defaults", "module", "check_finite", "_rho")
         return {name: self.__dict__[name] for name in kept}
 
@@ -256,13 +248,14 @@ class SAM(Optimizer):
 
     def _parameters(self, *, perturbed_only: bool = False) -> list[Tensor]:
         """Return the parameters in the groups' order."""
-        groups = [group for group in self.param_groups if group["perturbed"] or not perturbed_only]
+        groups = [group for group in self.base.param_groups if group["perturbed"] or not perturbed_only]
         return [parameter for group in groups for parameter in group["params"]]
 
     def _clear_gradients(self) -> None:
         """Set every gradient to None, so that no gradient can be used twice."""
-        for parameter in self._parameters():
-            parameter.grad = None
+        for group in self.base.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
         """Return the number that turns g into epsilon, or None for no perturbation."""
@@ -271,7 +264,7 @@ class SAM(Optimizer):
             return None
         if not self.check_finite:
             return ascent_factor(joint_norm(gradients), self.rho)
-        length = host_norm(gradients)
+        length = self._ascent_norm(gradients)
         if math.isfinite(length):
             return self.rho / length if length > 0 else None
         if not allow_overflow:
@@ -280,10 +273,32 @@ class SAM(Optimizer):
         self._overflowed = True
         return None
 
+    def _ascend(self, *, allow_overflow: bool) -> None:
+        """Take the ascent step: ascent_step without its decorators, since step has them already."""
+        self._require_iterate("ascent_step()")
+        parameters = self._parameters(perturbed_only=True)
+        gradients = dense_gradients(parameters, "ascent_step()")
+        if len(gradients) < len(parameters):
+            parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        factor = self._ascent_factor(gradients, allow_overflow=allow_overflow)
+        self._iterate.save([] if factor is None else parameters, self.module)
+        self._at_phantom = True
+        if factor is not None:
+            self._move(parameters, gradients, factor)
+        self._clear_gradients()
+
+    @staticmethod
+    def _move(parameters: list[Tensor], gradients: list[Tensor], factor: Tensor | float) -> None:
+        """Add epsilon to the parameters in place."""
+        if isinstance(factor, Tensor):
+            torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
+        else:
+            torch._foreach_add_(parameters, gradients, alpha=factor)
+
     def _ascend_and_descend(self, closure: Closure) -> None:
         """Run the second pass at the phantom parameters and the descent, back at w whatever happens."""
         try:
-            self.ascent_step()
+            self._ascend(allow_overflow=False)
             with torch.enable_grad():
                 closure()
             self._descend()
@@ -293,11 +308,7 @@ class SAM(Optimizer):
 
     def _descend(self) -> None:
         """Return to w, then take the base step with the gradients made since the ascent."""
-        if not self.at_phantom:
-            raise ValueError(
-                "step() without a closure is the descent step and expects an ascent_step() before it, "
-                "there was none. Call ascent_step() after the first backward, or pass a closure."
-            )
+        require_ascent(self._at_phantom)
         self._return_to_iterate()
         self._apply_base()
 
@@ -309,7 +320,7 @@ class SAM(Optimizer):
             if self._overflowed or (found_overflow is not None and bool(found_overflow)):
                 return
             if self.check_finite and found_overflow is None:
-                require_finite(host_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
+                require_finite(self._descent_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
             if grad_scale is not None:
                 torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
             self.base.step()
@@ -319,14 +330,14 @@ class SAM(Optimizer):
 
     def _return_to_iterate(self) -> None:
         """Copy the saved values back into the perturbed parameters and let the statistics run again."""
-        if self._iterate is not None:
+        if self._at_phantom:
             self._iterate.put_back()
-            self._iterate = None
+            self._at_phantom = False
 
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
-        self._iterate = None
-        self._overflowed = False
+        self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
+        self._at_phantom = self._overflowed = False
 
     def _require_iterate(self, call: str) -> None:
         """Raise, back at w, if an ascent has had no descent."""
@@ -335,12 +346,4 @@ class SAM(Optimizer):
             raise ValueError(
                 f"{call} expects the weights at w, but an ascent_step() had no descent. They are now back "
                 "at w. Call descent_step() once after each ascent_step(), or restore() on failure."
-            )
-
-    def _refuse_at_phantom(self, call: str) -> None:
-        """Raise if the weights are not the iterate."""
-        if self.at_phantom:
-            raise ValueError(
-                f"{call} is meant for the weights w, but they are at the phantom parameters w + epsilon. "
-                "Call descent_step() or restore() first."
             )

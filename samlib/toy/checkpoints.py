@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from samlib.config import from_dict
 from samlib.importance import Importance, importance_weights
 from samlib.records import Record
+from samlib.shapes import Float
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.network import Weights, feature_values

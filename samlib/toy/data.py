@@ -4,10 +4,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from samlib.config import check_choice
+from samlib.shapes import Float
 from samlib.streams import stream
 from samlib.toy.config import ToyData
 
@@ -134,5 +134,6 @@ def linear_baseline_error(examples: Examples, n_angles: int = 720) -> float:
     """
     angles = torch.arange(n_angles, dtype=torch.float64) * (2 * math.pi / n_angles)
     directions = torch.stack([angles.cos(), angles.sin()])
-    margins = examples.labels[:, None].double() * (examples.inputs[:, 2:].double() @ directions)
-    return float((~(margins > 0)).double().mean(0).min())
+    signed = examples.labels[:, None].double() * examples.inputs[:, 2:].double()
+    right = (signed @ directions > 0).count_nonzero(0)
+    return (len(signed) - int(right.max())) / len(signed)

@@ -3,12 +3,13 @@
 Shapes use one letter each: m members, b examples of a batch, h hidden units; "2" is (easy, hard).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from samlib.shapes import Float
 from samlib.toy.config import Intervention
 from samlib.toy.interventions import Terms, phantom, replaced_terms, replacement
 from samlib.toy.network import Weights
@@ -43,6 +44,8 @@ class Ensemble:
         interventions: one setting per member.
         batch_size: examples a step.
         device, dtype: where and in which precision to compute.
+    Raises:
+        ValueError: settings for another number of members than `weights` has.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Ensemble:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        members, _, _, hidden = weights.w1.shape
+        check_settings(members, learning_rate, rho, interventions)
         self.weights = Weights(*(part.to(device, dtype, copy=True).contiguous() for part in weights))
+        self._batch = batch_size
         v = self.weights.v
         self._learning_rate = torch.tensor(learning_rate, dtype=v.dtype, device=v.device)
         self._rho = torch.tensor(rho, dtype=v.dtype, device=v.device)
         self._replacement = replacement(interventions, v)
-        members, _, _, hidden = self.weights.w1.shape
         # Feature networks side by side (2m of them): views, so that in-place updates reach `weights`.
         self._layers = [part.flatten(0, 1) for part in self.weights[:6]]
         activation = (2 * members, batch_size, hidden)
@@ -77,9 +82,12 @@ class Ensemble:
             labels: -1 or +1.
         Returns:
             The steps' last-layer vectors, for statistics (new tensors).
+        Raises:
+            ValueError: tensors of other sizes than the ensemble was made for.
         Side effects:
             `weights` change in place.
         """
+        check_batches(inputs, labels, members=len(self.weights.v), batch_size=self._batch)
         steps = [self._step(x, y) for x, y in zip(inputs, labels, strict=True)]
         return StepTerms(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
@@ -125,6 +133,24 @@ class Ensemble:
         b2.sub_(self._d2.sum(1, keepdim=True))
         w1.baddbmm_(x.mT, self._d1, alpha=-1)
         b1.sub_(self._d1.sum(1, keepdim=True))
+
+
+def check_settings(members: int, *settings: Sequence[object]) -> None:
+    """Refuse lists of settings that are not one a member (ValueError)."""
+    counts = {len(values) for values in settings}
+    if counts != {members}:
+        raise ValueError(f"settings: expected {members}, one a member, got {sorted(counts)}; give each its own")
+
+
+def check_batches(inputs: Tensor, labels: Tensor, *, members: int, batch_size: int) -> None:
+    """Refuse batches of other shapes than (step, member, 2, batch, 2) and (step, member, batch) (ValueError)."""
+    steps = len(inputs)
+    expected = (steps, members, 2, batch_size, 2), (steps, members, batch_size)
+    if (tuple(inputs.shape), tuple(labels.shape)) != expected:
+        raise ValueError(
+            f"inputs, labels: expected shapes {expected[0]} and {expected[1]}, got {tuple(inputs.shape)} and "
+            f"{tuple(labels.shape)}; give every member a batch of batch_size = {batch_size} in every step"
+        )
 
 
 def _importance(v: Tensor, signed: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
+from samlib.shapes import Bool, Float
 from samlib.toy.config import Intervention
 
 

@@ -3,9 +3,9 @@
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from samlib.shapes import Float
 from samlib.streams import stream
 
 FEATURES = ("easy", "hard")

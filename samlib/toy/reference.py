@@ -1,10 +1,10 @@
 """The toy training as a plain loop over one network, two autograd passes a step: what the engine must equal."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from samlib.shapes import Float
 from samlib.toy.config import Intervention, ToyConfig
 from samlib.toy.data import batch_order, sample
 from samlib.toy.network import DisentangledNetwork

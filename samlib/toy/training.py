@@ -1,19 +1,21 @@
 """Train the networks of toy configurations with the engine and measure what the chapters show."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from samlib.config import check_choice
-from samlib.toy.compiled import CompiledEnsemble, available
-from samlib.toy.config import ToyConfig
+from samlib.shapes import Float
+from samlib.toy.compiled import CompiledEnsemble
+from samlib.toy.config import ToyConfig, ToyData
 from samlib.toy.data import Examples, batch_order, linear_baseline_error, sample
 from samlib.toy.engine import Ensemble, StepTerms
+from samlib.toy.engines import best_engine as best_engine
+from samlib.toy.engines import make_engine
 from samlib.toy.network import FEATURES, Weights, feature_values, initial_weights
 
 Progress = Callable[[int], None]
@@ -44,13 +46,12 @@ def train_toy(
     Args:
         configs: configurations of one `shape` (width, batch size, steps and set sizes).
         device, dtype: where and in which precision to train; single precision is what records hold.
-        engine: "batched" (any device, no compilation) or "compiled" (CPU, numba; two to three times as fast after
-            some seconds of compilation). Both agree up to rounding, which long trainings amplify: a record names it.
+        engine: one of `samlib.toy.engines.ENGINES`; `best_engine` names the fastest.
         progress: called with the number of steps just done, once an epoch.
     Returns:
         Results in the order of `configs`; the grouping changes no result.
     Raises:
-        ValueError: no configuration, configurations of different shapes, or an unknown engine.
+        ValueError: no configuration, configurations of different shapes, or an engine that is unknown or not for this.
     """
     shapes = {config.shape for config in configs}
     if len(shapes) != 1:
@@ -85,40 +86,25 @@ def probing_errors(
     return errors, (~(total > 0)).double().mean(1), loss
 
 
-def best_engine(device: torch.device | str) -> str:
-    """Return the fastest engine for long runs on a device: "compiled" on a CPU with numba, else "batched"."""
-    return "compiled" if torch.device(device).type == "cpu" and available() else "batched"
-
-
 def _ensemble(
     members: list[tuple[ToyConfig, int]], *, engine: str, device: torch.device | str, dtype: torch.dtype
 ) -> Ensemble | CompiledEnsemble:
     """Draw the members' initial weights and hand them to an engine."""
-    check_choice("engine", engine, ("batched", "compiled"))
+    starts = [(seed, config.last_layer_init) for config, seed in members]
+    drawn = list(dict.fromkeys(starts))
+    rows = torch.tensor([drawn.index(start) for start in starts])
     weights = initial_weights(
-        [seed for _, seed in members],
-        hidden=members[0][0].hidden,
-        last_layer_init=[config.last_layer_init for config, _ in members],
+        [seed for seed, _ in drawn], hidden=members[0][0].hidden, last_layer_init=[init for _, init in drawn]
     )
-    learning_rate = [config.learning_rate for config, _ in members]
-    rho = [config.rho for config, _ in members]
-    interventions = [config.intervention for config, _ in members]
-    batch_size = members[0][0].batch_size
-    if engine == "batched":
-        return Ensemble(
-            weights,
-            learning_rate=learning_rate,
-            rho=rho,
-            interventions=interventions,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-        )
-    if torch.device(device).type != "cpu":
-        raise ValueError(f"engine: expected 'batched' on {device}, got 'compiled', which is for the CPU; change one")
-    typed = Weights(*(part.to(dtype) for part in weights))
-    return CompiledEnsemble(
-        typed, learning_rate=learning_rate, rho=rho, interventions=interventions, batch_size=batch_size
+    return make_engine(
+        engine,
+        Weights(*(part.to(dtype)[rows] for part in weights)),
+        learning_rate=[config.learning_rate for config, _ in members],
+        rho=[config.rho for config, _ in members],
+        interventions=[config.intervention for config, _ in members],
+        batch_size=members[0][0].batch_size,
+        device=device,
+        dtype=dtype,
     )
 
 
@@ -131,11 +117,12 @@ def _train(
     per_epoch = n // batch
     train = stack_examples(members, "train", like=ensemble.weights.v)
     inputs = train.inputs.view(len(members), n, 2, 2)
-    orders = _orders(members, -(-config.n_steps // per_epoch)).to(inputs.device)  # (epoch, member, example)
+    orders, turns = _orders(members, -(-config.n_steps // per_epoch), like=inputs)
     rows = torch.arange(len(members), device=inputs.device)[:, None]
     watch.look(0)
     step = 0
-    for order in orders:
+    for by_seed in orders:
+        order = by_seed[turns]  # (member, example)
         # (batch number, member, feature, example, coordinate), so that a batch is one contiguous block.
         x = inputs[rows, order].view(-1, per_epoch, batch, 2, 2).permute(1, 0, 3, 2, 4).contiguous()
         y = train.labels[rows, order].view(-1, per_epoch, batch).transpose(0, 1).contiguous()
@@ -151,15 +138,18 @@ def _train(
 
 def stack_examples(members: list[tuple[ToyConfig, int]], split: str, *, like: Tensor) -> Examples:
     """Sample the examples of every (configuration, seed) and stack them, on the device and dtype of `like`."""
-    sets = [sample(config.data, seed=seed, split=split) for config, seed in members]
-    return Examples(*(torch.stack(parts).to(like) for parts in zip(*sets, strict=True)))
+    keys = [(config.data, seed) for config, seed in members]
+    sets = {(data, seed): sample(data, seed=seed, split=split) for data, seed in set(keys)}
+    each = [sets[key] for key in keys]
+    return Examples(*(torch.stack(parts).to(like) for parts in zip(*each, strict=True)))
 
 
-def _orders(members: list[tuple[ToyConfig, int]], n_epochs: int) -> Tensor:
-    """Batch orders (epoch, member, example); members with the same seed share theirs."""
-    n = members[0][0].data.n_train
-    by_seed = {seed: batch_order(n, n_epochs, seed=seed) for seed in {seed for _, seed in members}}
-    return torch.stack([by_seed[seed] for _, seed in members], dim=1)
+def _orders(members: list[tuple[ToyConfig, int]], n_epochs: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch orders (epoch, seed, example), and which of these seeds is each member's; on the device of `like`."""
+    seeds = list(dict.fromkeys(seed for _, seed in members))
+    orders = [batch_order(members[0][0].data.n_train, n_epochs, seed=seed) for seed in seeds]
+    turns = torch.tensor([seeds.index(seed) for _, seed in members])
+    return torch.stack(orders, dim=1).to(like.device), turns.to(like.device)
 
 
 class _Watch:
@@ -201,23 +191,27 @@ class _Watch:
             errors, test_error, _ = probing_errors(self._weights, self._test)
             v = self._weights.v
             for name, values in zip(CURVES, (*errors.T, test_error, *v.T), strict=True):
-                self._curves[name].append(values.double().cpu())
-            self._windows.append(self._counts.cpu())
+                self._curves[name].append(values.to(torch.float64, copy=True))
+            self._windows.append(self._counts)
             self._counts = torch.zeros_like(self._counts)
+
+    @functools.cached_property
+    def _on_host(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Windows, curves and whether weights are finite, (member,) last, on the CPU: one wait for the device."""
+        finite = torch.stack([part.flatten(1).isfinite().all(1) for part in self._weights]).all(0)
+        curves = {name: torch.stack(values).cpu() for name, values in self._curves.items()}
+        return torch.stack(self._windows).cpu(), curves, finite.cpu()
 
     def result(self, rows: slice) -> ToyResult:
         """Collect the record of the configuration whose members are `rows`."""
-        windows = torch.stack(self._windows)[:, :, rows]  # (snapshot, count, seed)
-        curves = {name: torch.stack(values)[:, rows] for name, values in self._curves.items()}
-        curves |= _means(windows)
+        all_windows, all_curves, all_finite = self._on_host
+        windows = all_windows[:, :, rows]  # (snapshot, count, seed)
+        curves = {name: values[:, rows] for name, values in all_curves.items()} | _means(windows)
         metrics: dict[str, Any] = {f"final_{name}": curves[name][-1].tolist() for name in CURVES[:3]}
         metrics |= {name: value.tolist() for name, value in _means(windows.sum(0)).items()}
-        finite = torch.stack([part[rows].flatten(1).isfinite().all(1) for part in self._weights])
-        metrics["diverged"] = (~finite.all(0)).tolist()
+        metrics["diverged"] = (~all_finite[rows]).tolist()
         config, _ = self._members[rows.start]
-        metrics["linear_baseline_error"] = [
-            linear_baseline_error(sample(config.data, seed=seed, split="test")) for seed in config.seeds
-        ]
+        metrics["linear_baseline_error"] = [_baseline(config.data, seed) for seed in config.seeds]
         metrics["curves"] = {name: _rounded(value.T) for name, value in curves.items()}
         steps = sorted(step for step in self._checkpoint_steps[rows.start])
         arrays = {}
@@ -225,6 +219,12 @@ class _Watch:
             kept = [Weights(*(part[rows] for part in self._checkpoints[step])) for step in steps]
             arrays = {name: torch.stack(parts).numpy() for name, *parts in zip(Weights._fields, *kept, strict=True)}
         return ToyResult(metrics, arrays)
+
+
+@functools.cache
+def _baseline(data: ToyData, seed: int) -> float:
+    """Error of the best linear classifier on the hard feature; configurations that share their data share it."""
+    return linear_baseline_error(sample(data, seed=seed, split="test"))
 
 
 # Two counts of steps, then what is averaged over the readable ones: v_hard/v_easy at real and phantom parameters and

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from samlib.config import check_choice, check_number
+from samlib.shapes import Float
 from samlib.streams import stream
 from samlib.vision.config import BACKBONES
 

@@ -1,11 +1,15 @@
 """Configuration of the two-feature image experiments (Section 4, Appendix B)."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from samlib.config import check_choice, check_number
 
 PAIRS = ("cifar_mnist", "fmnist_mnist", "digits_patches")
 BACKBONES = ("convnet",)
+# Images with equal class sizes in the training split: the smaller block's smallest class times the classes.
+AVAILABLE = {"cifar_mnist": 10_000, "fmnist_mnist": 29_210, "digits_patches": 5_936}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,20 @@ class PairConfig:
             check_number("n_train", self.n_train, low=1, integer=True, advice="None is all images")
         check_number("validation_share", self.validation_share, low=0.01, high=0.5, advice="the paper uses 0.1")
         check_number("seed", self.seed, low=0, integer=True)
+
+    @property
+    def n_images(self) -> int:
+        """Training images an epoch; where `n_train` is None, those of the published data sets."""
+        return self.n_train or round(AVAILABLE[self.pair] * (1 - self.validation_share))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What networks must share to be trained in one computation: all but learning rate, radius and seed."""
+        return tuple(
+            getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("learning_rate", "rho", "seed")
+        )
 
 
 def demo_config(pair: str, *, rho: float, seed: int = 0) -> PairConfig:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from samlib.shapes import Int64, UInt8
 from samlib.vision.sources import TILE, Block, PairSource, Tiles
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")  # classes 0 and 1

@@ -4,9 +4,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from samlib.shapes import Int64, UInt8
 from samlib.streams import stream
 from samlib.vision.config import PairConfig
 from samlib.vision.sources import Block, PairSource, Tiles

@@ -7,10 +7,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from samlib.config import check_choice
+from samlib.shapes import Int64, UInt8
 from samlib.vision.config import PAIRS
 
 TILE = 32  # side of a tile, pixels

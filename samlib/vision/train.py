@@ -1,23 +1,31 @@
 """Train a backbone on a pair with SGD or SAM, and probe both features."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from samlib.optim import SAM
 from samlib.probe import FrozenFeatures, ProbeResult, group_errors, probe_error
+from samlib.shapes import Float, Int64, UInt8
 from samlib.streams import stream
 from samlib.vision.backbones import ConvNet, build_backbone
 from samlib.vision.config import PairConfig
 from samlib.vision.pairs import ImageSet, PairSets, pair_sets
 from samlib.vision.sources import PairSource
 
-Progress = Callable[[int], None]
 CHUNK = 500  # images a forward pass without gradients
+
+
+class Checkpointer(Protocol):
+    """Keeps the state of a run; see `samlib.checkpoint.Checkpoint`."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state to go on from; None begins anew."""
+
+    def save(self, state: dict[str, Any], fraction: float) -> None:
+        """Keep the state after an epoch, with the share of the epochs that are done."""
 
 
 class PairResult(NamedTuple):
@@ -37,7 +45,7 @@ def train_pair(
     source: PairSource,
     *,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda images: None,
+    checkpoint: Checkpointer | None = None,
 ) -> PairResult:
     """Train one network (Eq 2 or 3) and measure test error and both probing errors (Eq 1).
 
@@ -48,7 +56,8 @@ def train_pair(
         config: the run.
         source: what `load_pair` returned for `config.pair`.
         device: where to train.
-        progress: called with the number of training images just used, once an epoch.
+        checkpoint: where the state is saved after each epoch and found again: a resumed run's metrics equal those of
+            an uninterrupted one. None saves nothing.
     Returns:
         Metrics, errors as shares of 1:
             test_error, validation_error: on correlated images, where either feature suffices.
@@ -63,18 +72,34 @@ def train_pair(
             diverged: whether training stopped at a loss that is not finite; all errors are then None.
     Raises:
         ValueError: source and configuration do not fit.
+        Exception: whatever the checkpoint raises to stop the run.
     """
     sets = pair_sets(source, config)
     network = build_backbone(config.backbone, n_classes=sets.n_classes, seed=config.seed, device=device)
     mean = mean_pixel(sets.train.images)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        curves = _fit(network, sets, config, mean, progress)
-        diverged = not all(map(math.isfinite, curves["train_loss"]))
-        metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=config.seed)
+        curves = _fit(network, sets, config, mean, checkpoint)
+        return PairResult(pair_metrics(network, sets, curves, mean=mean, seed=config.seed), network)
+
+
+def pair_metrics(
+    network: ConvNet, sets: PairSets, curves: dict[str, list[float]], *, mean: float, seed: int
+) -> dict[str, Any]:
+    """Measure a trained network; see `train_pair` for the names. One that has diverged has no errors.
+
+    Args:
+        network: as trained.
+        sets: the run's sets.
+        curves: by epoch, up to the first loss that is not finite.
+        mean: what `mean_pixel` returned for the training images.
+        seed: root seed.
+    """
+    finite = all(bool(parameter.isfinite().all()) for parameter in network.parameters())
+    diverged = not (finite and all(map(math.isfinite, curves["train_loss"])))
+    metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=seed)
     metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
-    metrics |= {"mean_pixel": mean, "diverged": diverged, "curves": {n: _plain(c) for n, c in curves.items()}}
-    return PairResult(metrics, network)
+    return metrics | {"mean_pixel": mean, "diverged": diverged, "curves": {n: _plain(c) for n, c in curves.items()}}
 
 
 def mean_pixel(images: UInt8[Tensor, "example 3 64 32"]) -> float:
@@ -161,7 +186,7 @@ _PROBE = ("error", "worst_group_error", "group_errors", "group_counts", "strengt
 
 
 def _fit(
-    network: ConvNet, sets: PairSets, config: PairConfig, mean: float, progress: Progress
+    network: ConvNet, sets: PairSets, config: PairConfig, mean: float, checkpoint: Checkpointer | None
 ) -> dict[str, list[float]]:
     """Run all epochs, stopping early at a loss that is not finite; return the curves."""
     device = network.head.weight.device
@@ -175,25 +200,41 @@ def _fit(
         momentum=config.momentum,
     )
     order = stream(config.seed, "batch order")
-    n_batches = math.ceil(len(labels) / config.batch_size)
     curves: dict[str, list[float]] = {"train_loss": [], "validation_error": []}
-    for epoch in range(config.n_epochs):
-        total = torch.zeros((), device=device)
-        for i, rows in enumerate(torch.randperm(len(labels), generator=order).split(config.batch_size)):
-            step = epoch * n_batches + i
-            rate = learning_rate_at(step, config.n_epochs * n_batches, config.learning_rate)
-            optimizer.param_groups[0]["lr"] = rate
-            rows = rows.to(device)
-            total += _step(network, optimizer, normalize(images[rows], mean), labels[rows])
-        curves["train_loss"].append(total.item() / n_batches)
+    state = checkpoint.load() if checkpoint else None
+    if state:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        order.set_state(state["order"])
+        curves = state["curves"]
+    for epoch in range(len(curves["train_loss"]), config.n_epochs):
+        rows = torch.randperm(len(labels), generator=order).to(device)
+        loss = _epoch(network, optimizer, (images, labels, rows), mean, epoch, config)
+        curves["train_loss"].append(loss)
         curves["validation_error"].append(_error(network, sets.validation, mean))
-        progress(len(labels))
-        if not math.isfinite(curves["train_loss"][-1]):
+        if not math.isfinite(loss):
             break
+        if checkpoint:
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "curves": curves}
+            checkpoint.save(state | {"order": order.get_state()}, (epoch + 1) / config.n_epochs)
     return curves
 
 
-def _step(network: nn.Module, optimizer: SAM, images: Tensor, labels: Tensor) -> Tensor:
+def _epoch(
+    network: ConvNet, optimizer: SAM, data: tuple[Tensor, Tensor, Tensor], mean: float, epoch: int, config: PairConfig
+) -> float:
+    """Take the steps of one epoch on (images, labels, rows in their order); return the mean of the batches' losses."""
+    images, labels, order = data
+    batches = order.split(config.batch_size)
+    total = torch.zeros((), device=order.device)
+    for i, rows in enumerate(batches):
+        step, n_steps = epoch * len(batches) + i, config.n_epochs * len(batches)
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, config.learning_rate)
+        total += take_step(network, optimizer, normalize(images[rows], mean), labels[rows])
+    return total.item() / len(batches)
+
+
+def take_step(network: nn.Module, optimizer: SAM, images: Tensor, labels: Tensor) -> Tensor:
     """Take one step and return the batch's loss at w."""
 
     def closure() -> Tensor:

@@ -1,0 +1,92 @@
+"""PACS, Office-Home and VLCS in DomainBed's layout: a folder a domain, in it a folder a class, in it images."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from data_scripts import DataError
+from data_scripts.listing import Listing, require_folder
+from data_scripts.sources import plain_name
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}  # as torchvision does
+
+
+class Layout(NamedTuple):
+    """Where a set lies and what was published about it.
+
+    Attributes:
+        folders: names of its folder; the first is DomainBed's.
+        domains: images by domain, in DomainBed's order.
+        n_classes: classes, the same in each domain.
+    """
+
+    folders: tuple[str, ...]
+    domains: dict[str, int]
+    n_classes: int
+
+
+LAYOUTS = {
+    "pacs": Layout(("PACS",), {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}, 7),
+    "officehome": Layout(
+        ("office_home", "OfficeHomeDataset_10072016"),
+        {"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
+        65,
+    ),
+    "vlcs": Layout(("VLCS",), {"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376}, 5),
+}
+
+
+def list_domains(name: str, root: Path) -> Listing:
+    """Read which image is of which domain and class, from the folders' names; nothing is split.
+
+    Args:
+        name: one of `LAYOUTS`.
+        root: the data folder.
+    Returns:
+        Columns domain, class, file; sorted by domain, class and file name.
+    Raises:
+        DataError: a domain is missing, or a class is in some domains only.
+    """
+    layout = LAYOUTS[name]
+    folder = require_folder((root / path for path in layout.folders), name)
+    there = {plain_name(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    if missing := [domain for domain in layout.domains if plain_name(domain) not in there]:
+        found = ", ".join(path.name for path in there.values()) or "nothing"
+        raise DataError(
+            f"{folder}: expected a folder for each domain of {', '.join(layout.domains)}; {', '.join(missing)} is "
+            f"missing, found {found}; move the folder away and fetch {name} again"
+        )
+    rows = [row for domain in layout.domains for row in _rows(domain, there[plain_name(domain)])]
+    table = pd.DataFrame(rows, columns=["domain", "class", "file"])
+    _same_classes(folder, table, layout)
+    return Listing(folder, table, ("domain",), layout.domains, "squash", 256)
+
+
+def _rows(domain: str, folder: Path) -> list[tuple[str, str, str]]:
+    """List a domain's images; hidden files and files of other kinds are no images."""
+    return [
+        (domain, path.parent.name, path.relative_to(folder.parent).as_posix())
+        for kind in sorted(folder.iterdir())
+        if kind.is_dir() and not kind.name.startswith(".")
+        for path in sorted(kind.iterdir())
+        if path.suffix.lower() in IMAGES and not path.name.startswith(".")
+    ]
+
+
+def _same_classes(folder: Path, table: pd.DataFrame, layout: Layout) -> None:
+    """Refuse a class that has no image in one of the domains."""
+    classes = {domain: set(table["class"][table["domain"] == domain]) for domain in layout.domains}
+    everywhere = set().union(*classes.values())
+    for domain, found in classes.items():
+        if absent := sorted(everywhere - found):
+            others = [other for other in classes if absent[0] in classes[other]]
+            raise DataError(
+                f"{folder}: expected the same classes in each domain, but {domain} has no image of "
+                f"{', '.join(absent)} ({absent[0]} is in {', '.join(others)}); fetch the set again"
+            )
+    if len(everywhere) > layout.n_classes or not everywhere:
+        raise DataError(
+            f"{folder}: expected {layout.n_classes} classes, got {len(everywhere)} ({', '.join(sorted(everywhere))}); "
+            f"remove the folders that are no classes"
+        )

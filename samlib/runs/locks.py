@@ -1,0 +1,81 @@
+"""Claims on runs, so that two processes never do the same one; the system drops them when a process dies."""
+
+import contextlib
+import re
+
+from filelock import FileLock, Timeout
+
+from samlib.files import remove_leftovers
+from samlib.records import SCHEMAS, RecordError, Store
+from samlib.runs.plan import Run
+
+_NAME = re.compile(f"({'|'.join(SCHEMAS)})-[0-9a-f]{{12}}")
+
+
+class Claims:
+    """The runs that this process may do, by one lock file each in the store's work folder.
+
+    Args:
+        store: whose runs are claimed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: dict[Run, FileLock] = {}
+
+    def take(self, run: Run) -> bool:
+        """Claim a run; False if another process has it, or has made its record meanwhile.
+
+        Side effects:
+            Removes what a killed writer of the run's record left.
+        Raises:
+            RecordError: the store is not writable, or the disk is full.
+        """
+        folder = self._store.work
+        lock = FileLock(folder / f"{run.name}.lock", timeout=0, thread_local=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            return False
+        except OSError as error:
+            raise RecordError(
+                f"{folder}: expected to claim a run there, got {error}; make the folder writable or free some space. "
+                f"Every record is intact"
+            ) from error
+        self._held[run] = lock
+        path = self._store.path(run.kind, run.config)
+        if path.exists():
+            self.drop(run)
+            return False
+        remove_leftovers(path)
+        remove_leftovers(path.with_suffix(".npz"))
+        return True
+
+    def drop(self, run: Run) -> None:
+        """Give a claim up; with the record there, nobody needs the lock file any more."""
+        lock = self._held.pop(run)
+        if self._store.path(run.kind, run.config).exists():
+            (self._store.work / f"{run.name}.lock").unlink(missing_ok=True)  # who waits for it looks again
+        lock.release()
+
+    def drop_all(self) -> None:
+        """Give every claim up."""
+        for run in list(self._held):
+            self.drop(run)
+
+    def tidy(self) -> None:
+        """Remove what processes left that were killed between writing a record and giving its claim up.
+
+        Everything in the work folder has the name of a run in it; a group's checkpoint that of its first.
+        """
+        work = self._store.work
+        names = {match[0] for path in work.glob("*") if (match := _NAME.search(path.name))}
+        for name in names:
+            record = self._store.root / name.replace("-", "/", 1)
+            if record.with_suffix(".json").exists():
+                with contextlib.suppress(OSError), FileLock(work / f"{name}.lock", timeout=0):
+                    for suffix in (".json", ".npz"):
+                        remove_leftovers(record.with_suffix(suffix))
+                    for path in work.glob(f"*{name}*"):
+                        path.unlink(missing_ok=True)

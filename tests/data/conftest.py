@@ -1,0 +1,17 @@
+"""A server and patience that suit a test; nothing here reaches beyond this machine."""
+
+import pytest
+from local_server import LocalServer
+
+from data_scripts import download
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "ATTEMPTS", 3)
+    monkeypatch.setattr(download, "TIMEOUT", 5.0)
+    running = LocalServer()
+    yield running
+    running.close()

@@ -1,0 +1,170 @@
+"""What a set's own files say is checked before a pixel is read: each mistake has its error."""
+
+import pytest
+import tiny_sets
+
+from data_scripts import DataError
+from data_scripts.celeba import list_celeba
+from data_scripts.domains import LAYOUTS, list_domains
+from data_scripts.waterbirds import list_waterbirds
+
+
+def test_birds_keep_the_order_of_the_metadata(tmp_path):
+    tiny_sets.waterbirds(tmp_path)
+    table = list_waterbirds(tmp_path).table
+    assert list(table["label"]) == [0, 0, 1, 1, 1]
+    assert list(table["attribute"]) == [0, 1, 1, 0, 1]
+
+
+BAD_BIRDS = {
+    "label": (("a/1.jpg", 2, 0, 0), r"expected label in \[0, 1\], got 2 for a/1.jpg \(1 such rows\)"),
+    "split": (("a/1.jpg", 0, 7, 0), r"expected split in \[0, 1, 2\], got 7"),
+    "place": (("a/1.jpg", 0, 0, -1), r"expected attribute in \[0, 1\], got -1"),
+    "empty value": (("a/1.jpg", "", 0, 0), r"expected label in \[0, 1\], got nan"),
+    "missing image": (("a/9.jpg", 0, 0, 0), r"1 are missing \(a/9.jpg\)"),
+    "twice": (("a/2.jpg", 0, 0, 0), "expected each image once, got a/2.jpg twice"),
+    "outside": (("../../x.jpg", 0, 0, 0), r"expected images inside .*, got '\.\./\.\./x.jpg'"),
+    "absolute": (("/x.jpg", 0, 0, 0), "expected images inside .*, got '/x.jpg'"),
+}
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_BIRDS.values(), ids=BAD_BIRDS)
+def test_a_bad_row_of_birds_is_named(tmp_path, row, message):
+    tiny_sets.waterbirds(tmp_path, rows=(row, *tiny_sets.BIRDS[1:]))
+    with pytest.raises(DataError, match=message):
+        list_waterbirds(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "img_filename,y\na/1.jpg,0\n", "\x00\xff"])
+def test_another_table_of_birds_is_refused(tmp_path, content):
+    tiny_sets.waterbirds(tmp_path).write_text(content)
+    with pytest.raises(DataError, match="fetch it again"):
+        list_waterbirds(tmp_path)
+
+
+def test_faces_of_a_subset_are_listed(tmp_path):
+    tiny_sets.celeba(tmp_path)
+    listing = list_celeba(tmp_path)
+    assert listing.table.to_dict("list") == {
+        "split": ["train", "train", "val", "test"],
+        "label": [0, 1, 1, 0],
+        "attribute": [0, 1, 0, 1],
+        "group": [0, 3, 2, 1],
+        "file": ["000001.jpg", "000002.jpg", "000004.jpg", "000005.jpg"],
+    }
+
+
+def test_an_attribute_file_with_a_missing_row_contradicts_its_first_line(tmp_path):
+    folder = tiny_sets.celeba(tmp_path)
+    lines = tiny_sets.attribute_lines()
+    (folder / "list_attr_celeba.txt").write_text("\n".join(lines[:3] + lines[4:]))
+    with pytest.raises(DataError, match=r"list_attr_celeba.txt: expected 4 images, as its first line says, got 3"):
+        list_celeba(tmp_path)
+
+
+def test_an_attribute_file_with_a_missing_row_contradicts_the_other_file(tmp_path):
+    folder = tiny_sets.celeba(tmp_path)
+    lines = tiny_sets.attribute_lines()
+    (folder / "list_attr_celeba.txt").write_text("\n".join(["3", lines[1], lines[2], *lines[4:]]))
+    with pytest.raises(DataError, match=r"a row for each of the 4 images .*, 1 have none \(000002.jpg\)"):
+        list_celeba(tmp_path)
+
+
+def test_a_partition_file_with_a_missing_row_contradicts_the_other_file(tmp_path):
+    folder = tiny_sets.celeba(tmp_path)
+    (folder / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 0\n000005.jpg 2\n")
+    with pytest.raises(DataError, match=r"list_eval_partition.txt: expected a row .* 1 have none \(000004.jpg\)"):
+        list_celeba(tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda line: line[:-3], lambda line: line.replace("-1", "0"), lambda line: ""])
+def test_a_malformed_row_of_attributes_is_named_by_its_number(tmp_path, change):
+    folder = tiny_sets.celeba(tmp_path)
+    lines = tiny_sets.attribute_lines()
+    (folder / "list_attr_celeba.txt").write_text("\n".join([*lines[:3], change(lines[3]), *lines[4:]]))
+    with pytest.raises(DataError, match=r"list_attr_celeba.txt, line 4: expected a file name and 40 values"):
+        list_celeba(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["000002.jpg 3", "000002.jpg", "000001.jpg 0", ""])
+def test_a_malformed_row_of_splits_is_named_by_its_number(tmp_path, line):
+    folder = tiny_sets.celeba(tmp_path)
+    (folder / "list_eval_partition.txt").write_text(f"000001.jpg 0\n{line}\n000004.jpg 1\n")
+    with pytest.raises(DataError, match=r"list_eval_partition.txt, line 2: expected a new file name and 0, 1 or 2"):
+        list_celeba(tmp_path)
+
+
+def test_missing_faces_are_counted_and_named(tmp_path):
+    folder = tiny_sets.celeba(tmp_path)
+    for file in ("000001.jpg", "000005.jpg"):
+        (folder / "img_align_celeba" / file).unlink()
+    with pytest.raises(DataError, match=r"expected the 4 images .*, 2 are missing \(000001.jpg, 000005.jpg\)"):
+        list_celeba(tmp_path)
+
+
+def test_a_missing_text_file_is_named(tmp_path):
+    (tiny_sets.celeba(tmp_path) / "list_eval_partition.txt").unlink()
+    with pytest.raises(DataError, match=r"list_eval_partition.txt: expected a file of celeba"):
+        list_celeba(tmp_path)
+
+
+def test_domains_and_classes_are_the_folders_and_nothing_is_split(tmp_path):
+    tiny_sets.pacs(tmp_path)
+    table = list_domains("pacs", tmp_path).table
+    assert list(table.columns) == ["domain", "class", "file"]
+    assert len(table) == 8
+    assert table.iloc[0].tolist() == ["art_painting", "dog", "art_painting/dog/1.jpg"]
+    assert list(table["domain"].unique()) == list(LAYOUTS["pacs"].domains)
+
+
+def test_what_is_no_image_is_left_out(tmp_path):
+    folder = tiny_sets.pacs(tmp_path)
+    for name in (".DS_Store", "._1.jpg", "Thumbs.db", "notes.txt"):
+        (folder / "photo" / "dog" / name).write_bytes(b"x")
+    (folder / "photo" / ".cache").mkdir()
+    (folder / "readme.txt").write_bytes(b"x")
+    (folder / "extra").mkdir()
+    assert len(list_domains("pacs", tmp_path).table) == 8
+
+
+@pytest.mark.parametrize("spelled", ["Real World", "Real_World", "RealWorld"])
+def test_office_homes_three_spellings_are_one_domain(tmp_path, spelled):
+    for domain in ("Art", "Clipart", "Product", spelled):
+        tiny_sets.save(tmp_path / "office_home" / domain / "Bed" / "1.png", tiny_sets.picture(0))
+    table = list_domains("officehome", tmp_path).table
+    assert list(table["domain"]) == ["Art", "Clipart", "Product", "Real World"]
+    assert table["file"].iloc[-1] == f"{spelled}/Bed/1.png"
+
+
+def test_a_missing_domain_is_named(tmp_path):
+    folder = tiny_sets.pacs(tmp_path)
+    (folder / "sketch").rename(folder / "sketches")
+    with pytest.raises(DataError, match="sketch is missing, found art_painting, cartoon, photo, sketches"):
+        list_domains("pacs", tmp_path)
+
+
+def test_a_class_absent_in_one_domain_is_named(tmp_path):
+    folder = tiny_sets.pacs(tmp_path)
+    (folder / "cartoon" / "dog" / "1.jpg").unlink()
+    message = r"but cartoon has no image of dog \(dog is in art_painting, photo, sketch\)"
+    with pytest.raises(DataError, match=message):
+        list_domains("pacs", tmp_path)
+
+
+def test_more_classes_than_the_set_has_are_refused(tmp_path):
+    tiny_sets.pacs(tmp_path, classes=tuple("abcdefgh"))
+    with pytest.raises(DataError, match="expected 7 classes, got 8"):
+        list_domains("pacs", tmp_path)
+
+
+def test_empty_domains_are_refused(tmp_path):
+    tiny_sets.pacs(tmp_path, classes=())
+    for domain in LAYOUTS["pacs"].domains:
+        (tmp_path / "PACS" / domain).mkdir(parents=True)
+    with pytest.raises(DataError, match="expected 7 classes, got 0"):
+        list_domains("pacs", tmp_path)
+
+
+def test_published_totals_are_the_literatures():
+    totals = {name: sum(layout.domains.values()) for name, layout in LAYOUTS.items()}
+    assert totals == {"pacs": 9_991, "officehome": 15_588, "vlcs": 10_729}

@@ -1,0 +1,201 @@
+"""The step benchmark: what it reports, that the methods it compares do equal work, and how it times them."""
+
+import gc
+import importlib.util
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samlib.bench import step as bench
+from samlib.bench.step import Laps, measure_steps, step_profile, step_table
+from samlib.bench.step_methods import BASE, PEER, RHO, Workload, build_workload, methods
+from samlib.bench.timing import clock, interleave, quartiles, ratios
+
+OURS = ["sgd", "floor", "sam", "lsam", "two_step_sam"]
+peer = pytest.mark.skipif(importlib.util.find_spec("pytorch_optimizer") is None, reason="needs samlib[benchmark]")
+
+
+def _weights(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def _after(method: str, n_steps: int, workload: str = "mlp") -> Tensor:
+    """The weights after some steps of one method."""
+    network, batches = build_workload(workload).fresh()
+    step = methods()[method](network, batches)
+    for _ in range(n_steps):
+        step()
+    return _weights(network)
+
+
+def _reference(n_steps: int, *, head_only: bool = False) -> Tensor:
+    """SAM's weights, or LSAM's, on the MLP by two passes and a momentum step written out."""
+    network, batches = build_workload("mlp").fresh()
+    parameters = list(network.parameters())
+    perturbed = list(network[1].parameters()) if head_only else parameters
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    for _ in range(n_steps):
+        inputs, targets = next(batches)
+        gradients = torch.autograd.grad(F.cross_entropy(network(inputs), targets), perturbed)
+        norm = sum(float((g.double() ** 2).sum()) for g in gradients) ** 0.5
+        saved = [parameter.detach().clone() for parameter in perturbed]
+        with torch.no_grad():
+            for parameter, gradient in zip(perturbed, gradients, strict=True):
+                parameter += RHO / norm * gradient
+        phantom = torch.autograd.grad(F.cross_entropy(network(inputs), targets), parameters)
+        with torch.no_grad():
+            for parameter, value in zip(perturbed, saved, strict=True):
+                parameter.copy_(value)
+            for parameter, velocity, gradient in zip(parameters, velocities, phantom, strict=True):
+                velocity.mul_(BASE["momentum"]).add_(gradient)
+                parameter.sub_(BASE["lr"] * velocity)
+    return _weights(network)
+
+
+# ---- the methods do equal work
+
+
+@pytest.mark.parametrize("method", ["sam", "two_step_sam", pytest.param(PEER, marks=peer)])
+def test_every_sam_takes_the_reference_steps(method):
+    torch.testing.assert_close(_after(method, 20), _reference(20), rtol=0, atol=1e-6)
+    assert (_after("sgd", 20) - _reference(20)).abs().max() > 1e-5
+
+
+def test_lsam_takes_the_reference_steps():
+    torch.testing.assert_close(_after("lsam", 20), _reference(20, head_only=True), rtol=0, atol=1e-6)
+    assert (_after("sgd", 20) - _reference(20, head_only=True)).abs().max() > 1e-5
+
+
+def test_the_floor_takes_sgd_steps():
+    assert torch.equal(_after("floor", 5), _after("sgd", 5))
+
+
+def test_sam_counts_batch_statistics_once_and_takes_the_two_step_sams_step_all_the_same():
+    whole = build_workload("resnet18")
+    workload = Workload(whole.network, tuple((inputs[:4], targets[:4]) for inputs, targets in whole.batches))
+    networks = {}
+    for method in ("sam", "two_step_sam"):
+        networks[method], batches = workload.fresh()
+        methods()[method](networks[method], batches)()
+    torch.testing.assert_close(_weights(networks["sam"]), _weights(networks["two_step_sam"]), rtol=0, atol=1e-5)
+    counts = [int(network[0].bn1.num_batches_tracked) for network in networks.values()]
+    assert counts == [1, 2]
+
+
+@pytest.mark.parametrize("method", ["sgd", "sam", "lsam"])
+def test_a_profiled_step_is_the_step(method):
+    network, batches = build_workload("mlp").fresh()
+    laps = Laps()
+    step = laps.step(bench.PROFILED[method](network, batches, laps))
+    for _ in range(5):
+        step()
+    assert torch.equal(_weights(network), _after(method, 5))
+    assert len(laps.steps) == 5
+
+
+# ---- what is reported
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "WORKLOADS", {"mlp": 2})
+
+
+def test_rows_name_every_method_sgd_first(small):
+    rows = measure_steps(rounds=1, workloads=["mlp"])
+    assert [row["method"] for row in rows][:5] == OURS
+    keys = {"workload", "method", "median_ms", "low_ms", "high_ms", "ratio_to_sgd", "ratio_low", "ratio_high"}
+    assert all(set(row) == keys and row["workload"] == "mlp" for row in rows)
+    assert rows[0]["ratio_to_sgd"] == 1
+    assert len(step_table(rows).splitlines()) == 1 + len(rows) + (PEER not in methods())
+
+
+def test_ratio_is_the_median_of_the_rounds_ratios():
+    rows = bench._rows("mlp", {"sgd": [1.0, 2.0, 4.0], "sam": [2.0, 6.0, 8.0]})
+    # Rounds: 2, 3, 2. The ratio of the medians would be 3.
+    assert rows[1]["ratio_to_sgd"] == 2 and (rows[1]["ratio_low"], rows[1]["ratio_high"]) == (2, 2.5)
+    assert (rows[1]["low_ms"], rows[1]["median_ms"], rows[1]["high_ms"]) == (4000, 6000, 7000)
+
+
+def test_without_the_other_library_its_row_is_left_out_and_the_table_says_so(small, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    rows = measure_steps(rounds=1, workloads=["mlp"])
+    assert [row["method"] for row in rows] == OURS
+    assert "pip install 'samlib[benchmark]'" in step_table(rows).splitlines()[-1]
+
+
+@pytest.mark.parametrize("measure", [measure_steps, step_profile])
+def test_unknown_workload_is_refused_before_any_is_measured(measure):
+    with pytest.raises(ValueError, match="workload: expected one of 'mlp', 'convnet', 'resnet18', got 'vgg'"):
+        measure(rounds=1, workloads=["mlp", "vgg"])
+
+
+def test_a_profiles_parts_add_up_to_the_step():
+    laps = Laps()
+    inner, outer = laps.part("a", lambda: 3), laps.part("b", lambda: None)
+    laps.step(lambda: [inner(), outer(), inner()])()
+    (parts,) = laps.steps
+    assert list(parts) == ["a", "b", "rest", "step"]
+    assert parts["a"] + parts["b"] + parts["rest"] == pytest.approx(parts["step"])
+
+
+def test_the_profile_names_the_parts_of_each_step(small):
+    rows = step_profile(rounds=1, workloads=["mlp"])
+    parts = {method: [row["part"] for row in rows if row["method"] == method] for method in ("sgd", "sam", "lsam")}
+    assert all(names[-2:] == ["rest", "step"] for names in parts.values())
+    assert {"norm", "w saved", "ascent", "pass at w + epsilon", "w put back", "finite check"} < set(parts["sam"])
+    assert {"head and loss, twice", "finite check"} < set(parts["lsam"])
+    assert all(set(row) == {"workload", "method", "part", "median_ms", "percent_of_sgd"} for row in rows)
+
+
+# ---- timing
+
+
+def test_every_work_is_timed_once_a_round_in_changing_order():
+    calls: list[str] = []
+    works = {name: lambda name=name: calls.append(name) for name in "abc"}
+    times = interleave(works, rounds=20, seconds=0)
+    assert {name: len(values) for name, values in times.items()} == {"a": 20, "b": 20, "c": 20}
+    rounds = ["".join(calls[index : index + 3]) for index in range(9, len(calls), 3)]  # three calls each warm up
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds) and len(rounds) == 20
+    assert len(set(rounds)) > 1
+
+
+def test_time_in_which_others_have_the_core_is_not_counted_with_one_thread(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    assert clock("cpu") is time.process_time
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    assert clock("cpu") is time.perf_counter
+
+
+def test_timing_puts_garbage_collection_back_on_failure():
+    def fail() -> None:
+        if not gc.isenabled():
+            raise RuntimeError("in the timed part")
+
+    with pytest.raises(RuntimeError, match="timed part"):
+        interleave({"a": fail}, rounds=1)
+    assert gc.isenabled()
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(ValueError, match="rounds"):
+        interleave({"a": int}, rounds=0)
+
+
+def test_ratios_need_as_many_times():
+    assert ratios([3.0], [2.0]) == [1.5]
+    with pytest.raises(ValueError):
+        ratios([1.0, 2.0], [1.0])
+
+
+def test_quartiles_of_one_number_are_that_number():
+    assert quartiles([2.0]) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_steps_are_measured_on_a_gpu(small):
+    assert [row["method"] for row in measure_steps(rounds=1, device="cuda", workloads=["mlp"])][:5] == OURS

@@ -1,0 +1,209 @@
+"""Memory that SAM and LSAM keep from step to step never goes stale; hooks and profilers see the steps."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from samlib.optim import LSAM, SAM
+from samlib.optim._ascent import HostNorm, joint_norm
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def _network() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def _backward(network: nn.Sequential, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(6, 3, generator=generator).to(network[0].weight)
+    loss = network(inputs).square().mean()
+    loss.backward()
+    return loss
+
+
+def _weights(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def _takes_the_step_of_a_new_sam(sam: SAM, network: nn.Sequential) -> None:
+    """The next step of a used SAM, without momentum, must be that of one made for the network as it is now."""
+    fresh = copy.deepcopy(network)
+    SAM(fresh.parameters(), torch.optim.SGD, rho=0.3, lr=0.1).step(lambda: _backward(fresh, 1))
+    sam.step(lambda: _backward(network, 1))
+    assert torch.equal(_weights(network), _weights(fresh))
+
+
+@pytest.fixture
+def used() -> tuple[SAM, nn.Sequential]:
+    """A network and its SAM after two steps."""
+    network = _network()
+    sam = SAM(network.parameters(), torch.optim.SGD, rho=0.3, lr=0.1)
+    for seed in range(2):
+        sam.step(lambda seed=seed: _backward(network, seed))
+    return sam, network
+
+
+# ---- copies of the parameters
+
+
+def test_parameters_cast_between_steps_are_saved_in_their_new_precision(used):
+    sam, network = used
+    network.double()
+    with torch.no_grad():
+        network[0].weight += 1e-12  # float32 copies would lose this
+    before = _weights(network)
+    _backward(network)
+    sam.ascent_step()
+    sam.restore()
+    assert torch.equal(_weights(network), before) and before.dtype == torch.float64
+    _takes_the_step_of_a_new_sam(sam, network)
+
+
+def test_a_parameter_frozen_and_thawed_between_steps(used):
+    sam, network = used
+    for trained in (False, True):
+        network[0].weight.requires_grad_(trained)
+        _takes_the_step_of_a_new_sam(sam, network)
+
+
+def test_a_group_added_between_steps_is_saved_and_stepped(used):
+    sam, network = used
+    extra = nn.Linear(2, 2)
+    whole = nn.Sequential(*network, extra)
+    sam.add_param_group({"params": extra.parameters()})
+    _takes_the_step_of_a_new_sam(sam, whole)
+
+
+def test_storage_replaced_between_steps_is_the_one_that_is_restored(used):
+    sam, network = used
+    network[0].weight.data = network[0].weight.data.clone()
+    address = network[0].weight.data_ptr()
+    _takes_the_step_of_a_new_sam(sam, network)
+    assert network[0].weight.data_ptr() == address
+
+
+def test_parameters_made_longer_between_steps_are_saved_whole(used):
+    sam, network = used
+    network[2].weight.data, network[2].bias.data = torch.ones(5, 8), torch.ones(5)
+    _takes_the_step_of_a_new_sam(sam, network)
+
+
+def test_a_step_without_perturbation_between_two_others(used):
+    sam, network = used
+    before = _weights(network)
+    sam.step(lambda: ((0 * _weights_of(network)).backward(), torch.tensor(0.0))[1])
+    assert torch.equal(_weights(network), before)
+    _takes_the_step_of_a_new_sam(sam, network)
+
+
+def _weights_of(network: nn.Module) -> Tensor:
+    return sum((parameter.sum() for parameter in network.parameters()), torch.tensor(0.0))
+
+
+# ---- the joint norm
+
+
+def _plain(tensors: list[Tensor]) -> float:
+    return math.sqrt(sum(float((tensor.double() ** 2).sum()) for tensor in tensors))
+
+
+@pytest.mark.parametrize(
+    "shapes, dtypes",
+    [
+        ([(2, 3), (4,), ()], [torch.float32] * 3),
+        ([(200, 300), (4,)], [torch.float32] * 2),  # large: a norm of each
+        ([(2, 3), (4,)], [torch.bfloat16, torch.float64]),
+        ([(2, 3), (4,)], [torch.float16, torch.float32]),
+        ([(0,), (4,)], [torch.float32] * 2),
+    ],
+)
+def test_norm_equals_the_slow_sum_of_squares(shapes, dtypes):
+    generator = torch.Generator().manual_seed(0)
+    norm = HostNorm()
+    for _ in range(2):
+        tensors = [torch.randn(shape, generator=generator).to(kind) for shape, kind in zip(shapes, dtypes, strict=True)]
+        assert norm(tensors) == pytest.approx(_plain(tensors), rel=1e-5)
+        assert float(joint_norm(tensors)) == pytest.approx(_plain(tensors), rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [3e-38, 2e-22, 1e-18, 1.0, 1e19, 1e38])
+@pytest.mark.parametrize("n_numbers", [2, 20_000])
+def test_norm_is_precise_over_the_whole_range_of_single_precision(length, n_numbers):
+    tensor = torch.full((n_numbers,), length / math.sqrt(n_numbers) if length > 1e-30 else length)
+    assert HostNorm()([tensor]) == pytest.approx(_plain([tensor]), rel=1e-4)
+
+
+def test_norm_follows_tensors_of_other_shapes_and_precision():
+    norm = HostNorm()
+    for tensors in ([torch.ones(4)], [torch.ones(9)], [torch.ones(9, dtype=torch.float64)], [torch.ones(50_000)]):
+        assert norm(tensors) == pytest.approx(math.sqrt(tensors[0].numel()))
+
+
+def test_norm_takes_expanded_and_transposed_tensors():
+    assert HostNorm()([torch.ones(1).expand(4), torch.arange(6.0).view(2, 3).t()]) == pytest.approx(math.sqrt(59))
+
+
+def test_norm_of_complex_numbers():
+    assert HostNorm()([torch.tensor([3 + 4j])]) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda norm: pickle.loads(pickle.dumps(norm))])
+def test_a_copied_norm_measures_what_it_is_given(duplicate):
+    norm = HostNorm()
+    norm([torch.ones(4)])
+    assert duplicate(norm)([2 * torch.ones(4)]) == 4
+    assert norm([3 * torch.ones(4)]) == 6
+
+
+def test_a_pickled_lsam_still_refuses_a_gradient_that_is_not_finite():
+    head = nn.Linear(2, 2)
+    lsam = LSAM(nn.Identity(), head, torch.optim.SGD(head.parameters(), lr=0.1), rho=0.1)
+    lsam.step(torch.ones(3, 2), torch.tensor([0, 1, 1]))
+    again = pickle.loads(pickle.dumps(lsam))
+    with pytest.raises(ValueError, match="expects a finite gradient"):
+        again.step(torch.full((3, 2), math.inf), torch.tensor([0, 1, 1]))
+
+
+# ---- who watches a step sees it
+
+
+def test_hooks_before_and_after_a_step_run_once_each_and_can_be_removed(used):
+    sam, network = used
+    calls = []
+    handles = [
+        sam.register_step_pre_hook(lambda *_: calls.append("before")),
+        sam.register_step_post_hook(lambda *_: calls.append("after")),
+    ]
+    sam.step(lambda: _backward(network))
+    assert calls == ["before", "after"]
+    for handle in handles:
+        handle.remove()
+    sam.step(lambda: _backward(network))
+    assert calls == ["before", "after"]
+
+
+def test_hooks_for_all_optimisers_see_sam_and_its_base(used):
+    sam, network = used
+    seen = []
+    handle = register_optimizer_step_post_hook(lambda optimizer, *_: seen.append(type(optimizer)))
+    try:
+        sam.step(lambda: _backward(network))
+    finally:
+        handle.remove()
+    assert seen == [torch.optim.SGD, SAM]
+
+
+def test_a_profiler_records_the_step(used):
+    sam, network = used
+    with torch.autograd.profiler.profile() as profile:
+        sam.step(lambda: _backward(network))
+    names = {event.name for event in profile.function_events}
+    assert {"Optimizer.step#SAM.step", "Optimizer.step#SGD.step"} <= names

@@ -1,0 +1,257 @@
+"""`start`: what it does, in which order, within which budget; and what it leaves alone."""
+
+import threading
+
+import pytest
+import torch
+
+from samlib import records as records_module
+from samlib.checkpoint import OutOfTime
+from samlib.provenance import device_name
+from samlib.records import RecordError, Store
+from samlib.runs import Run, pending, schedule, start
+from samlib.runs.backends import Done, InProcess, Pool
+from samlib.runs.cost import MEASUREMENT, SECONDS_PER_UNIT, Estimate, work
+from samlib.runs.locks import Claims
+from samlib.runs.progress import Silent
+from samlib.runs.work import Job, Outcome
+from samlib.toy.config import ToyConfig
+from samlib.vision.config import PairConfig
+
+TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
+RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]
+PAIRS = [Run("pair", PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=seed)) for seed in range(3)]
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Scripted:
+    """A backend that trains nothing: every job gives the next answer of its script, its seconds or an error."""
+
+    def __init__(self, *answers: float | Exception, slots: int = 1, clock: Clock | None = None) -> None:
+        self.answers, self.n, self.jobs, self.submitted, self.closed = list(answers), slots, [], [], False
+        self.clock = clock or Clock()
+
+    def slots(self) -> int:
+        return self.n
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.submitted.append(job)
+
+    def wait(self, progress) -> list[Done]:
+        job, answer = self.jobs.pop(0), self.answers.pop(0) if self.answers else 1.0
+        if isinstance(answer, Exception):
+            return [Done(job, answer)]
+        self.clock.now += answer
+        origin = {"wall_seconds": answer, "device": device_name("cpu"), "versions": {}}
+        return [Done(job, [Outcome({}, {}, origin) for _ in job.runs])]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path)
+
+
+def test_pending_runs_are_done_and_the_others_left_alone(store):
+    kept = store.write(
+        "toy",
+        RUNS[1].config,
+        metrics={"kept": 1},
+        arrays={},
+        provenance={"wall_seconds": 1.0, "device": "elsewhere", "versions": {}},
+    )
+    summary = start(RUNS, store)
+    assert summary.recorded == [RUNS[0], *RUNS[2:]]
+    assert pending(RUNS, store) == []
+    assert store.find("toy", RUNS[1].config) == kept
+    assert start(RUNS, store).recorded == []
+    assert not list(store.work.iterdir())
+
+
+def test_two_workers_give_the_records_of_one_process(tmp_path):
+    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
+    start(RUNS, alone)
+    summary = start(RUNS, shared, backend=Pool(2))
+    assert set(summary.recorded) == set(RUNS)
+    for run in RUNS:
+        assert alone.find("toy", run.config).metrics == shared.find("toy", run.config).metrics
+
+
+def test_finished_runs_are_kept_when_the_reader_stops(store):
+    class Stop(Silent):
+        def finish(self, job: Job, text: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(RUNS, store, progress=Stop())
+    assert pending(RUNS, store) == RUNS[1:]
+    assert start(RUNS, store).recorded == RUNS[1:]
+
+
+def test_a_failure_is_told_and_does_not_stop_the_others(store):
+    backend = Scripted(1.0, ValueError("no such data"), 1.0)
+    summary = start(RUNS[:3], store, backend=backend)
+    assert summary.recorded == [RUNS[0], RUNS[2]]
+    assert {name: str(error) for name, error in summary.failed.items()} == {RUNS[1].name: "no such data"}
+    assert pending(RUNS[:3], store) == [RUNS[1]]
+    assert backend.closed
+
+
+def test_a_full_disk_stops_everything(store):
+    backend = Scripted(OSError(28, "No space left on device"))
+    with pytest.raises(RecordError, match=r"expected room for checkpoints, got .*No space left.*free some space"):
+        start(PAIRS, store, backend=backend)
+    assert len(backend.submitted) == 1 and backend.closed
+
+
+def test_all_places_of_a_backend_are_filled(store):
+    backend = Scripted(slots=3)
+    start(RUNS, store, backend=backend)
+    assert [job.runs for job in backend.submitted] == [(run,) for run in RUNS]
+
+
+def test_a_run_that_another_process_has_claimed_is_left_to_it(store):
+    other = Claims(store)
+    assert other.take(RUNS[0])
+    summary = start(RUNS[:2], store)
+    assert (summary.recorded, summary.elsewhere) == ([RUNS[1]], [RUNS[0]])
+    other.drop_all()
+    assert start(RUNS[:2], store).recorded == [RUNS[0]]
+
+
+def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
+    other = Claims(store)
+    assert other.take(RUNS[0])
+
+    class Drop(Silent):
+        def finish(self, job: Job, text: str) -> None:
+            other.drop_all()
+
+    assert start(RUNS[:2], store, progress=Drop()).recorded == [RUNS[1], RUNS[0]]
+
+
+def test_only_one_of_many_can_claim_a_run(store):
+    taken = []
+    threads = [threading.Thread(target=lambda: taken.append(Claims(store).take(RUNS[0]))) for _ in range(8)]
+    claims = Claims(store)
+    assert claims.take(RUNS[0])
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == [False] * 8
+
+
+def test_a_stale_record_is_done_again_and_removed(store, monkeypatch):
+    old = start(RUNS[:1], store).recorded[0]
+    path = store.path("toy", old.config)
+    monkeypatch.setitem(records_module.SCHEMAS, "toy", records_module.SCHEMAS["toy"] + 1)
+    assert start(RUNS[:1], store).recorded == RUNS[:1]
+    assert not path.exists()
+    assert [record.id for record in store.all()] == [store.path("toy", RUNS[0].config).stem]
+
+
+def estimated(store: Store, seconds: float) -> None:
+    """Give the store a record of a toy run and of an image run that took this long."""
+    for run in (Run("toy", TINY.vary(rho=9.0)), Run("pair", PairConfig(pair="digits_patches", n_train=1000, seed=9))):
+        origin = {"wall_seconds": seconds * work(run) / work(PAIRS[0] if run.kind == "pair" else RUNS[0])}
+        store.write(run.kind, run.config, metrics={}, arrays={}, provenance=origin | {"device": device_name("cpu")})
+
+
+def test_what_would_not_end_within_the_budget_is_not_begun(store):
+    estimated(store, 10.0)
+    backend = Scripted()
+    summary = start(RUNS, store, backend=backend, budget=5)
+    assert (summary.recorded, summary.over_budget, backend.submitted) == ([], RUNS, [])
+
+
+def test_a_cheap_run_behind_an_expensive_one_is_still_done(store):
+    estimated(store, 10.0)
+    cheap = Run("toy", TINY.vary(n_steps=6))
+    summary = start([RUNS[0], cheap], store, backend=Scripted(), budget=5)
+    assert (summary.recorded, summary.over_budget) == ([cheap], [RUNS[0]])
+
+
+def test_estimates_follow_what_runs_turn_out_to_cost(store):
+    estimated(store, 1.0)
+    runs = [Run("toy", TINY.vary(rho=0.1 * i)) for i in range(3)]
+    summary = start(runs, store, backend=Scripted(100.0), budget=50)
+    assert (summary.recorded, summary.over_budget) == (runs[:1], runs[1:])
+
+
+def test_a_run_longer_than_the_whole_budget_is_begun_with_a_time_limit_and_resumed(store):
+    estimated(store, 100.0)
+    backend = Scripted(OutOfTime("stopped after 50%"))
+    summary = start(PAIRS[:1], store, backend=backend, budget=60)
+    assert (summary.stopped, summary.recorded) == (PAIRS[:1], [])
+    [job] = backend.submitted
+    assert 59 < job.seconds <= 60
+    assert job.checkpoint == (store.work / f"{PAIRS[0].name}.pt").absolute()
+
+
+def test_what_is_left_of_a_budget_goes_to_a_run_that_was_begun(store, monkeypatch):
+    estimated(store, 100.0)
+    clock = Clock()
+    monkeypatch.setattr(schedule, "time", clock)
+    (store.work).mkdir()
+    (store.work / f"{PAIRS[2].name}.pt").touch()
+    backend = Scripted(100.0, OutOfTime("stopped after 80%"), clock=clock)
+    summary = start(PAIRS, store, backend=backend, budget=120)
+    assert (summary.recorded, summary.over_budget, summary.stopped) == (PAIRS[:1], PAIRS[1:2], PAIRS[2:])
+    assert [job.seconds for job in backend.submitted] == [120, 20]
+
+
+def test_a_time_limit_stops_a_real_run_and_a_second_call_finishes_it(store, monkeypatch):
+    run = Run("pair", PairConfig(pair="digits_patches", n_train=100, n_epochs=4, n_probe=100))
+    whole = Store(store.root / "whole")
+    start([run], whole)
+    monkeypatch.setattr(schedule._Work, "_fits", lambda self, group, remaining: True)
+    assert start([run], store, budget=1e-9).stopped == [run]
+    assert (store.work / f"{run.name}.pt").exists()
+    while not start([run], store, budget=1e-9).recorded:
+        pass  # one more epoch each time
+    assert store.find("pair", run.config).metrics == whole.find("pair", run.config).metrics
+    assert not list(store.work.iterdir())
+
+
+def test_work_is_counted_in_steps_and_passes():
+    assert work(Run("toy", TINY.vary(n_steps=120))) == 2 * work(RUNS[0])
+    sgd, sam = Run("pair", PairConfig(n_train=1000)), Run("pair", PairConfig(n_train=1000, rho=0.1))
+    assert work(sgd) == 20_000 + MEASUREMENT
+    assert work(sam) == 40_000 + MEASUREMENT
+
+
+def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store):
+    assert Estimate([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * SECONDS_PER_UNIT["pair"]
+    for seed, (seconds, device) in enumerate(
+        [(1.0, "elsewhere"), (3.0, device_name("cpu")), (5.0, device_name("cpu"))]
+    ):
+        config = PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=10 + seed)
+        store.write("pair", config, metrics={}, arrays={}, provenance={"wall_seconds": seconds, "device": device})
+    assert Estimate(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
+    elsewhere = [record for record in store.all() if record.provenance["device"] == "elsewhere"]
+    assert Estimate(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
+
+
+def test_the_same_configuration_gives_the_same_bytes_in_any_order_and_process(tmp_path):
+    forward, backward = Store(tmp_path / "forward"), Store(tmp_path / "backward")
+    kept = [Run("toy", run.config.vary(checkpoints=(30, 60))) for run in RUNS]
+    start(kept, forward)
+    torch.set_num_threads(2)
+    try:
+        start(kept[::-1], backward, backend=InProcess())
+    finally:
+        torch.set_num_threads(1)
+    for run in kept:
+        path, other = forward.path(run.kind, run.config), backward.path(run.kind, run.config)
+        assert path.with_suffix(".npz").read_bytes() == other.with_suffix(".npz").read_bytes()
+        assert records_module.read_record(path).metrics == records_module.read_record(other).metrics
