@@ -200,8 +200,8 @@ def test_the_real_command_counts_every_experiment():
 # What pip installs with torch, torchvision, numpy, pandas and scikit-learn.
 BARE = {
     "torch", "torchvision", "numpy", "pandas", "scikit-learn", "scipy", "joblib", "narwhals", "threadpoolctl",
-    "python-dateutil", "six", "pytz", "tzdata", "pillow", "filelock", "typing-extensions", "sympy", "mpmath", "networkx",
-    "jinja2", "markupsafe", "fsspec", "setuptools", "triton",
+    "python-dateutil", "six", "pytz", "tzdata", "pillow", "filelock", "typing-extensions", "sympy", "mpmath",
+    "networkx", "jinja2", "markupsafe", "fsspec", "setuptools", "triton",
 }  # fmt: skip
 TOLD = """
 import sys
