@@ -27,7 +27,7 @@ WORKLOADS = {"mlp": 60, "convnet": 3, "resnet18": 1}
 
 
 def measure_steps(
-    *, rounds: int = 15, device: str = "cpu", workloads: Sequence[str] = tuple(WORKLOADS)
+    *, rounds: int = 10, device: str = "cpu", workloads: Sequence[str] = tuple(WORKLOADS)
 ) -> list[dict[str, Any]]:
     """Measure one training step of every method, interleaved, on each workload.
 
@@ -72,7 +72,7 @@ def step_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def step_profile(
-    *, rounds: int = 15, device: str = "cpu", workloads: Sequence[str] = tuple(WORKLOADS)
+    *, rounds: int = 10, device: str = "cpu", workloads: Sequence[str] = tuple(WORKLOADS)
 ) -> list[dict[str, Any]]:
     """Measure the parts of a step of SGD, SAM and LSAM, in place, interleaved with plain SGD steps.
 

@@ -14,7 +14,7 @@ Work = Callable[[], object]
 
 
 def interleave(
-    works: Mapping[str, Work], *, rounds: int, seconds: float = 0.001, device: str = "cpu", seed: int = 0
+    works: Mapping[str, Work], *, rounds: int, seconds: float = 0.0015, device: str = "cpu", seed: int = 0
 ) -> dict[str, list[float]]:
     """Time every piece of work once a round, in an order drawn anew each round.
 
@@ -25,9 +25,9 @@ def interleave(
     Args:
         works: name -> what to time.
         rounds: measurements of each.
-        seconds: about how long one measurement of the fastest work takes; all works are called equally often in it.
-            As many uncounted calls come first: another work has left its own data in the caches, and free memory
-            that is not warm.
+        seconds: about how long one measurement takes, at least one call. All works' are equally long, because the
+            longer one is, the more often something else comes between. As many uncounted calls come first: another
+            work has left its own data in the caches.
         device: where the work runs; see `clock`.
         seed: of the order's stream, "timing order".
     Returns:
@@ -38,18 +38,19 @@ def interleave(
     """
     check_number("rounds", rounds, low=1, integer=True)
     names, generator, now = list(works), stream(seed, "timing order"), clock(device)
-    first = min(_seconds(work, 1, now) for _ in range(3) for work in works.values())  # the first call warms up
-    calls = max(1, round(seconds / max(first, 1e-9)))
+    calls = {}
+    for name, work in works.items():
+        shortest = min(_seconds(work, 1, now) for _ in range(3))  # the first call warms up
+        calls[name] = max(1, round(seconds / max(shortest, 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in names}
     collecting = gc.isenabled()
     gc.disable()
     try:
         for _ in range(rounds):
             for index in torch.randperm(len(names), generator=generator).tolist():
-                work = works[names[index]]
-                for _ in range(calls):
-                    work()
-                times[names[index]].append(_seconds(work, calls, now))
+                name = names[index]
+                _seconds(works[name], calls[name], now)
+                times[name].append(_seconds(works[name], calls[name], now))
             gc.collect(0)
     finally:
         if collecting:

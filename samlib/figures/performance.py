@@ -92,6 +92,9 @@ def profile_table(rows: Rows) -> pd.DataFrame:
     """Where the time of a step goes: percent of an SGD step, one row a method and part, one column a workload."""
     table = pd.DataFrame(rows)
     wide = table.pivot_table(index=["method", "part"], columns="workload", values="percent_of_sgd", sort=False)
+    order = [part for part in dict.fromkeys(table.part) if part not in ("rest", "step")] + ["rest", "step"]
+    wide = wide.sort_index(level="part", key=lambda parts: parts.map(order.index), sort_remaining=False)
+    wide = wide.sort_index(level="method", key=lambda names: names.map(list(METHODS).index), sort_remaining=False)
     wide = wide.rename(index={name: METHODS.get(name, name) for name in METHODS}, columns=WORKLOADS)
     return wide.round(1)
 
@@ -129,9 +132,10 @@ def targets_table(measured: dict[str, Any]) -> pd.DataFrame:
         rows.append((f"SAM's step, {WORKLOADS[name]}", f"at most {most:.2f} x SGD", value, value <= most))
         for peer in ("two_step_sam", "pytorch_optimizer_sam"):
             if (name, peer) in ratio:
-                other = ratio[name, peer]
-                text = f"SAM's step, {WORKLOADS[name]}, against {METHODS[peer]}"
-                rows.append((text, f"at most {other:.2f} x SGD", value, value <= other))
+                other = next(row for row in measured["step"] if (row["workload"], row["method"]) == (name, peer))
+                text = f"the same, against {METHODS[peer]}"
+                asked = f"no slower: {other['ratio_to_sgd']:.2f} (quartiles to {other['ratio_high']:.2f})"
+                rows.append((text, asked, value, value <= other["ratio_high"]))
     engines = {row["engine"]: row for row in measured["toy"]}
     if "compiled" in engines:
         one = engines["compiled"]["ratio"]

@@ -1,9 +1,9 @@
 """Jobs on many machines: a Dask cluster does them, this process hands them out and records what comes back."""
 
-import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 from samlib.provenance import source_digest
@@ -68,7 +68,7 @@ class Cluster:
     def wait(self, progress: Callable[[Job, float], None]) -> list[Done]:
         """Return the jobs that are over; wait a moment if there is none."""
         futures = [future for future, _ in self._futures.values()]
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError), self._client.as_current():
+        with contextlib.suppress(TimeoutError, CancelledError), self._client.as_current():
             self._wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
         for key, (_, job) in self._futures.items():
             progress(job, self._fractions.get(key, 0.0))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samlib.checkpoint import OutOfTime
-from samlib.files import remove_leftovers
 from samlib.records import RecordError, Store
 from samlib.runs.backends import Backend, Done, InProcess
 from samlib.runs.cost import Estimate
@@ -180,8 +179,6 @@ class _Work:
         """Make the job of a claimed group."""
         limit = remaining if math.isfinite(remaining) else None
         checkpoint = self._checkpoint(group) if _checkpointed(group) else None
-        if checkpoint is not None:
-            remove_leftovers(checkpoint)
         return Job(tuple(group), self._device, self._data_root, checkpoint, limit)
 
     def _checkpoint(self, group: list[Run]) -> Path:

@@ -1,0 +1,134 @@
+"""Kill a sweep of two tiny runs before each of its operations on files in turn, and resume it: for test_kills.py.
+
+Processes are forked from this one, since importing takes seconds and there are dozens of moments. Prints what is
+wrong after a resumed sweep, by the operation before which it was killed.
+"""
+
+import functools
+import io
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import sklearn.linear_model  # what the probes import; here, once
+import sweep
+import torch
+
+from samlib.records import Store
+from samlib.runs import Run, start, work
+from samlib.vision.config import PairConfig
+from samlib.vision.sources import Block, PairSource, Tiles, load_pair
+
+OPERATIONS = ("mkdir", "open", "fsync", "chmod", "replace", "link", "unlink")
+RUNS = [
+    Run("toy", sweep.TOY[1]),
+    Run("pair", PairConfig(pair="digits_patches", n_train=20, batch_size=20, n_epochs=2, n_probe=8)),
+]
+
+
+def few(tiles: Tiles) -> Tiles:
+    """Some tiles of each class: measuring shall be quick."""
+    rows = torch.cat([torch.nonzero(tiles.labels == k)[:40, 0] for k in range(2)])
+    return Tiles(tiles.images[rows], tiles.labels[rows])
+
+
+def small_source() -> PairSource:
+    """The embedded pair with few test images."""
+    whole = load_pair("digits_patches", None)
+    return whole._replace(**{name: part._replace(test=few(part.test)) for name, part in named_blocks(whole)})
+
+
+def named_blocks(source: PairSource) -> list[tuple[str, Block]]:
+    """The blocks of a source with their field names."""
+    return [(name, value) for name, value in source._asdict().items() if isinstance(value, Block)]
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do something in a child process; return what `os.waitpid` says of its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+class Torn:
+    """A file whose first write may be the last thing that its process does, and is then half done."""
+
+    def __init__(self, file: Any, fatal: Callable[[], bool]) -> None:
+        self._file, self._fatal, self._untouched = file, fatal, True
+
+    def write(self, data: Any) -> int:
+        if self._untouched and self._fatal():
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._untouched = False
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "Torn":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._file)
+
+
+def sweep_until(store: Path, fatal: int | None) -> None:
+    """Do the runs; die before operation number `fatal`."""
+    count = itertools.count()
+
+    def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(operation)
+        def call(*arguments: Any, **options: Any) -> Any:
+            if next(count) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **options)
+
+        return call
+
+    for name in OPERATIONS:
+        setattr(os, name, counted(getattr(os, name)))
+    plain_open = io.open
+    io.open = lambda *arguments, **options: Torn(plain_open(*arguments, **options), lambda: next(count) == fatal)
+    start(RUNS, Store(store))
+
+
+def main(root: Path) -> None:
+    """Kill before operation 0, 1, ... until a sweep comes to its end; tell what was wrong after resuming each."""
+    source = small_source()
+    work.load_pair = lambda *arguments: source
+    assert forked(lambda: sweep_until(root / "reference", None)) == 0, "the sweep fails without a kill"
+    expected, expected_files = harness.contents(root / "reference"), harness.files(root / "reference")
+    problems = []
+    for fatal in itertools.count():
+        store = root / str(fatal)
+        status = forked(functools.partial(sweep_until, store, fatal))
+        if status == 0:
+            break
+        if not os.WIFSIGNALED(status) or forked(functools.partial(sweep_until, store, None)) != 0:
+            problems.append(f"{fatal}: it failed")
+        elif harness.contents(store) != expected:
+            problems.append(f"{fatal}: other records")
+        elif harness.files(store) != expected_files:
+            problems.append(f"{fatal}: {sorted(set(harness.files(store)) ^ set(expected_files))}")
+    print(f"{fatal} moments; problems: {problems or 'none'}")
+
+
+if __name__ == "__main__":
+    assert sklearn.linear_model
+    main(Path(sys.argv[1]))
