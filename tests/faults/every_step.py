@@ -112,6 +112,7 @@ def main(root: Path) -> None:
     """Kill before operation 0, 1, ... until a sweep comes to its end; tell what was wrong after resuming each."""
     source = small_source()
     work.load_pair = lambda *arguments: source
+    work.best_engine("cpu")  # imports what it chooses from
     assert forked(lambda: sweep_until(root / "reference", None)) == 0, "the sweep fails without a kill"
     expected, expected_files = harness.contents(root / "reference"), harness.files(root / "reference")
     problems = []

@@ -31,10 +31,9 @@ class Kills:
             if starting:
                 moment = self.random.uniform(0, START_UP)
             else:
-                harness.wait_for(
-                    lambda: process.poll() is not None or len(harness.events(log)) > before, "a training", process
-                )
-                moment = self.random.uniform(0, 1.2)
+                enough = before + self.random.randint(1, 8)  # trainings begun and epochs done, however slow they are
+                harness.wait_for(lambda: process.poll() is not None or len(harness.events(log)) >= enough, "epochs")
+                moment = self.random.uniform(0, 0.3)
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:
@@ -68,7 +67,7 @@ def resumed(log) -> int:
     return sum(count > 1 for count in Counter(run for run, _ in parts).values())
 
 
-@pytest.mark.parametrize(("workers", "n_kills"), [(1, 13), (2, 7)], ids=["in this process", "two workers"])
+@pytest.mark.parametrize(("workers", "n_kills"), [(1, 15), (2, 5)], ids=["in this process", "two workers"])
 def test_random_kills_lose_no_more_than_an_epoch_each(workers, n_kills, reference, tmp_path):
     kills, n_resumed = Kills(tmp_path, workers), 0
     for i in itertools.count():

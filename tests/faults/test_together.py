@@ -61,7 +61,7 @@ def test_a_killed_worker_of_the_pool_loses_no_more_than_an_epoch(reference, tmp_
     with harness.running(*harness.start(store, "--workers", "2"), folder=tmp_path, SWEEP_LOG=str(log)) as process:
         assert kill_one_at_work(log, 6, process) != process.pid
         harness.finish(process)
-        assert harness.survivors(process.pid) == []
+        harness.wait_for(lambda: not harness.survivors(process.pid), "the workers to end with their parent")
     harness.assert_complete(store, reference)
     assert repeated(log) <= 2  # one for each worker: the fellow of the killed one begins its job again, too
 
@@ -142,7 +142,7 @@ def test_a_killed_scheduler_is_named_and_loses_no_more_than_an_epoch(scheduler, 
     store, log = tmp_path / "store", tmp_path / "log"
     with dask_worker(scheduler.address, tmp_path, "worker", SWEEP_LOG=str(log)) as worker:
         command = harness.start(store, "--scheduler", scheduler.address)
-        with harness.running(*command, folder=tmp_path, name="client") as client:
+        with harness.running(*command, folder=tmp_path, name="client", SWEEP_WAIT="10") as client:
             harness.wait_for(lambda: len(harness.events(log, "save")) > 3, "some epochs", client)
             scheduler.process.kill()
             told = harness.finish(client, status=1)
