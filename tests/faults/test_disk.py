@@ -32,11 +32,12 @@ cp -a "$disk/." "$out/done"
 """
 
 
-def private_mounts() -> list[str]:
-    """The command that lets a script mount what nobody else sees, or skip the test."""
+def private_mounts(folder) -> list[str]:
+    """The command that lets a script mount what nobody else sees, tried on a folder; where there is none, skip."""
     for command in (["unshare", "--mount", "--map-root-user"], ["unshare", "--mount"]):
         try:
-            allowed = subprocess.run([*command, "true"], capture_output=True).returncode == 0
+            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(folder)]
+            allowed = subprocess.run(mount, capture_output=True).returncode == 0
         except FileNotFoundError:
             break
         if allowed:
@@ -65,7 +66,17 @@ def earlier(reference, tmp_path):
 )
 def test_a_full_disk_is_named_and_leaves_earlier_records_intact(experiment, room, advice, reference, earlier, tmp_path):
     disk, out = tmp_path / "disk", tmp_path / "out"
-    script = [*private_mounts(), "bash", "-c", ON_A_FULL_DISK, "bash", str(disk), str(earlier), str(room), str(out)]
+    script = [
+        *private_mounts(tmp_path),
+        "bash",
+        "-c",
+        ON_A_FULL_DISK,
+        "bash",
+        str(disk),
+        str(earlier),
+        str(room),
+        str(out),
+    ]
     with harness.running(*script, *harness.start(disk, "--experiment", experiment), folder=tmp_path) as process:
         harness.finish(process)
     assert (out / "status").read_text() == "1\n"
