@@ -31,7 +31,7 @@ class Kills:
             if starting:
                 moment = self.random.uniform(0, START_UP)
             else:
-                enough = before + self.random.randint(1, 8)  # trainings begun and epochs done, however slow they are
+                enough = before + self.random.randint(1, 6)  # trainings begun and epochs done, however slow they are
                 harness.wait_for(lambda: process.poll() is not None or len(harness.events(log)) >= enough, "epochs")
                 moment = self.random.uniform(0, 0.3)
             try:
