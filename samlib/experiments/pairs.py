@@ -1,5 +1,6 @@
 """Which real-image pair runs chapter 1 needs, at each profile."""
 
+import dataclasses
 from typing import Any
 
 from samlib.config import check_choice
@@ -11,6 +12,9 @@ RADIUS = 0.1
 N_SEEDS = 10
 # The rest of the training split is for validation (1,000 images) and for probes on images never trained on (1,000).
 N_TRAIN = 8000
+# The paper's grids (Appendix B).
+LEARNING_RATES = (0.05, 0.1, 0.01)
+RADII = (0.0, 0.1, 0.05, 0.01, 0.2, 0.03, 0.07)
 
 
 def cifar_mnist(profile: str) -> list[PairConfig]:
@@ -30,3 +34,18 @@ def cifar_mnist(profile: str) -> list[PairConfig]:
     else:
         scales = [{"pair": "digits_patches", "n_train": 200, "n_epochs": 1, "n_probe": 200}]
     return [PairConfig(rho=rho, learning_rate=LEARNING_RATE, **scale) for scale in scales for rho in (0.0, RADIUS)]
+
+
+def cifar_mnist_grid(profile: str) -> list[PairConfig]:
+    """CIFAR-MNIST at every learning rate and radius of the paper's sweep, one seed: what to choose them from.
+
+    Args:
+        profile: "paper"; "quick" and "smoke" have two radii at one learning rate, scaled as in `cifar_mnist`.
+    Raises:
+        ValueError: another profile.
+    """
+    if profile != "paper":
+        return cifar_mnist(profile)
+    first = PairConfig(pair="cifar_mnist", n_train=N_TRAIN)
+    grid = [(rate, rho) for rate in LEARNING_RATES for rho in RADII]
+    return [dataclasses.replace(first, learning_rate=rate, rho=rho) for rate, rho in grid]
