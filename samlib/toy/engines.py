@@ -69,7 +69,7 @@ def best_engine(
     """
     device = torch.device(device)
     if device.type == "cpu":
-        return "compiled" if available() and (n_steps is None or n_steps >= _LONG) else "batched"
+        return "compiled" if (n_steps is None or n_steps >= _LONG) and available() else "batched"
     candidates = ("fused", "captured") if device.type == "cuda" and torch.cuda.is_available() else ()
     return next((name for name in candidates if _works(name, device, hidden, batch_size)), "batched")
 
