@@ -1,0 +1,77 @@
+"""Benchmark records and the page drawn from them: what is shown comes from the record, and an edited one is refused."""
+
+import json
+
+import pytest
+
+from samlib.bench.record import is_gpu, load, save
+from samlib.figures import performance
+from samlib.pages import benchmark_box, benchmark_source
+from samlib.records import RecordError, Store
+
+
+def step(workload: str, method: str, ratio: float) -> dict:
+    row = {"workload": workload, "method": method, "median_ms": ratio, "ratio_to_sgd": ratio}
+    return row | {"ratio_low": ratio - 0.1, "ratio_high": ratio + 0.05}
+
+
+def measured(sam: float, lsam: float, compiled: float) -> dict:
+    ratios = {"sgd": 1.0, "sam": sam, "lsam": lsam, "two_step_sam": 2.0}
+    engine = {"device": "cpu", "engine": "compiled", "members": 64, "width": 100}
+    return {
+        "step": [step(name, method, r) for name in performance.WORKLOADS for method, r in ratios.items()],
+        "toy": [engine | {"threads": 1, "steps_per_s": 1000.0, "ratio": compiled}],
+        "toy_width_50": [engine | {"threads": 1, "steps_per_s": 3000.0, "ratio": 2 * compiled, "width": 50}],
+        "toy_cores": [engine | {"threads": n, "steps_per_s": 1000.0 * n, "ratio": compiled * n} for n in (1, 2)],
+        "toy_growth": [engine | {"threads": 1, "steps_per_s": 900.0, "ratio": compiled}],
+    }
+
+
+def met(**numbers: float) -> list[str]:
+    return performance.targets_table(measured(**numbers)).met.tolist()
+
+
+def test_a_record_survives_a_round_trip_and_is_named_after_its_machine(tmp_path):
+    store = Store(tmp_path)
+    path = save({"step": [1.5]}, store, device="cpu", wall_seconds=2.0)
+    [record] = load(store).values()
+    assert record["measured"] == {"step": [1.5]} and record["path"] == path
+    assert path.parent.name == "bench" and not is_gpu(record)
+    assert path.name in benchmark_source(record)
+
+
+def test_a_machine_that_is_measured_again_replaces_its_record(tmp_path):
+    for number in (1, 2):
+        save({"step": [number]}, Store(tmp_path), device="cpu", wall_seconds=2.0)
+    assert [record["measured"]["step"] for record in load(Store(tmp_path)).values()] == [[2]]
+
+
+@pytest.mark.parametrize("change", ["edit", "truncate"])
+def test_a_changed_record_is_named_and_refused(tmp_path, change):
+    path = save({"step": [1.5]}, Store(tmp_path), device="cpu", wall_seconds=2.0)
+    body = json.loads(path.read_text())
+    body["measured"]["step"] = [1.0]
+    path.write_text(json.dumps(body) if change == "edit" else path.read_text()[:40])
+    with pytest.raises(RecordError, match=rf"{path.name}.*measure again"):
+        load(Store(tmp_path))
+
+
+def test_aims_are_judged_by_the_record():
+    assert set(met(sam=1.9, lsam=1.05, compiled=81.0)) == {"yes"}
+    assert met(sam=1.9, lsam=1.2, compiled=81.0)[:2] == ["no", "no"]
+    # SAM: MLP, against two-step; conv net, against two-step; ResNet-18, against two-step. 2.04 is within 2.0's spread.
+    assert met(sam=2.04, lsam=1.0, compiled=81.0)[2:8] == ["no", "yes", "yes", "yes", "yes", "yes"]
+    assert met(sam=2.06, lsam=1.0, compiled=81.0)[2:8] == ["no"] * 6
+    assert met(sam=1.9, lsam=1.0, compiled=79.0)[-2:] == ["no", "yes"]
+
+
+def test_figures_show_every_method_and_engine():
+    record = measured(sam=2.0, lsam=1.0, compiled=90.0)
+    panels = performance.step_ratios(record["step"]).axes
+    assert len(panels) == 3 and panels[0].get_yticklabels()[0].get_text() == "SGD"
+    bars = performance.engine_rates(record).axes[1]
+    assert [round(bar.get_width()) for bar in bars.patches] == [90, 180, 180]
+
+
+def test_a_machine_that_was_not_measured_has_a_box_with_its_command():
+    assert "python -m samlib.bench all --device cuda --record" in benchmark_box("cuda")
