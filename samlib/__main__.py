@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from samlib import runs
+from samlib.arguments import whole_number
 from samlib.config import check_choice, differences
 from samlib.experiments import EXPERIMENTS, PROFILES
 from samlib.records import RecordError, Store
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check = _add(commands, "verify", _verify, "do recorded runs again and compare them", "paper")
     _add_machine(check)
-    check.add_argument("--sample", type=_count, metavar="N", help="this many runs, drawn at random (all)")
+    check.add_argument("--sample", type=whole_number, metavar="N", help="this many runs, drawn at random (all)")
     check.add_argument("--seed", type=int, default=0, help="of the draw (0)")
     return parser
 
@@ -92,7 +93,7 @@ def _add(
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options that say who does the work."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=_count, default=1, metavar="N", help="processes, one thread each (1)")
+    where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="processes, one thread each (1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do it: tcp://HOST:PORT")
     data = os.environ.get("SAMLIB_DATA")
     parser.add_argument(
@@ -144,6 +145,7 @@ def _start(options: argparse.Namespace) -> int:
         backend=_backend(options),
         budget=options.budget,
         progress=terminal_progress(),
+        estimate=estimate,
     )
     return _tell(summary)
 
@@ -248,13 +250,6 @@ def _device(text: str) -> str:
     if text not in ("cpu", "cuda") or (text == "cuda" and not torch.cuda.is_available()):
         raise argparse.ArgumentTypeError(f"expected auto, cpu, or cuda where there is one, got {text!r}; use auto")
     return text
-
-
-def _count(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from toy_settings import INTERVENED, LSAM, SGD
 
 from samlib.toy import compiled
 from samlib.toy.compiled import CompiledEnsemble, available
@@ -13,22 +14,7 @@ from samlib.toy.network import Weights, initial_weights
 
 needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
 
-PLAIN = (Intervention(), 0.7)
-SETTINGS = [
-    (Intervention(), 0.0),
-    PLAIN,
-    *(
-        (Intervention(term=term, ratio=1.5, norm=norm, last_layer=last_layer), 0.0)
-        for term in ("importance", "rate", "both")
-        for norm in ("initial", "matched")
-        for last_layer in ("plain", "weighted")
-    ),
-    *(
-        (Intervention(term=term, vector="phantom", last_layer=last_layer), 0.7)
-        for term in ("importance", "rate", "both")
-        for last_layer in ("plain", "weighted")
-    ),
-]
+SETTINGS = [SGD, LSAM, *INTERVENED]
 
 
 def _options(settings, batch_size, learning_rate=0.05):
@@ -111,13 +97,13 @@ def test_the_number_of_threads_changes_no_bit(threads):
 @needs_numba
 def test_no_thread_is_refused():
     with pytest.raises(ValueError, match=r"threads: expected a whole number.*got 0"):
-        CompiledEnsemble(_weights(1, 8), **_options([PLAIN], 5), threads=0)
+        CompiledEnsemble(_weights(1, 8), **_options([LSAM], 5), threads=0)
 
 
 @needs_numba
 def test_steps_in_one_call_or_in_many_give_the_same_bits():
     weights, (inputs, labels) = _weights(2, 10, torch.float32), _batches(6, 2, 5, torch.float32)
-    once, often = (CompiledEnsemble(weights, **_options([PLAIN] * 2, 5)) for _ in range(2))
+    once, often = (CompiledEnsemble(weights, **_options([LSAM] * 2, 5)) for _ in range(2))
     once.run(inputs, labels)
     for step in range(6):
         often.run(inputs[step : step + 1], labels[step : step + 1])
@@ -128,7 +114,7 @@ def test_steps_in_one_call_or_in_many_give_the_same_bits():
 def test_weights_change_in_place_and_the_given_ones_do_not():
     given = _weights(2, 10, torch.float32)
     before = Weights(*(part.clone() for part in given))
-    ensemble = CompiledEnsemble(given, **_options([PLAIN] * 2, 5))
+    ensemble = CompiledEnsemble(given, **_options([LSAM] * 2, 5))
     weights, storage = ensemble.weights, [part.data_ptr() for part in ensemble.weights]
     assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(weights, before, strict=True))
     ensemble.run(*_batches(3, 2, 5, torch.float32))
@@ -139,7 +125,7 @@ def test_weights_change_in_place_and_the_given_ones_do_not():
 
 @needs_numba
 def test_divergence_shows_in_the_member_that_diverges_and_in_no_other():
-    options = _options([PLAIN] * 2, 5) | {"learning_rate": [1e30, 0.05]}
+    options = _options([LSAM] * 2, 5) | {"learning_rate": [1e30, 0.05]}
     ensemble = CompiledEnsemble(_weights(2, 10, torch.float32), **options)
     terms = ensemble.run(*_batches(60, 2, 5, torch.float32))
     finite = [[bool(part[m].isfinite().all()) for part in ensemble.weights] for m in range(2)]
@@ -152,7 +138,7 @@ def test_divergence_shows_in_the_member_that_diverges_and_in_no_other():
 def test_nan_in_an_input_reaches_every_layer_of_its_network():
     inputs, labels = _batches(1, 1, 5, torch.float32)
     inputs[0, 0, 1, 3, 0] = float("nan")
-    ensemble = CompiledEnsemble(_weights(1, 10, torch.float32), **_options([PLAIN], 5))
+    ensemble = CompiledEnsemble(_weights(1, 10, torch.float32), **_options([LSAM], 5))
     ensemble.run(inputs, labels)
     assert all(part[0, 1].isnan().any() for part in ensemble.weights)
 
@@ -172,7 +158,7 @@ def test_a_zero_gradient_leaves_the_last_layer_where_it_is(rho):
 def test_large_margins_give_finite_steps():
     weights = _weights(1, 10, torch.float32)
     weights.v.mul_(1e6)
-    ensemble = CompiledEnsemble(weights, **_options([PLAIN], 5, learning_rate=1e-9))
+    ensemble = CompiledEnsemble(weights, **_options([LSAM], 5, learning_rate=1e-9))
     terms = ensemble.run(*_batches(2, 1, 5, torch.float32))
     assert all(part.isfinite().all() for part in (*terms, *ensemble.weights))
     assert (terms.gradient != 0).all()
@@ -180,11 +166,11 @@ def test_large_margins_give_finite_steps():
 
 @needs_numba
 def test_tensors_of_other_sizes_are_refused():
-    ensemble = CompiledEnsemble(_weights(2, 10), **_options([PLAIN] * 2, 5))
+    ensemble = CompiledEnsemble(_weights(2, 10), **_options([LSAM] * 2, 5))
     with pytest.raises(ValueError, match=r"expected shapes \(3, 2, 2, 5, 2\).*got \(3, 2, 2, 4, 2\).*batch_size = 5"):
         ensemble.run(*_batches(3, 2, 4))
     with pytest.raises(ValueError, match=r"settings: expected 2, one a member, got \[1\]"):
-        CompiledEnsemble(_weights(2, 10), **_options([PLAIN], 5))
+        CompiledEnsemble(_weights(2, 10), **_options([LSAM], 5))
 
 
 def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
@@ -192,4 +178,4 @@ def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
     compiled._compiled.cache_clear()
     assert not available()
     with pytest.raises(ImportError, match=r"expected the package numba.*cannot be imported; install numba, or use"):
-        CompiledEnsemble(_weights(1, 8), **_options([PLAIN], 5))
+        CompiledEnsemble(_weights(1, 8), **_options([LSAM], 5))

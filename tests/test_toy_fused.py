@@ -12,6 +12,7 @@ import sys
 
 import pytest
 import torch
+from toy_settings import INTERVENED, LSAM, SGD
 
 from samlib.toy import fused
 from samlib.toy.config import Intervention
@@ -19,21 +20,6 @@ from samlib.toy.engine import Ensemble
 from samlib.toy.fused import FusedEnsemble
 from samlib.toy.network import Weights, initial_weights
 
-PLAIN = (Intervention(), 0.7)
-SGD = (Intervention(), 0.0)
-SETTINGS = [
-    *(
-        (Intervention(term=term, ratio=1.5, norm=norm, last_layer=last_layer), 0.0)
-        for term in ("importance", "rate", "both")
-        for norm in ("initial", "matched")
-        for last_layer in ("plain", "weighted")
-    ),
-    *(
-        (Intervention(term=term, vector="phantom", last_layer=last_layer), 0.7)
-        for term in ("importance", "rate", "both")
-        for last_layer in ("plain", "weighted")
-    ),
-]
 needs_triton = pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton is not installed")
 
 
@@ -67,9 +53,9 @@ def _difference(settings, *, hidden, batch_size, steps):
 def _alone_and_beside():
     """Whether a member gives the same bits alone and beside others."""
     weights, (inputs, labels) = _weights(3, 8), _batches(3, 3, 2)
-    group = FusedEnsemble(weights, **_options([PLAIN, SGD, PLAIN], 2))
+    group = FusedEnsemble(weights, **_options([LSAM, SGD, LSAM], 2))
     group.run(inputs, labels)
-    alone = FusedEnsemble(Weights(*(part[:1] for part in weights)), **_options([PLAIN], 2))
+    alone = FusedEnsemble(Weights(*(part[:1] for part in weights)), **_options([LSAM], 2))
     alone.run(inputs[:, :1], labels[:, :1])
     return all(torch.equal(a, b[:1]) for a, b in zip(alone.weights, group.weights, strict=True))
 
@@ -77,7 +63,7 @@ def _alone_and_beside():
 def _once_and_often():
     """Whether steps in one call and in many give the same bits, always in the same storage."""
     weights, (inputs, labels) = _weights(1, 8), _batches(3, 1, 2)
-    once, often = (FusedEnsemble(weights, **_options([PLAIN], 2)) for _ in range(2))
+    once, often = (FusedEnsemble(weights, **_options([LSAM], 2)) for _ in range(2))
     once.run(inputs, labels)
     storage = [part.data_ptr() for part in often.weights]
     for step in range(3):
@@ -88,7 +74,7 @@ def _once_and_often():
 
 def _diverging():
     """Whether each part of the weights is finite: of a member that diverges, and of the one beside it."""
-    options = _options([PLAIN] * 2, 2) | {"learning_rate": [1e30, 0.05]}
+    options = _options([LSAM] * 2, 2) | {"learning_rate": [1e30, 0.05]}
     ensemble = FusedEnsemble(_weights(2, 8), **options)
     ensemble.run(*_batches(12, 2, 2))
     return [[bool(part[m].isfinite().all()) for part in ensemble.weights] for m in range(2)]
@@ -98,7 +84,7 @@ def _nan():
     """Whether NaN in one input reaches each layer of its network."""
     inputs, labels = _batches(1, 1, 3)
     inputs[0, 0, 1, 2, 0] = float("nan")
-    ensemble = FusedEnsemble(_weights(1, 8), **_options([PLAIN], 3))
+    ensemble = FusedEnsemble(_weights(1, 8), **_options([LSAM], 3))
     ensemble.run(inputs, labels)
     return [bool(part[0, 1].isnan().any()) for part in ensemble.weights]
 
@@ -115,17 +101,17 @@ def _large_margins():
     """Whether steps with margins of a million are finite."""
     weights = _weights(1, 8)
     weights.v.mul_(1e6)
-    ensemble = FusedEnsemble(weights, **_options([PLAIN], 2, learning_rate=1e-9))
+    ensemble = FusedEnsemble(weights, **_options([LSAM], 2, learning_rate=1e-9))
     terms = ensemble.run(*_batches(2, 1, 2))
     return all(bool(part.isfinite().all()) for part in (*terms, *ensemble.weights))
 
 
 CASES = {
-    "100 steps": lambda: _difference([SGD, PLAIN], hidden=8, batch_size=2, steps=100),
-    "settings": lambda: _difference([SGD, PLAIN, *SETTINGS], hidden=8, batch_size=3, steps=3),
-    "one example": lambda: _difference([PLAIN], hidden=20, batch_size=1, steps=5),
-    "width 100": lambda: _difference([PLAIN], hidden=100, batch_size=5, steps=4),
-    "width 128": lambda: _difference([PLAIN], hidden=128, batch_size=32, steps=2),
+    "100 steps": lambda: _difference([SGD, LSAM], hidden=8, batch_size=2, steps=100),
+    "settings": lambda: _difference([SGD, LSAM, *INTERVENED], hidden=8, batch_size=3, steps=3),
+    "one example": lambda: _difference([LSAM], hidden=20, batch_size=1, steps=5),
+    "width 100": lambda: _difference([LSAM], hidden=100, batch_size=5, steps=4),
+    "width 128": lambda: _difference([LSAM], hidden=128, batch_size=32, steps=2),
     "alone": _alone_and_beside,
     "often": _once_and_often,
     "diverging": _diverging,
@@ -225,12 +211,12 @@ def test_kernel_of_width_100_compiles_for_hopper_and_fits(tmp_path):
 def test_shapes_that_the_kernel_is_not_for_are_refused(changes, got):
     sizes = {"hidden": 8, "batch_size": 5, "dtype": torch.float32} | changes
     with pytest.raises(ValueError, match=rf"at most 128 hidden units.*{got}; use another engine"):
-        FusedEnsemble(_weights(1, sizes["hidden"]), **_options([PLAIN], sizes["batch_size"]), dtype=sizes["dtype"])
+        FusedEnsemble(_weights(1, sizes["hidden"]), **_options([LSAM], sizes["batch_size"]), dtype=sizes["dtype"])
 
 
 @needs_triton
 def test_batches_of_other_sizes_never_reach_the_kernel():
-    ensemble = FusedEnsemble(_weights(2, 8), **_options([PLAIN] * 2, 5))
+    ensemble = FusedEnsemble(_weights(2, 8), **_options([LSAM] * 2, 5))
     with pytest.raises(ValueError, match=r"expected shapes \(3, 2, 2, 5, 2\).*got \(3, 2, 2, 4, 2\).*batch_size = 5"):
         ensemble.run(*_batches(3, 2, 4))
 
@@ -238,7 +224,7 @@ def test_batches_of_other_sizes_never_reach_the_kernel():
 def test_missing_triton_is_reported_with_what_to_do(monkeypatch):
     monkeypatch.setattr(fused, "triton", None)
     with pytest.raises(ImportError, match=r"expected the package triton.*cannot be imported; install triton, or use"):
-        FusedEnsemble(_weights(1, 8), **_options([PLAIN], 5))
+        FusedEnsemble(_weights(1, 8), **_options([LSAM], 5))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from samlib.arguments import whole_number
 from samlib.bench.ensemble import measure_ensemble
 from samlib.bench.limits import measure_limits, share_of_limit
 from samlib.bench.record import save
@@ -50,13 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     step = _add(commands, "step", _steps, step_table, "one training step of SGD, SAM, LSAM and other libraries' SAM")
     step.add_argument("--workload", choices=WORKLOADS, action="append", help="which network; all where left out")
     toy = _add(commands, "toy", _toy, _toy_told, "a toy engine against a sequential loop of two autograd passes a step")
-    toy.add_argument("--members", type=_count, default=64, help="networks trained together (64)")
-    toy.add_argument("--width", type=_count, default=100, help="hidden units a layer (100)")
+    toy.add_argument("--members", type=whole_number, default=64, help="networks trained together (64)")
+    toy.add_argument("--width", type=whole_number, default=100, help="hidden units a layer (100)")
     toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
-    toy.add_argument("--threads", type=_count, default=1, help="cores that the engine uses (1)")
+    toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
     ensemble = _add(commands, "ensemble", _ensemble, _rows_told, "many conv nets together against one after the other")
-    ensemble.add_argument("--members", type=_count, nargs="+", default=[1, 4, 16], help="networks together (1 4 16)")
+    ensemble.add_argument(
+        "--members", type=whole_number, nargs="+", default=[1, 4, 16], help="networks together (1 4 16)"
+    )
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
     everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
     return parser
@@ -72,17 +75,12 @@ def _add(
     """Add a command with the options that all share."""
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(measure=measure, told=told)
-    parser.add_argument("--rounds", type=_count, default=7, help="interleaved measurements; medians are reported (7)")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=7, help="interleaved measurements; medians are reported (7)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what is measured (cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-def _count(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _steps(options: argparse.Namespace) -> list[dict[str, Any]]:

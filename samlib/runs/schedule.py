@@ -47,6 +47,7 @@ def start(
     backend: Backend | None = None,
     budget: float | None = None,
     progress: Silent | None = None,
+    estimate: Estimate | None = None,
 ) -> Summary:
     """Do runs in their order and record them; those that have records, or that others do, are left alone.
 
@@ -62,6 +63,7 @@ def start(
         backend: where jobs are done; None is this process. It is closed at the end.
         budget: seconds; None is without limit.
         progress: shows the work; None shows nothing.
+        estimate: what runs are expected to cost, corrected as they finish; None learns it from the store's records.
     Returns:
         What was done and what was not. A run that fails does not stop the others.
     Raises:
@@ -72,7 +74,8 @@ def start(
     """
     backend, progress, claims = backend or InProcess(), progress or Silent(), Claims(store)
     try:
-        work = _Work(pending(runs, store), store, claims, device, data_root, backend, budget)
+        estimate = estimate or Estimate(store.all(), device)
+        work = _Work(pending(runs, store), store, claims, device, data_root, backend, budget, estimate)
         progress.begin(len(runs))
         while work.submit():
             for done in backend.wait(progress.update):
@@ -97,6 +100,7 @@ class _Work:
         data_root: Path | None,
         backend: Backend,
         budget: float | None,
+        estimate: Estimate,
     ) -> None:
         self.summary = Summary()
         self._store, self._device, self._data_root, self._backend = store, device, data_root, backend
@@ -106,7 +110,7 @@ class _Work:
         self._again: list[list[Run]] = []  # others had claimed them; looked at once more at the end
         self._under_way: set[Job] = set()
         self._claims = claims
-        self._estimate = Estimate(store.all(), device)
+        self._estimate = estimate
         self._stale = store.stale()
 
     def submit(self) -> bool:

@@ -20,7 +20,7 @@ from samlib.config import check_number
 from samlib.shapes import Float
 from samlib.toy import kernel
 from samlib.toy.config import Intervention
-from samlib.toy.engine import StepTerms
+from samlib.toy.engine import StepTerms, check_batches, check_settings
 from samlib.toy.interventions import Replacement, replacement
 from samlib.toy.network import Weights
 
@@ -64,9 +64,7 @@ class CompiledEnsemble:
     ) -> None:
         check_number("threads", threads, low=1, integer=True)
         members, _, hidden, _ = weights.w2.shape
-        counts = {len(learning_rate), len(rho), len(interventions)}
-        if counts != {members}:
-            raise ValueError(f"settings: expected {members}, one a member, got {sorted(counts)}; give each its own")
+        check_settings(members, learning_rate, rho, interventions)
         self._batch = batch_size
         self._train = _compiled()
         units = -(-(hidden + 1) // kernel.LANES) * kernel.LANES  # at least one unit that is always off
@@ -94,12 +92,7 @@ class CompiledEnsemble:
             `weights` change in place.
         """
         steps, v = len(inputs), self.weights.v
-        expected = (steps, len(v), 2, self._batch, 2), (steps, len(v), self._batch)
-        if (tuple(inputs.shape), tuple(labels.shape)) != expected:
-            raise ValueError(
-                f"inputs, labels: expected shapes {expected[0]} and {expected[1]}, got {tuple(inputs.shape)} and "
-                f"{tuple(labels.shape)}; give every member a batch of batch_size = {self._batch} in every step"
-            )
+        check_batches(inputs, labels, members=len(v), batch_size=self._batch)
         terms = StepTerms(*(v.new_empty(steps, len(v), 2) for _ in StepTerms._fields))
         x, y = (part.to(v).contiguous().numpy() for part in (inputs, labels))
         arrays = StepTerms._make(part.numpy() for part in terms)

@@ -1,0 +1,20 @@
+"""Settings that reach every branch of the toy's engines, shared by their tests."""
+
+from samlib.toy.config import Intervention
+
+SGD = (Intervention(), 0.0)
+LSAM = (Intervention(), 0.7)
+# (intervention, rho): every term with every length, gradient of v and vector.
+INTERVENED = [
+    *(
+        (Intervention(term=term, ratio=1.5, norm=norm, last_layer=last_layer), 0.0)
+        for term in ("importance", "rate", "both")
+        for norm in ("initial", "matched")
+        for last_layer in ("plain", "weighted")
+    ),
+    *(
+        (Intervention(term=term, vector="phantom", last_layer=last_layer), 0.7)
+        for term in ("importance", "rate", "both")
+        for last_layer in ("plain", "weighted")
+    ),
+]
