@@ -21,6 +21,7 @@ from samlib.bench.step_methods import (
 from samlib.bench.timing import Work, clock, interleave, quartiles, ratios
 from samlib.config import check_choice
 from samlib.optim import LSAM, lsam_loss
+from samlib.optim._checks import clear_gradients
 
 # Workload -> rounds for one of ResNet-18: short steps are measured more often.
 WORKLOADS = {"mlp": 60, "convnet": 3, "resnet18": 1}
@@ -191,18 +192,18 @@ def _lsam_in_parts(network: nn.Sequential, batches: Batches, laps: Laps) -> Work
     """LSAM's step, spelt out."""
     head = cast(nn.Linear, network[1])
     lsam = LSAM(network[0], head, SGD(network.parameters(), **BASE), rho=RHO)
-    clear, trunk = laps.part("gradients cleared", lsam._clear_gradients), laps.part("trunk, forward", lsam.trunk)
+    clear, trunk = laps.part("gradients cleared", clear_gradients), laps.part("trunk, forward", lsam.trunk)
     loss, backward = laps.part("head and loss, twice", lsam_loss), laps.part("backward", Tensor.backward)
     check = laps.part("finite check", lsam._require_finite_gradient)
     update = laps.part("base step", lsam.optimizer.step)
 
     def step() -> None:
         inputs, targets = next(batches)
-        clear()
+        clear(lsam.optimizer.param_groups)
         backward(loss(trunk(inputs), head, targets, rho=RHO).loss)
         check()
         update()
-        clear()
+        clear(lsam.optimizer.param_groups)
 
     return step
 

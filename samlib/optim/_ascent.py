@@ -15,6 +15,11 @@ _SAFE = 1e-15  # squares of a shorter vector's numbers come near the smallest no
 _layout = attrgetter("dtype", "device", "shape")
 
 
+def layouts(tensors: Sequence[Tensor]) -> list[Any]:
+    """Return what memory for copies of the tensors must match: dtype, device and shape of each."""
+    return list(map(_layout, tensors))
+
+
 def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
     """Return the L2 norm of all tensors taken as one vector, on the first tensor's device.
 
@@ -60,10 +65,10 @@ class HostNorm:
 
     def _plain(self, tensors: list[Tensor]) -> float:
         """Return the norm without care for the range."""
-        layouts = list(map(_layout, tensors))
-        if layouts != self._layouts:
+        found = layouts(tensors)
+        if found != self._layouts:
             self._prepare(tensors)
-            self._layouts = layouts
+            self._layouts = found
         if self._vector is None:
             return joint_norm(tensors).item()
         torch._foreach_copy_(self._parts, tensors)

@@ -1,15 +1,14 @@
 """What must be put back after the phantom pass: parameter values and normalisation statistics."""
 
 from contextlib import ExitStack
-from operator import attrgetter, is_not
+from operator import is_not
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from samlib.optim._ascent import layouts
 from samlib.optim.normalization import normalization_statistics_frozen
-
-_layout = attrgetter("dtype", "device", "shape")
 
 
 class SavedIterate:
@@ -29,7 +28,7 @@ class SavedIterate:
         if not self._fits(parameters):
             self._parameters, self._copies = [], []  # first, so that old and new copies never coexist
             self._copies = [torch.empty_like(parameter) for parameter in parameters]
-            self._layouts = list(map(_layout, parameters))
+            self._layouts = layouts(parameters)
             self._parameters = parameters
         if parameters:
             torch._foreach_copy_(self._copies, parameters)
@@ -50,5 +49,5 @@ class SavedIterate:
         return (
             len(parameters) == len(self._parameters)
             and not any(map(is_not, parameters, self._parameters))
-            and list(map(_layout, parameters)) == self._layouts
+            and layouts(parameters) == self._layouts
         )

@@ -12,6 +12,7 @@ from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
 from samlib.optim._checks import (
     build_base,
     check_radius,
+    clear_gradients,
     dense_gradients,
     refuse_at_phantom,
     refuse_closure_under_scaler,
@@ -253,9 +254,7 @@ class SAM(Optimizer):
 
     def _clear_gradients(self) -> None:
         """Set every gradient to None, so that no gradient can be used twice."""
-        for group in self.base.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        clear_gradients(self.base.param_groups)
 
     def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
         """Return the number that turns g into epsilon, or None for no perturbation."""
