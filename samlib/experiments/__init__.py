@@ -37,6 +37,9 @@ EXPERIMENTS = {
         Experiment("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
         Experiment("pair", "pair", "SGD and SAM on CIFAR-MNIST (chapter 1)", pairs.cifar_mnist),
         Experiment("pair_grid", "pair", "Learning rates and radii on CIFAR-MNIST, one seed", pairs.cifar_mnist_grid),
+        Experiment(
+            "fmnist_grid", "pair", "Learning rates and radii on FMNIST-MNIST, one seed", pairs.fmnist_mnist_grid
+        ),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
         Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),

@@ -44,8 +44,27 @@ def cifar_mnist_grid(profile: str) -> list[PairConfig]:
     Raises:
         ValueError: another profile.
     """
-    if profile != "paper":
-        return cifar_mnist(profile)
-    first = PairConfig(pair="cifar_mnist", n_train=N_TRAIN)
-    grid = [(rate, rho) for rate in LEARNING_RATES for rho in RADII]
-    return [dataclasses.replace(first, learning_rate=rate, rho=rho) for rate, rho in grid]
+    return _grid("cifar_mnist") if profile == "paper" else cifar_mnist(profile)
+
+
+def fmnist_mnist_grid(profile: str) -> list[PairConfig]:
+    """FMNIST-MNIST at the same settings as `cifar_mnist_grid`, and with as many training images.
+
+    Args:
+        profile: "paper"; "quick" has two radii at one learning rate; "smoke" is that of `cifar_mnist`.
+    Raises:
+        ValueError: another profile.
+    """
+    if profile == "paper":
+        return _grid("fmnist_mnist")
+    return [
+        config if profile == "smoke" else dataclasses.replace(config, pair="fmnist_mnist")
+        for config in cifar_mnist(profile)
+    ]
+
+
+def _grid(pair: str) -> list[PairConfig]:
+    """Every learning rate and radius of the paper's sweep, one seed."""
+    return [
+        PairConfig(pair=pair, n_train=N_TRAIN, learning_rate=rate, rho=rho) for rate in LEARNING_RATES for rho in RADII
+    ]
