@@ -89,6 +89,24 @@ def probe_error(
     return ProbeResult(sum(errors) / n_groups, max(errors), errors, counts, strength, n_train=len(train.labels))
 
 
+def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, " example"], *, strength: float) -> Any:
+    """Train one linear probe: features standardized, then logistic regression with an L2 penalty.
+
+    Args:
+        features: of the probe training set, finite.
+        labels: what to read from them, at least two classes.
+        strength: C, the inverse of the penalty's weight, > 0.
+    Returns:
+        A scikit-learn pipeline: `predict` and `decision_function` take an array of features, not standardized.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    return pipeline.fit(features.cpu().numpy(), labels.cpu().numpy())
+
+
 def group_errors(
     wrong: Bool[Tensor, " example"], groups: Int64[Tensor, " example"], *, n_groups: int
 ) -> tuple[list[float], list[int]]:
@@ -177,13 +195,8 @@ def _choose_strength(
 
 def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:
     """Fit a probe and return its predictions, on the CPU."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train.features.cpu().numpy())
-    model: Any = LogisticRegression(C=strength, max_iter=2000)
-    model.fit(scaler.transform(train.features.cpu().numpy()), train.labels.cpu().numpy())
-    return torch.from_numpy(model.predict(scaler.transform(features.cpu().numpy())))
+    probe = fit_probe(train.features, train.labels, strength=strength)
+    return torch.from_numpy(probe.predict(features.cpu().numpy()))
 
 
 def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:

@@ -20,11 +20,12 @@ import numpy as np
 
 from samlib.config import differences, from_dict, to_dict
 from samlib.files import write_atomically
+from samlib.finetune.config import FinetuneConfig
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
-SCHEMAS = {"toy": 1, "pair": 1}
-CONFIGS: dict[str, type] = {"toy": ToyConfig, "pair": PairConfig}
+SCHEMAS = {"toy": 1, "pair": 1, "finetune": 1}
+CONFIGS: dict[str, type] = {"toy": ToyConfig, "pair": PairConfig, "finetune": FinetuneConfig}
 
 
 class RecordError(ValueError):

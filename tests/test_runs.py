@@ -8,11 +8,14 @@ import torch
 from samlib import records as records_module
 from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from samlib.experiments import toy as toy_experiments
-from samlib.records import RecordError, Store, record_id
+from samlib.finetune.config import FinetuneConfig
+from samlib.records import CONFIGS, SCHEMAS, RecordError, Store, record_id
 from samlib.results import by_seed, curve_table, pick, seed_table
 from samlib.runs import Run, do, needed, pending, store_for, unique
-from samlib.runs.plan import MEMBERS_AT_ONCE, groups, soonest_first, states
-from samlib.runs.work import Job, train
+from samlib.runs.kinds import KINDS
+from samlib.runs.plan import groups, soonest_first, states
+from samlib.runs.verify import TOLERANCES
+from samlib.runs.work import TRAINERS, Job, train
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
@@ -77,12 +80,22 @@ def test_on_a_gpu_runs_of_one_shape_are_grouped():
     assert found == [pairs[:2], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], [pairs[2]]]
 
 
+def test_networks_probed_after_each_epoch_and_finetuned_ones_are_trained_alone():
+    pairs = [Run("pair", PairConfig(seed=seed, probe_each_epoch=True)) for seed in (0, 1)]
+    finetuned = [Run("finetune", FinetuneConfig(seed=seed)) for seed in (0, 1)]
+    assert groups([*pairs, *finetuned], "cuda") == [[run] for run in (*pairs, *finetuned)]
+
+
+def test_every_kind_of_record_can_be_planned_trained_and_compared():
+    assert set(SCHEMAS) == set(CONFIGS) == set(KINDS) == set(TRAINERS) == set(TOLERANCES)
+
+
 def test_on_a_cpu_every_run_is_alone():
     assert groups(RUNS, "cpu") == [[run] for run in RUNS]
 
 
 def test_no_group_takes_another_run_once_it_holds_enough_members():
-    seeds = tuple(range(MEMBERS_AT_ONCE["cuda"] // 2))
+    seeds = tuple(range(KINDS["toy"].at_once(TINY, "cuda") // 2))
     runs = [Run("toy", TINY.vary(rho=0.1 * index, seeds=seeds)) for index in range(5)]
     assert [len(group) for group in groups(runs, "cuda")] == [2, 2, 1]
     assert [run for group in groups(runs, "cuda") for run in group] == runs
@@ -147,7 +160,7 @@ def test_batch_sizes_are_compared_at_equal_epochs_and_at_equal_steps():
 def test_an_unknown_experiment_or_profile_is_refused_with_what_there_is():
     with pytest.raises(ValueError, match=r"experiment: expected one of .*'complexity'.*got 'complexety'"):
         experiment("complexety")
-    for name in ("complexity", "pair"):
+    for name in ("complexity", "cifar_mnist_fixed"):
         with pytest.raises(ValueError, match=r"profile: expected one of 'paper', 'quick', 'smoke', got 'full'"):
             experiment(name).configs("full")
 

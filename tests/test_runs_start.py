@@ -11,7 +11,8 @@ from samlib.provenance import device_name
 from samlib.records import RecordError, Store
 from samlib.runs import Run, pending, schedule, start
 from samlib.runs.backends import Done, InProcess, Pool
-from samlib.runs.cost import MEASUREMENT, SECONDS_PER_UNIT, Estimate, work
+from samlib.runs.cost import Estimate, work
+from samlib.runs.kinds import KINDS, MEASUREMENT
 from samlib.runs.locks import Claims
 from samlib.runs.progress import Silent
 from samlib.runs.work import Job, Outcome
@@ -231,7 +232,7 @@ def test_work_is_counted_in_steps_and_passes():
 
 
 def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store):
-    assert Estimate([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * SECONDS_PER_UNIT["pair"]
+    assert Estimate([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * KINDS["pair"].seconds
     for seed, (seconds, device) in enumerate(
         [(1.0, "elsewhere"), (3.0, device_name("cpu")), (5.0, device_name("cpu"))]
     ):

@@ -28,6 +28,7 @@ from samlib.vision import (
     pair_sets,
     train_pair,
 )
+from samlib.vision.train import CURVE_STRENGTH
 
 
 def coloured_source(n: int) -> PairSource:
@@ -194,7 +195,7 @@ class Memory:
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])
 def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(coloured: PairSource, rho: float) -> None:
-    config = dataclasses.replace(TINY, n_epochs=4, rho=rho, n_train=150)
+    config = dataclasses.replace(TINY, n_epochs=4, rho=rho, n_train=150, probe_each_epoch=rho > 0)
     memory = Memory(epochs=2)
     with pytest.raises(Interrupted):
         train_pair(config, coloured, checkpoint=memory)
@@ -203,6 +204,28 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(coloured: PairSour
     assert resumed.metrics == whole.metrics
     for p, q in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_probes_after_each_epoch_follow_the_training_and_leave_it_as_it_is(
+    coloured: PairSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samlib.vision.train.STRENGTHS", (CURVE_STRENGTH,))  # the final probes use the curves' C
+    plain, probed = (train_pair(dataclasses.replace(TINY, probe_each_epoch=each), coloured) for each in (False, True))
+    curves = dict(probed.metrics["curves"])
+    for feature in ("shade", "stripes"):
+        curve = curves.pop(f"{feature}_probe_error")
+        assert len(curve) == 2
+        assert curve[-1] == probed.metrics[f"{feature}_probe_error"]
+    assert plain.metrics == probed.metrics | {"curves": curves}
+    for p, q in zip(plain.network.parameters(), probed.network.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_network_that_diverges_in_the_last_step_is_not_probed(coloured: PairSource) -> None:
+    config = dataclasses.replace(TINY, probe_each_epoch=True, learning_rate=1e38, batch_size=200, n_epochs=1)
+    metrics = train_pair(config, coloured).metrics
+    assert metrics["diverged"] and math.isfinite(metrics["curves"]["train_loss"][0])
+    assert "shade_probe_error" not in metrics["curves"]
 
 
 def test_diverged_run_reports_no_errors(coloured: PairSource) -> None:

@@ -1,7 +1,8 @@
-"""The paper's claims about two-feature images (Section 4), from records of kind "pair" to tables and verdicts.
+"""The paper's claims about two-feature images (Section 4), from records to tables and verdicts.
 
-Which feature is easy is decided by SGD's probes, as in Section 4.1, never assumed. Differences are paired: SGD and SAM
-of one seed share images, initialization, batch order and probe sets.
+Records of kinds "pair" and "finetune" name their metrics alike, and the tables hold either. Which feature is easy is
+decided by SGD's probes, as in Section 4.1, never assumed. Differences are paired: SGD and SAM of one seed share images,
+initialization, batch order and probe sets.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ from samlib.statistics import Estimate, estimate, paired_difference
 # "Relies on the easy feature alone": the network's answers follow the easy label and are within this of chance for the
 # hard one. Our choice.
 RELIANCE_MARGIN = 0.05
+N_CLASSES = {"fmnist_mnist": 5}  # all other sets have two
 
 
 def pair_roles(records: Sequence[Record]) -> dict[str, str]:
     """Return {"easy": name, "hard": name}: the feature with the lower mean probing error under SGD is the easy one.
 
     Args:
-        records: of kind "pair"; at least one of SGD (rho = 0) that did not diverge.
+        records: of kind "pair" or "finetune", of one data set; at least one of SGD (rho = 0) that did not diverge.
     Raises:
         ValueError: no such record; then easy and hard have no meaning.
     """
@@ -39,13 +41,13 @@ def pair_roles(records: Sequence[Record]) -> dict[str, str]:
 
 
 def pair_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row per record: configuration, every metric that is one number, "method", "record" (id).
+    """Return one row per record: configuration, metrics that are one number, "method", "n_classes", "record" (id).
 
     A metric of a feature is named after its role, such as easy_probe_error; the columns "easy" and "hard" hold the
     features' names.
 
     Args:
-        records: of kind "pair", SGD among them.
+        records: of kind "pair" or "finetune", of one data set, SGD among them.
     Raises:
         ValueError: no record of SGD.
     """
@@ -54,7 +56,8 @@ def pair_table(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         metrics = {_by_role(k, roles): v for k, v in record.metrics.items() if not isinstance(v, list | dict)}
         method = "SGD" if record.config["rho"] == 0 else "SAM"
-        rows.append(record.config | metrics | roles | {"method": method, "record": record.id})
+        n_classes = N_CLASSES.get(record.config.get("pair", ""), 2)
+        rows.append(record.config | metrics | roles | {"method": method, "n_classes": n_classes, "record": record.id})
     table = pd.DataFrame(rows)
     errors = [name for name in table if name.endswith("_error")]
     return table.astype(dict.fromkeys(errors, float))  # None, of a run that diverged, becomes NaN
@@ -94,17 +97,20 @@ def feature_improved(table: pd.DataFrame, role: str) -> Verdict:
 def sgd_relies_on_easy(table: pd.DataFrame) -> Verdict:
     """Sections 1 and 4: under SGD the simplicity bias makes the classifier use the simpler feature alone."""
     sgd = table[table.method == "SGD"]
-    chance = 0.5  # two classes: a label independent of the answer is missed half of the time
+    n_classes = sgd.n_classes.iloc[0]
+    chance, told = 1 - 1 / n_classes, f"{n_classes - 1}/{n_classes}"  # how often an independent label is missed
     effects = [
         Effect("misses the easy feature's label", estimate(sgd.easy_head_error), "below", RELIANCE_MARGIN),
-        Effect("misses the hard one's, minus 1/2", estimate(sgd.hard_head_error - chance), "within", RELIANCE_MARGIN),
+        Effect(
+            f"misses the hard one's, minus {told}", estimate(sgd.hard_head_error - chance), "within", RELIANCE_MARGIN
+        ),
     ]
     return Verdict(
         "pair-sgd-relies-on-easy",
         "Sections 1 and 4",
         "SGD falls for the simplicity bias: its own answers follow the easy feature alone.",
         "how often SGD's own answer differs from each feature's label on the balanced test set, over seeds; two seeds "
-        f"or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of 1/2",
+        f"or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of {told}",
         effects if sgd.seed.nunique() > 1 else [],
     )
 

@@ -52,7 +52,7 @@ def _claim(title: str, chapter: str, judge: Callable[..., Verdict], *needs: str)
 
 def _pair(judge: Callable[..., Verdict], *options: str) -> Callable[[Mapping[str, "Results"]], Verdict]:
     """Judge from the table of CIFAR-MNIST runs."""
-    return lambda results: judge(pairs.pair_table(results["pair"].records), *options)
+    return lambda results: judge(pairs.pair_table(results["cifar_mnist_fixed"].records), *options)
 
 
 STEPS_ROBUST = partial(toy.batch_robust, at="equal steps")
@@ -60,9 +60,9 @@ STEPS_DEGRADES = partial(toy.batch_degrades, at="equal steps")
 IMAGES, TRANSFER = "01_feature_diversity", "06_domainbed"
 SETUP, PHANTOM, EFFECTS, CAUSES = "02_toy_setup", "03_phantom_rebalancing", "04_two_effects", "05_interventions"
 CLAIMS = (
-    Claim("SAM improves the hard feature", IMAGES, ("pair",), _pair(pairs.feature_improved, "hard")),
-    Claim("SAM improves the easy feature", IMAGES, ("pair",), _pair(pairs.feature_improved, "easy")),
-    Claim("SGD relies on the easy feature", IMAGES, ("pair",), _pair(pairs.sgd_relies_on_easy)),
+    Claim("SAM improves the hard feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.feature_improved, "hard")),
+    Claim("SAM improves the easy feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.feature_improved, "easy")),
+    Claim("SGD relies on the easy feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.sgd_relies_on_easy)),
     _claim("both learn the label", SETUP, toy.labels_learned, "complexity"),
     _claim("LSAM learns the hard feature better", SETUP, toy.hard_error_lower, "complexity"),
     _claim("the larger the radius, the better", SETUP, toy.hard_error_falls, "complexity"),

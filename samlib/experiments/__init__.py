@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samlib.config import check_choice
-from samlib.experiments import pairs, toy
+from samlib.experiments import finetune, pairs, toy
 from samlib.experiments.toy import PROFILES
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "experiment"]
@@ -17,7 +17,7 @@ class Experiment:
 
     Attributes:
         name: what the command line and the chapters call it.
-        kind: which code trains it: "toy" or "pair".
+        kind: which code trains it; see `samlib.runs.kinds`.
         title: one line for the records page.
         configs: profile -> configurations.
     """
@@ -35,11 +35,12 @@ EXPERIMENTS = {
         Experiment("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
         Experiment("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
         Experiment("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
-        Experiment("pair", "pair", "SGD and SAM on CIFAR-MNIST (chapter 1)", pairs.cifar_mnist),
-        Experiment("pair_grid", "pair", "Learning rates and radii on CIFAR-MNIST, one seed", pairs.cifar_mnist_grid),
-        Experiment(
-            "fmnist_grid", "pair", "Learning rates and radii on FMNIST-MNIST, one seed", pairs.fmnist_mnist_grid
-        ),
+        Experiment("cifar_mnist", "pair", "CIFAR-MNIST, selected settings (Table 1)", pairs.cifar_mnist),
+        Experiment("cifar_mnist_grid", "pair", "CIFAR-MNIST, the paper's grid, one seed", pairs.cifar_mnist_grid),
+        Experiment("cifar_mnist_fixed", "pair", "CIFAR-MNIST, one setting fixed beforehand", pairs.cifar_mnist_fixed),
+        Experiment("fmnist_mnist_grid", "pair", "FMNIST-MNIST, the paper's grid, one seed", pairs.fmnist_mnist_grid),
+        Experiment("waterbirds_grid", "finetune", "Waterbirds, the paper's grid, short runs", finetune.waterbirds_grid),
+        Experiment("celeba_grid", "finetune", "CelebA, the paper's grid, short runs", finetune.celeba_grid),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
         Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),

@@ -1,6 +1,7 @@
 """Figures of chapters 4 and 5: importance weights, learning rates, interventions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def lorenz_pair(sgd: Checkpoint, lsam: Checkpoint, *, rho: float = REFERENCE_RHO
 
 def lorenz_grid(points: Sequence[Sequence[Checkpoint]], *, rho: float = REFERENCE_RHO) -> Figure:
     """Figure 7 (toy row): the same at every checkpoint, one row a method."""
-    return _grid(points, lambda panel, point: draw_lorenz(panel, point.importance(rho)), "share of total importance")
+    return grid(points, lambda panel, point: draw_lorenz(panel, point.importance(rho)), "share of total importance")
 
 
 def draw_lorenz(axes: Axes, importance: Importance) -> None:
@@ -65,7 +66,7 @@ def medians_pair(points: Sequence[Checkpoint], *, rho: float = REFERENCE_RHO) ->
 
 def medians_grid(points: Sequence[Sequence[Checkpoint]], feature: int, *, rho: float = REFERENCE_RHO) -> Figure:
     """Figure 8 (toy row): the same for one feature at every checkpoint, one row a method."""
-    return _grid(
+    return grid(
         points, lambda panel, point: draw_medians(panel, point.importance(rho), feature), "median / mean weight"
     )
 
@@ -92,9 +93,13 @@ def draw_medians(axes: Axes, importance: Importance, feature: int, *, n_bins: in
         medians, counts = binned_medians(position, (weights / weights.mean(1, keepdims=True)).ravel(), edges)
         shown = counts >= at_least
         axes.plot(centres[shown], medians[shown], color=colour, ls=line, marker="o", label=label)
+    if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
+        axes.set_yscale("log")
+    else:
+        style.note(axes, f"no bin with {at_least} examples")
     axes.axvline(0, color=style.NEUTRAL, lw=0.8, ls=":")
     name = FEATURES[feature]
-    axes.set(xlabel=rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$", yscale="log")
+    axes.set_xlabel(rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$")
 
 
 def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
@@ -201,14 +206,23 @@ def _plain_ticks(axes: Axes) -> None:
     axes.minorticks_off()
 
 
-def _grid(points: Sequence[Sequence[Checkpoint]], draw, label: str) -> Figure:  # type: ignore[no-untyped-def]
-    """Draw one panel per method (row) and checkpoint (column)."""
+def grid(
+    points: Sequence[Sequence[Any]], draw: Callable[[Axes, Any], None], label: str, *, moment: str = "step"
+) -> Figure:
+    """Draw one panel per method (row) and moment of the training (column).
+
+    Args:
+        points: by row; each with a `method` and an attribute of the name `moment`.
+        draw: draws one point.
+        label: of the vertical axes.
+        moment: what the columns count, "step" or "epoch".
+    """
     n = max(len(row) for row in points)
     figure, axes = plt.subplots(len(points), n, figsize=(2.7 * n, 2.9 * len(points)), squeeze=False)
-    for row, checkpoints in zip(axes, points, strict=True):
-        for panel, point in zip(row, checkpoints, strict=True):
+    for row, moments in zip(axes, points, strict=True):
+        for panel, point in zip(row, moments, strict=True):
             draw(panel, point)
-            panel.set_title(f"{point.method}-trained, step {point.step:,}", fontsize=9)
+            panel.set_title(f"{point.method}-trained, {moment} {getattr(point, moment):,}", fontsize=9)
             panel.xaxis.label.set_size(8)
         row[0].set_ylabel(label)
     return figure

@@ -2,29 +2,22 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from samlib.config import from_dict
 from samlib.provenance import device_name
 from samlib.records import CONFIGS, Record
+from samlib.runs.kinds import KINDS
 from samlib.runs.plan import Run
-
-# Seconds a unit of work where no record tells: one core of an ordinary processor, on the safe side.
-SECONDS_PER_UNIT = {"toy": 2e-9, "pair": 5e-4}
-# A pair's probes and error measurements, in images trained on.
-MEASUREMENT = 20_000
 
 
 def work(run: Run) -> float:
-    """Return a run's amount of work: multiplications of a toy run (about), images passed through a pair's network."""
-    config = run.config
-    if run.kind == "toy":
-        return len(config.seeds) * config.n_steps * (config.batch_size + 2) * (config.hidden + 20) ** 2
-    return config.n_images * config.n_epochs * (1 if config.rho == 0 else 2) + MEASUREMENT
+    """Return a run's amount of work, in the unit of its kind."""
+    return KINDS[run.kind].work(run.config)
 
 
 class Estimate:
-    """Expected seconds by run: its work times the median rate of recorded runs, of this machine's kind if it has any.
+    """Expected seconds by run: its work times the median rate of such runs, of this machine's kind if it has any.
 
     Args:
         records: what was measured before.
@@ -39,18 +32,22 @@ class Estimate:
             if "wall_seconds" not in record.provenance:
                 continue
             rate = record.provenance["wall_seconds"] / work(run)
-            anywhere[run.kind].append(rate)
+            anywhere[_alike(run)].append(rate)
             if record.provenance.get("device") == name:
-                here[run.kind].append(rate)
-        rates = {kind: statistics.median(found) for kind, found in {**anywhere, **here}.items()}
-        self._rates = SECONDS_PER_UNIT | rates
-        self._seen: dict[str, list[float]] = defaultdict(list)
+                here[_alike(run)].append(rate)
+        self._rates = {alike: statistics.median(found) for alike, found in {**anywhere, **here}.items()}
+        self._seen: dict[Hashable, list[float]] = defaultdict(list)
 
     def seconds(self, run: Run) -> float:
         """Return how long a run is expected to take."""
-        return work(run) * self._rates[run.kind]
+        return work(run) * self._rates.get(_alike(run), KINDS[run.kind].seconds)
 
     def learn(self, run: Run, seconds: float) -> None:
-        """Take a run into account that was just measured: from then on, only such runs count for its kind."""
-        self._seen[run.kind].append(seconds / work(run))
-        self._rates[run.kind] = statistics.median(self._seen[run.kind])
+        """Take a run into account that was just measured: from then on, only such runs count for those like it."""
+        self._seen[_alike(run)].append(seconds / work(run))
+        self._rates[_alike(run)] = statistics.median(self._seen[_alike(run)])
+
+
+def _alike(run: Run) -> Hashable:
+    """What runs share whose seconds per unit of work are alike."""
+    return run.kind, KINDS[run.kind].rate(run.config)

@@ -7,12 +7,9 @@ from typing import Any
 
 from samlib.experiments import Experiment
 from samlib.records import Store, record_id
+from samlib.runs.kinds import KINDS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-# Networks trained in one computation: a GPU is idle with fewer. On a CPU every run is alone: it gains nothing from
-# company, and is kept as soon as it is done.
-MEMBERS_AT_ONCE = {"cpu": 1, "cuda": 2000}
-IMAGE_NETWORKS_AT_ONCE = {"cpu": 1, "cuda": 64}
 
 
 @dataclass(frozen=True)
@@ -121,6 +118,5 @@ def _recorded(run: Run, store: Store) -> bool:
 
 def _company(run: Run, device: str) -> tuple[Any, int, int]:
     """Return what a run must share with its group, its number of networks, and the most networks of a group."""
-    if run.kind == "toy":
-        return ("toy", run.config.shape), len(run.config.seeds), MEMBERS_AT_ONCE[device]
-    return ("pair", run.config.shape), 1, IMAGE_NETWORKS_AT_ONCE[device]
+    kind = KINDS[run.kind]
+    return (run.kind, run.config.shape), kind.networks(run.config), kind.at_once(run.config, device)

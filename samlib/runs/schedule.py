@@ -11,6 +11,7 @@ from samlib.checkpoint import OutOfTime
 from samlib.records import RecordError, Store
 from samlib.runs.backends import Backend, Done, InProcess
 from samlib.runs.cost import Estimate
+from samlib.runs.kinds import KINDS
 from samlib.runs.locks import Claims
 from samlib.runs.plan import Run, groups, pending
 from samlib.runs.progress import Silent, label
@@ -203,5 +204,5 @@ class _Work:
 
 
 def _checkpointed(group: list[Run]) -> bool:
-    """Whether runs save their state after each epoch: toy runs take seconds and do not."""
-    return group[0].kind != "toy"
+    """Whether these runs save their state after each epoch."""
+    return KINDS[group[0].kind].checkpointed

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from samlib.checkpoint import Checkpoint
+from samlib.finetune.train import load_images, train_finetune
 from samlib.provenance import provenance
 from samlib.records import Record, Store
 from samlib.runs.plan import Run
@@ -19,6 +20,8 @@ from samlib.vision.sources import load_pair
 from samlib.vision.train import train_pair
 
 Report = Callable[[float], None]
+# Name of the engine, metrics and arrays of each run, seconds of them all.
+Trained = tuple[str, list[tuple[dict[str, Any], dict[str, np.ndarray]]], float]
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,7 @@ def train(job: Job, report: Report = lambda fraction: None) -> list[Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        begin = time.perf_counter()
-        if job.runs[0].kind == "toy":
-            engine, found = _toys(job, report)
-            seconds = time.perf_counter() - begin
-        else:
-            checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
-            engine, found = _pairs(job, _Reporting(checkpoint, report))
-            seconds = checkpoint.seconds
+        engine, found, seconds = TRAINERS[job.runs[0].kind](job, report)
         origin = provenance(device=job.device, wall_seconds=seconds / len(job.runs)) | {"engine": engine}
         return [Outcome(metrics, arrays, origin) for metrics, arrays in found]
     finally:
@@ -118,10 +114,11 @@ class _Reporting:
         self._checkpoint.save(state, fraction)
 
 
-def _toys(job: Job, report: Report) -> tuple[str, list[tuple[dict[str, Any], dict[str, np.ndarray]]]]:
+def _toys(job: Job, report: Report) -> Trained:
     """Train toy runs of one shape."""
     configs = [run.config for run in job.runs]
     n_steps, done = configs[0].n_steps, 0
+    begin = time.perf_counter()
 
     def progress(steps: int) -> None:
         nonlocal done
@@ -130,14 +127,34 @@ def _toys(job: Job, report: Report) -> tuple[str, list[tuple[dict[str, Any], dic
 
     engine = best_engine(job.device, n_steps, hidden=configs[0].hidden, batch_size=configs[0].batch_size)
     results = train_toy(configs, device=job.device, engine=engine, progress=progress)
-    return engine, [(result.metrics, result.arrays) for result in results]
+    return engine, [(result.metrics, result.arrays) for result in results], time.perf_counter() - begin
 
 
-def _pairs(job: Job, checkpoint: _Reporting) -> tuple[str, list[tuple[dict[str, Any], dict[str, np.ndarray]]]]:
+def _pairs(job: Job, report: Report) -> Trained:
     """Train image pair runs of one shape: one network alone, or all together on a GPU."""
     configs = [run.config for run in job.runs]
+    checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
+    reporting = _Reporting(checkpoint, report)
     source = load_pair(configs[0].pair, job.data_root)
-    if job.device == "cpu" and len(configs) == 1:
-        return "autograd", [(train_pair(configs[0], source, checkpoint=checkpoint).metrics, {})]
-    results = train_pairs(configs, source, device=job.device, checkpoint=checkpoint)
-    return "ensemble", [(result.metrics, {}) for result in results]
+    if len(configs) == 1 and (job.device == "cpu" or configs[0].probe_each_epoch):
+        result = train_pair(configs[0], source, device=job.device, checkpoint=reporting)
+        return "autograd", [(result.metrics, {})], checkpoint.seconds
+    results = train_pairs(configs, source, device=job.device, checkpoint=reporting)
+    return "ensemble", [(result.metrics, {}) for result in results], checkpoint.seconds
+
+
+def _finetuned(job: Job, report: Report) -> Trained:
+    """Finetune one network."""
+    (run,) = job.runs
+    checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
+    result = train_finetune(
+        run.config,
+        load_images(run.config, job.data_root),
+        folder=job.data_root,
+        device=job.device,
+        checkpoint=_Reporting(checkpoint, report),
+    )
+    return "autograd", [(result.metrics, result.arrays)], checkpoint.seconds
+
+
+TRAINERS: dict[str, Callable[[Job, Report], Trained]] = {"toy": _toys, "pair": _pairs, "finetune": _finetuned}

@@ -29,6 +29,7 @@ class PairConfig:
         n_train: training images, a multiple of the number of classes; None is all but the validation share.
         validation_share: validation images as a share of training and validation images (the paper: 0.1).
         n_probe: most examples in each of the two balanced sets, probe training and probe test (our choice).
+        probe_each_epoch: whether both features are probed after each epoch too, at one fixed C.
         seed: root seed of pairing, initialization, batch order and probe sets.
     """
 
@@ -42,6 +43,7 @@ class PairConfig:
     n_train: int | None = None
     validation_share: float = 0.1
     n_probe: int = 2000
+    probe_each_epoch: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class PairConfig:
             check_number(name, getattr(self, name), low=1, integer=True)
         if self.n_train is not None:
             check_number("n_train", self.n_train, low=1, integer=True, advice="None is all images")
+        check_choice("probe_each_epoch", self.probe_each_epoch, (False, True))
         check_number("validation_share", self.validation_share, low=0.01, high=0.5, advice="the paper uses 0.1")
         check_number("seed", self.seed, low=0, integer=True)
 

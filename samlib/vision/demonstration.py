@@ -83,7 +83,7 @@ def demonstrate(chapter: Chapter, pair: str) -> list[Record]:
 
 
 def full_scale(chapter: Chapter, *, trainable: bool) -> Results:
-    """Return the results of the experiment "pair"; at profile "quick" without its data, none.
+    """Return the results of the experiment "cifar_mnist_fixed"; at profile "quick" without its data, none.
 
     Args:
         chapter: whose parameters decide; see `Chapter.results`.
@@ -93,8 +93,10 @@ def full_scale(chapter: Chapter, *, trainable: bool) -> Results:
     Side effects:
         Displays a box where there are no results.
     """
+    name = "cifar_mnist_fixed"
     if chapter.profile == "quick" and not trainable:
-        absent = Results("pair", chapter.profile, (), len(runs.needed([experiment("pair")], chapter.profile)))
+        n_runs = len(runs.needed([experiment(name)], chapter.profile))
+        absent = Results(name, chapter.profile, (), n_runs)
         display(absent.missing_box(), Markdown(HOW_TO))
         return absent
-    return chapter.results("pair")
+    return chapter.results(name)

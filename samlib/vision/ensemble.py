@@ -81,6 +81,11 @@ def _check_shapes(configs: Sequence[PairConfig]) -> None:
     """Refuse what cannot be trained together."""
     if not configs:
         raise ValueError("configs: expected one or more configurations, got none; leave out an empty group")
+    if configs[0].probe_each_epoch:
+        raise ValueError(
+            "configs: expected runs that are probed at the end alone, got probe_each_epoch = True; "
+            "train such networks one by one with train_pair"
+        )
     for config in configs[1:]:
         if config.shape != configs[0].shape:
             first, other = dataclasses.asdict(configs[0]), dataclasses.asdict(config)

@@ -1,13 +1,14 @@
 """Train a backbone on a pair with SGD or SAM, and probe both features."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from samlib.optim import SAM
-from samlib.probe import FrozenFeatures, ProbeResult, group_errors, probe_error
+from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, group_errors, probe_error
 from samlib.shapes import Float, Int64, UInt8
 from samlib.streams import stream
 from samlib.vision.backbones import ConvNet, build_backbone
@@ -16,6 +17,7 @@ from samlib.vision.pairs import ImageSet, PairSets, pair_sets
 from samlib.vision.sources import PairSource
 
 CHUNK = 500  # images a forward pass without gradients
+CURVE_STRENGTH = 0.003  # C of the probes after each epoch: between those that held-out data choose on CIFAR-MNIST
 
 
 class Checkpointer(Protocol):
@@ -61,7 +63,8 @@ def train_pair(
     Returns:
         Metrics, errors as shares of 1:
             test_error, validation_error: on correlated images, where either feature suffices.
-            curves: train_loss (mean over the epoch's batches, at w), validation_error, by epoch.
+            curves: train_loss (mean over the epoch's batches, at w), validation_error, by epoch; and, where the
+                configuration asks for them, <feature>_probe_error at C = `CURVE_STRENGTH`.
             <feature>_probe_error, <feature>_probe_worst_group_error, <feature>_probe_group_errors,
             <feature>_probe_group_counts, <feature>_probe_strength (C): the probe for one feature, on the
                 balanced test set; group = upper label * K + lower label. Which is easy is not decided here.
@@ -94,8 +97,7 @@ def pair_metrics(
         mean: what `mean_pixel` returned for the training images.
         seed: root seed.
     """
-    finite = all(bool(parameter.isfinite().all()) for parameter in network.parameters())
-    diverged = not (finite and all(map(math.isfinite, curves["train_loss"])))
+    diverged = not (all(map(math.isfinite, curves["train_loss"])) and _is_finite(network, sets, mean))
     metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=seed)
     metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
@@ -164,17 +166,10 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict
         seed: root seed; the stream "probe" decides what a probe holds out while its C is chosen.
     """
     metrics: dict[str, Any] = {"test_error": _error(network, sets.test, mean)}
-    train, _ = evaluate(network, sets.probe_train.images, mean=mean)
-    test, answers = evaluate(network, sets.probe_test.images, mean=mean)
+    results, answers = _probe(network, sets, mean, seed, STRENGTHS)
     n_groups = sets.n_classes**2
-    for i, feature in enumerate(sets.features):
-        result = probe_error(
-            _frozen(train, sets.probe_train, i, sets.n_classes),
-            _frozen(test, sets.probe_test, i, sets.n_classes),
-            n_groups=n_groups,
-            generator=stream(seed, "probe"),
-        )
-        metrics |= _probe_metrics(feature, result)
+    for i, (feature, result) in enumerate(results.items()):
+        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in _PROBE}
         wrong = answers != sets.probe_test.labels[:, i]
         errors, _ = group_errors(wrong, _groups(sets.probe_test, sets.n_classes), n_groups=n_groups)
         metrics[f"{feature}_head_error"] = sum(errors) / n_groups
@@ -214,6 +209,9 @@ def _fit(
         curves["validation_error"].append(_error(network, sets.validation, mean))
         if not math.isfinite(loss):
             break
+        if config.probe_each_epoch and _is_finite(network, sets, mean):
+            for feature, result in _probe(network, sets, mean, config.seed, (CURVE_STRENGTH,))[0].items():
+                curves.setdefault(f"{feature}_probe_error", []).append(result.error)
         if checkpoint:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "curves": curves}
             checkpoint.save(state | {"order": order.get_state()}, (epoch + 1) / config.n_epochs)
@@ -234,8 +232,8 @@ def _epoch(
     return total.item() / len(batches)
 
 
-def take_step(network: nn.Module, optimizer: SAM, images: Tensor, labels: Tensor) -> Tensor:
-    """Take one step and return the batch's loss at w."""
+def take_step(network: Callable[[Tensor], Tensor], optimizer: SAM, images: Tensor, labels: Tensor) -> Tensor:
+    """Take one step on the cross-entropy of the network's logits and return the batch's loss at w."""
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -248,10 +246,35 @@ def take_step(network: nn.Module, optimizer: SAM, images: Tensor, labels: Tensor
     return loss
 
 
+def _is_finite(network: ConvNet, sets: PairSets, mean: float) -> bool:
+    """Whether the network can be probed: after a finite loss, the last step may still have blown it up."""
+    features, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    return all(bool(tensor.isfinite().all()) for tensor in (features, *network.parameters()))
+
+
 def _error(network: ConvNet, data: ImageSet, mean: float) -> float:
     """Share of a correlated set's labels that the network misses."""
     _, answers = evaluate(network, data.images, mean=mean)
     return (answers != data.labels[:, 0]).double().mean().item()
+
+
+def _probe(
+    network: ConvNet, sets: PairSets, mean: float, seed: int, strengths: Sequence[float]
+) -> tuple[dict[str, ProbeResult], Tensor]:
+    """Probe both features; return the results by feature, and the network's own answers on the probe test set."""
+    train, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    test, answers = evaluate(network, sets.probe_test.images, mean=mean)
+    results = {
+        feature: probe_error(
+            _frozen(train, sets.probe_train, i, sets.n_classes),
+            _frozen(test, sets.probe_test, i, sets.n_classes),
+            n_groups=sets.n_classes**2,
+            generator=stream(seed, "probe"),
+            strengths=strengths,
+        )
+        for i, feature in enumerate(sets.features)
+    }
+    return results, answers
 
 
 def _groups(data: ImageSet, n_classes: int) -> Int64[Tensor, " example"]:
@@ -262,11 +285,6 @@ def _groups(data: ImageSet, n_classes: int) -> Int64[Tensor, " example"]:
 def _frozen(features: Tensor, data: ImageSet, column: int, n_classes: int) -> FrozenFeatures:
     """Features of a set with the labels of one of its two features."""
     return FrozenFeatures(features, data.labels[:, column], _groups(data, n_classes))
-
-
-def _probe_metrics(feature: str, result: ProbeResult) -> dict[str, Any]:
-    """Name a probe's results after its feature."""
-    return {f"{feature}_probe_{name}": getattr(result, name) for name in _PROBE}
 
 
 def _plain(values: list[float]) -> list[float | None]:

@@ -1,0 +1,74 @@
+"""Which runs on annotated photographs chapters 1 and 4 need, at each profile."""
+
+import dataclasses
+import itertools
+
+from samlib.config import check_choice
+from samlib.finetune.config import FinetuneConfig
+
+# The paper's grids (Appendix B), middle values first.
+LEARNING_RATES = (0.005, 0.001, 0.01, 0.0005)
+RADII = (0.0, 0.05, 0.02, 0.01, 0.07)
+N_SEEDS = 4
+# What two processor cores can do: the last dense block on stored activations, fewer epochs; for CelebA fewer images at
+# 64 pixels, drawn anew where the official test split has few blond men, as in a subset.
+WATERBIRDS = FinetuneConfig(
+    image_set="waterbirds", stored_size=110, image_size=96, trained="last block", weight_decay=1e-3, n_epochs=10
+)
+CELEBA = FinetuneConfig(
+    image_set="celeba",
+    stored_size=64,
+    image_size=64,
+    trained="last block",
+    split="drawn",
+    n_train=8000,
+    per_group=500,
+    n_epochs=10,
+)
+GRID_EPOCHS = 2
+IMPORTANCE_EPOCHS = (1, 3, 6, 10)
+
+
+def waterbirds_grid(profile: str) -> list[FinetuneConfig]:
+    """Waterbirds, the last block trained, at every setting of the paper's sweep, two epochs, one seed.
+
+    Args:
+        profile: "paper"; "quick" and "smoke" are two radii on the embedded set.
+    Raises:
+        ValueError: another profile.
+    """
+    return _grid(dataclasses.replace(WATERBIRDS, n_epochs=GRID_EPOCHS), profile)
+
+
+def celeba_grid(profile: str) -> list[FinetuneConfig]:
+    """CelebA, the last block trained, at every setting of the paper's sweep; profiles as in `waterbirds_grid`."""
+    return _grid(dataclasses.replace(CELEBA, n_epochs=GRID_EPOCHS), profile)
+
+
+def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
+    """Every learning rate and radius, one seed."""
+    if profile != "paper":
+        return _reduced(profile)
+    return [
+        dataclasses.replace(base, learning_rate=rate, rho=rho) for rate, rho in itertools.product(LEARNING_RATES, RADII)
+    ]
+
+
+def _reduced(profile: str) -> list[FinetuneConfig]:
+    """SGD and SAM on the embedded set, short enough to be trained while a page is executed."""
+    check_choice("profile", profile, ("paper", "quick", "smoke"))
+    n_epochs = {"quick": 6, "smoke": 2}[profile]
+    base = FinetuneConfig(
+        image_set="digits_on_patches",
+        stored_size=32,
+        image_size=32,
+        backbone="smallnet",
+        trained="last block" if profile == "smoke" else "all",
+        n_train=300 if profile == "smoke" else None,
+        batch_size=32,
+        n_epochs=n_epochs,
+        probe_each_epoch=True,
+        importance_epochs=(1, n_epochs),
+        n_importance=128,
+    )
+    return [dataclasses.replace(base, rho=rho, learning_rate=0.01) for rho in (0.0, 0.05)]

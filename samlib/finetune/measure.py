@@ -1,0 +1,181 @@
+"""What is measured of a finetuned network: errors by group, both probes, importance weights."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samlib.finetune.backbones import Backbone
+from samlib.finetune.config import FinetuneConfig
+from samlib.finetune.importance import importance_weights, signed_contributions
+from samlib.finetune.prepared import PreparedSet
+from samlib.finetune.splits import N_GROUPS, AttributeSplits
+from samlib.finetune.views import Views
+from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, group_errors, probe_error
+from samlib.shapes import Float, Int64
+from samlib.streams import stream
+from samlib.vision.train import CURVE_STRENGTH
+
+CHUNK = 250  # images a forward pass without gradients
+CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested
+PROBE_METRICS = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
+
+
+class Part(NamedTuple):
+    """The images of one set of a run: inputs, and both labels (column 0: what is trained on)."""
+
+    views: Views
+    labels: Int64[Tensor, "example 2"]
+
+    @property
+    def groups(self) -> Int64[Tensor, " example"]:
+        """2 label + attribute."""
+        return 2 * self.labels[:, 0] + self.labels[:, 1]
+
+
+class Parts(NamedTuple):
+    """All images of a run; `probe_places` are the places of the probe training images in `validation`."""
+
+    train: Part
+    validation: Part
+    test: Part
+    probe_places: Int64[Tensor, " row"]
+    train_frequencies: list[float]
+
+
+def labels_of(data: PreparedSet, rows: Int64[Tensor, " row"]) -> Int64[Tensor, "row 2"]:
+    """Return label and attribute of some rows."""
+    return torch.from_numpy(data.table[["label", "attribute"]].to_numpy(np.int64)[rows.numpy()])
+
+
+def places_of(splits: AttributeSplits) -> Int64[Tensor, " row"]:
+    """Return where the probe training images stand among the validation images, whose row numbers ascend."""
+    return torch.searchsorted(splits.validation, splits.probe_train)
+
+
+@torch.no_grad()
+def evaluate(
+    network: Backbone, part: Part, config: FinetuneConfig, places: Int64[Tensor, " row"] | None = None
+) -> tuple[Float[Tensor, "row feature"], Int64[Tensor, " row"]]:
+    """Return features and predicted labels of a set's images, in evaluation mode, on the CPU.
+
+    Args:
+        network: its mode is put back afterwards.
+        part: the images.
+        config: precision is read.
+        places: which of them; None is all.
+    """
+    mode, device = network.training, network.head.weight.device
+    network.eval()
+    features, answers = [], []
+    for chunk in (torch.arange(len(part.labels)) if places is None else places).split(CHUNK):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            found = network.trunk(part.views.plain(chunk))
+            answers.append(network.head(found).argmax(1).cpu())
+        features.append(found.float().cpu())
+    network.train(mode)
+    return torch.cat(features), torch.cat(answers)
+
+
+def weighted_error(
+    answers: Int64[Tensor, " example"], part: Part, frequencies: Sequence[float]
+) -> tuple[float, list[float], list[int]]:
+    """Return the error weighted by the training split's group frequencies (Appendix B), group errors and counts."""
+    errors, counts = group_errors(answers != part.labels[:, 0], part.groups, n_groups=N_GROUPS)
+    return sum(error * share for error, share in zip(errors, frequencies, strict=True)), errors, counts
+
+
+def probe_both(
+    network: Backbone,
+    parts: Parts,
+    config: FinetuneConfig,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    test_places: Int64[Tensor, " row"] | None = None,
+) -> tuple[dict[str, ProbeResult], Int64[Tensor, " row"]]:
+    """Probe both features; return the results by feature, and the network's own answers on the test images.
+
+    Args:
+        network: as trained so far.
+        parts: the run's images.
+        config: the run.
+        strengths: values of C to choose from.
+        test_places: which test images; None is all.
+    """
+    places = torch.arange(len(parts.test.labels)) if test_places is None else test_places
+    train, _ = evaluate(network, parts.validation, config, parts.probe_places)
+    test, answers = evaluate(network, parts.test, config, places)
+    results = {}
+    for i, feature in enumerate(config.features):
+        sets = (
+            FrozenFeatures(features, part.labels[rows, i], part.groups[rows])
+            for features, part, rows in ((train, parts.validation, parts.probe_places), (test, parts.test, places))
+        )
+        generator = stream(config.seed, "probe")
+        results[feature] = probe_error(*sets, n_groups=N_GROUPS, generator=generator, strengths=strengths)
+    return results, answers
+
+
+def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, float]:
+    """Return both probing errors after an epoch: one fixed C, the first `CURVE_PER_GROUP` test images of a group."""
+    groups = parts.test.groups
+    chosen = torch.cat([torch.nonzero(groups == group)[:CURVE_PER_GROUP, 0] for group in range(N_GROUPS)])
+    results, _ = probe_both(network, parts, config, strengths=(CURVE_STRENGTH,), test_places=chosen)
+    return {feature: result.error for feature, result in results.items()}
+
+
+def final_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, Any]:
+    """Return all errors of the trained network; see `samlib.finetune.train.train_finetune` for the names."""
+    results, answers = probe_both(network, parts, config)
+    error, errors, counts = weighted_error(answers, parts.test, parts.train_frequencies)
+    metrics: dict[str, Any] = {"test_error": error, "test_worst_group_error": max(errors)}
+    metrics |= {"test_group_errors": errors, "test_group_counts": counts}
+    for i, (feature, result) in enumerate(results.items()):
+        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in PROBE_METRICS}
+        missed, _ = group_errors(answers != parts.test.labels[:, i], parts.test.groups, n_groups=N_GROUPS)
+        metrics[f"{feature}_head_error"] = sum(missed) / N_GROUPS
+    return metrics
+
+
+class _Plain:
+    """The middle crops of some training images, by slices, for `importance_weights`."""
+
+    def __init__(self, views: Views, places: Tensor) -> None:
+        self._views, self._places = views, places
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._views.plain(self._places[rows])
+
+
+def weigh(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, Tensor]:
+    """Return importance weights and signed contributions of training images (Figures 3, 5, 7 and 8).
+
+    The images and their batches are the same for all runs of one number of training images.
+
+    Args:
+        network: as trained so far.
+        parts: the run's images.
+        config: the run.
+    Returns:
+        importance_real, importance_phantom (example,); contributions (2, example); labels, attributes (example,).
+    """
+    places = torch.randperm(len(parts.train.labels), generator=stream(0, "importance"))[: config.n_importance]
+    labels, attributes = parts.train.labels[places].T
+    real, phantom = importance_weights(
+        network, _Plain(parts.train.views, places), labels, rho=config.importance_rho, batch_size=config.batch_size
+    )
+    probed, _ = evaluate(network, parts.validation, config, parts.probe_places)
+    weighed, _ = evaluate(network, parts.train, config, places)
+    columns = parts.validation.labels[parts.probe_places].T
+    contributions = torch.stack(
+        [signed_contributions(probed, column, weighed, labels, strength=CURVE_STRENGTH) for column in columns]
+    )
+    return {
+        "importance_real": real,
+        "importance_phantom": phantom,
+        "contributions": contributions,
+        "labels": labels,
+        "attributes": attributes,
+    }
