@@ -2,15 +2,18 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from samlib.experiments.finetune import waterbirds_grid
+from samlib.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
 from samlib.finetune.backbones import build_backbone
 from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.embedded import digits_on_patches
@@ -227,6 +230,44 @@ def test_a_run_is_recorded_with_its_arrays(tmp_path) -> None:
     assert [record.config["rho"] for record in records] == [0.0, 0.05]
     assert all(record.arrays()["importance_real"].shape == (2, 128) for record in records)
     assert records[0].metrics != records[1].metrics
+
+
+def prepare(root: Path, name: str, size: int) -> None:
+    """Write a prepared set: bright images for label 1, a bright left half for attribute 1; 12 of each group a split."""
+    table = pd.DataFrame(
+        [
+            (split, g // 2, g % 2, g, f"{i}.jpg")
+            for split in ("train", "val", "test")
+            for g in range(4)
+            for i in range(12)
+        ],
+        columns=["split", "label", "attribute", "group", "file"],
+    )
+    images = np.random.default_rng(0).integers(0, 60, (len(table), size, size, 3), dtype=np.uint8)
+    images += (90 * table.label.to_numpy(np.uint8))[:, None, None, None]
+    images[:, :, : size // 2] += (90 * table.attribute.to_numpy(np.uint8))[:, None, None, None]
+    folder = root / "prepared" / f"{name}-{size}"
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", images)
+    table.to_csv(folder / "table.csv", index=False)
+    sums = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in ("images.npy", "table.csv")}
+    manifest = {"schema": 1, "name": name, "size": size, "images": len(table), "coverage": "subset", "sha256": sums}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("base", [WATERBIRDS, CELEBA], ids=lambda base: base.image_set)
+@pytest.mark.parametrize("trained", ["all", "last block"])
+def test_both_sets_of_photographs_are_trained_from_prepared_images(
+    tmp_path, base: FinetuneConfig, trained: str
+) -> None:
+    prepare(tmp_path, base.image_set, 40)
+    small = {"stored_size": 40, "image_size": 32, "backbone": "smallnet", "batch_size": 16, "n_epochs": 4}
+    config = dataclasses.replace(base, **small, n_train=32, trained=trained, learning_rate=0.05, rho=0.05)
+    (record,) = do([Run("finetune", config)], Store(tmp_path / "records"), data_root=tmp_path)
+    metrics = record.metrics
+    assert metrics["curves"]["train_loss"][-1] < metrics["curves"]["train_loss"][0]
+    assert metrics[f"{config.features[0]}_probe_error"] < 0.2
+    assert (tmp_path / "activations").exists() == (trained == "last block")
 
 
 def test_a_missing_set_is_named_with_the_command_that_makes_it(tmp_path) -> None:

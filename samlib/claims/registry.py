@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from samlib.claims import domainbed, mechanism, pairs, toy
+from samlib.claims import data_sets, domainbed, mechanism, pairs, real_importance, table_one, toy
+from samlib.claims.real_importance import points
 from samlib.claims.rules import Verdict
 from samlib.toy.checkpoints import checkpoints
 
@@ -50,9 +51,20 @@ def _claim(title: str, chapter: str, judge: Callable[..., Verdict], *needs: str)
     return Claim(title, chapter, needs, _tables(judge, *needs))
 
 
-def _pair(judge: Callable[..., Verdict], *options: str) -> Callable[[Mapping[str, "Results"]], Verdict]:
+def _fixed(judge: Callable[..., Verdict], *options: str) -> Callable[[Mapping[str, "Results"]], Verdict]:
     """Judge from the table of CIFAR-MNIST runs."""
     return lambda results: judge(pairs.pair_table(results["cifar_mnist_fixed"].records), *options)
+
+
+def _table_one(title: str, judge: Callable[..., Verdict], *options: str) -> Claim:
+    """A claim judged from all data sets of Table 1."""
+    needs = tuple(names.experiment for names in data_sets.DATA_SETS.values())
+    return Claim(title, IMAGES, needs, lambda results: judge(data_sets.entries(results), *options))
+
+
+def _photographs(title: str, judge: Callable[..., Verdict], experiment: str) -> Claim:
+    """A claim judged from the importance weights of one set of photographs."""
+    return Claim(title, EFFECTS, (experiment,), lambda results: judge(points(results[experiment].records)))
 
 
 STEPS_ROBUST = partial(toy.batch_robust, at="equal steps")
@@ -60,9 +72,12 @@ STEPS_DEGRADES = partial(toy.batch_degrades, at="equal steps")
 IMAGES, TRANSFER = "01_feature_diversity", "06_domainbed"
 SETUP, PHANTOM, EFFECTS, CAUSES = "02_toy_setup", "03_phantom_rebalancing", "04_two_effects", "05_interventions"
 CLAIMS = (
-    Claim("SAM improves the hard feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.feature_improved, "hard")),
-    Claim("SAM improves the easy feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.feature_improved, "easy")),
-    Claim("SGD relies on the easy feature", IMAGES, ("cifar_mnist_fixed",), _pair(pairs.sgd_relies_on_easy)),
+    _table_one("SAM improves the hard feature", table_one.improves, "hard"),
+    _table_one("SAM improves the easy feature", table_one.improves, "easy"),
+    _table_one("the gain is early", table_one.gain_is_early),
+    Claim("the hard feature, untuned", IMAGES, ("cifar_mnist_fixed",), _fixed(pairs.feature_improved, "hard")),
+    Claim("the easy feature, untuned", IMAGES, ("cifar_mnist_fixed",), _fixed(pairs.feature_improved, "easy")),
+    Claim("SGD relies on the easy feature", IMAGES, ("cifar_mnist_fixed",), _fixed(pairs.sgd_relies_on_easy)),
     _claim("both learn the label", SETUP, toy.labels_learned, "complexity"),
     _claim("LSAM learns the hard feature better", SETUP, toy.hard_error_lower, "complexity"),
     _claim("the larger the radius, the better", SETUP, toy.hard_error_falls, "complexity"),
@@ -73,6 +88,15 @@ CLAIMS = (
     Claim("weights are more uniform", EFFECTS, ("checkpoints",), _points(mechanism.weights_more_uniform, last=True)),
     Claim("throughout training", EFFECTS, ("checkpoints",), _points(mechanism.uniform_throughout, last=False)),
     Claim("poorly fit examples gain", EFFECTS, ("checkpoints",), _points(mechanism.poorly_fit_at_the_end, last=False)),
+    *(
+        _photographs(f"{title}: {claim}", judge, experiment)
+        for title, experiment in (("Waterbirds", "waterbirds"), ("CelebA", "celeba"))
+        for claim, judge in (
+            ("weights are more uniform", real_importance.weights_more_uniform),
+            ("throughout training", real_importance.uniform_throughout),
+            ("poorly fit examples gain", real_importance.poorly_fit_at_the_end),
+        )
+    ),
     _claim("hard learns faster, easy slower", EFFECTS, toy.rates_scaled, "complexity"),
     _claim("hard learns faster relative to easy", EFFECTS, toy.relative_rate_scaled, "complexity"),
     _claim("each effect helps (fixed ratio)", CAUSES, mechanism.interventions_help, "interventions", "complexity"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 from samlib.config import check_choice
 from samlib.finetune.config import FinetuneConfig
@@ -26,7 +27,60 @@ CELEBA = FinetuneConfig(
     n_epochs=10,
 )
 GRID_EPOCHS = 2
-IMPORTANCE_EPOCHS = (1, 3, 6, 10)
+# (learning rate, radius) that validation chose on the grids' records; see `samlib.experiments.pairs.SELECTED`.
+SELECTED = {
+    "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05)},
+    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05)},
+}
+# Importance weights are kept after these shares of the epochs.
+IMPORTANCE_SHARES = (0.1, 0.3, 0.6, 1.0)
+
+
+def waterbirds(profile: str) -> list[FinetuneConfig]:
+    """Waterbirds, the last block trained, at the settings that validation chose; probed and weighed on the way.
+
+    Args:
+        profile: "paper"; "quick" and "smoke" are two radii on the embedded set.
+    Raises:
+        ValueError: another profile.
+    """
+    return _selected(WATERBIRDS, profile)
+
+
+def celeba(profile: str) -> list[FinetuneConfig]:
+    """CelebA, the last block trained, at the settings that validation chose; profiles as in `waterbirds`."""
+    return _selected(CELEBA, profile)
+
+
+def waterbirds_full(profile: str) -> list[FinetuneConfig]:
+    """Waterbirds, everything trained, 100 epochs: for a GPU. Profiles as in `waterbirds`.
+
+    The settings are those selected for the last block until `waterbirds_full_grid` has been run.
+    """
+    return _selected(_full(WATERBIRDS, n_epochs=100), profile)
+
+
+def celeba_full(profile: str) -> list[FinetuneConfig]:
+    """CelebA, everything trained, 20 epochs: for a GPU. Profiles and settings as in `waterbirds_full`."""
+    return _selected(_full(CELEBA, n_epochs=20, n_train=20_000), profile)
+
+
+def waterbirds_full_grid(profile: str) -> list[FinetuneConfig]:
+    """Waterbirds, everything trained, at every setting of the paper's sweep: for a GPU."""
+    return _grid(_full(WATERBIRDS, n_epochs=100), profile)
+
+
+def celeba_full_grid(profile: str) -> list[FinetuneConfig]:
+    """CelebA, everything trained, at every setting of the paper's sweep: for a GPU."""
+    return _grid(_full(CELEBA, n_epochs=20, n_train=20_000), profile)
+
+
+def _full(base: FinetuneConfig, **lengths: int) -> FinetuneConfig:
+    """The same set with all parameters trained on random crops; minutes a run on a GPU, days on a processor.
+
+    In single precision: rounding this network's weights to bfloat16 moves them farther than SAM's ascent does.
+    """
+    return dataclasses.replace(base, trained="all", **lengths)
 
 
 def waterbirds_grid(profile: str) -> list[FinetuneConfig]:
@@ -51,6 +105,19 @@ def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
         return _reduced(profile)
     return [
         dataclasses.replace(base, learning_rate=rate, rho=rho) for rate, rho in itertools.product(LEARNING_RATES, RADII)
+    ]
+
+
+def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
+    """The selected settings of SGD and SAM, seed by seed."""
+    if profile != "paper":
+        return _reduced(profile)
+    epochs = tuple(sorted({math.ceil(share * base.n_epochs) for share in IMPORTANCE_SHARES}))
+    base = dataclasses.replace(base, probe_each_epoch=True, importance_epochs=epochs)
+    return [
+        dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed)
+        for seed in range(N_SEEDS)
+        for rate, rho in SELECTED[base.image_set].values()
     ]
 
 

@@ -21,6 +21,7 @@ RADII = (0.0, 0.1, 0.05, 0.01, 0.2, 0.03, 0.07)
 FIXED_RADIUS = 0.05
 SELECTED = {
     "cifar_mnist": {"SGD": (0.1, 0.0), "SAM": (0.1, 0.1), "SAM, equal budget": (0.1, 0.05)},
+    "fmnist_mnist": {"SGD": (0.05, 0.0), "SAM": (0.1, 0.07), "SAM, equal budget": (0.1, 0.05)},
 }
 N_SELECTED_SEEDS = 4  # the paper repeats each experiment four times
 
@@ -78,13 +79,19 @@ def _grid(pair: str, profile: str) -> list[PairConfig]:
 
 
 def _selected(pair: str, profile: str) -> list[PairConfig]:
-    """The selected settings of SGD and SAM, seed by seed."""
+    """The selected settings of SGD and SAM, seed by seed, then those of SAM at an equal budget."""
     if profile != "paper":
         return [dataclasses.replace(config, probe_each_epoch=True) for config in _reduced(pair, profile)]
+    sgd, sam, equal = SELECTED[pair].values()
+    order = [
+        (seed, *setting)
+        for settings in ((sgd, sam), (equal,))
+        for seed in range(N_SELECTED_SEEDS)
+        for setting in settings
+    ]
     return [
         PairConfig(pair=pair, n_train=N_TRAIN, learning_rate=rate, rho=rho, seed=seed, probe_each_epoch=True)
-        for seed in range(N_SELECTED_SEEDS)
-        for rate, rho in dict.fromkeys(SELECTED[pair].values())
+        for seed, rate, rho in dict.fromkeys(order)
     ]
 
 

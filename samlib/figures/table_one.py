@@ -38,8 +38,13 @@ HEADINGS = {"error, %": "left"} | dict.fromkeys(
 class Images(Protocol):
     """Annotated photographs: `images` uint8 (n, side, side, 3), and a `table` with the column "group" (0..3)."""
 
-    images: np.ndarray
-    table: pd.DataFrame
+    @property
+    def images(self) -> np.ndarray:
+        """Pixels."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row an image."""
 
 
 def table_html(table: pd.DataFrame) -> str:
@@ -131,6 +136,7 @@ def group_samples(
     group_names: Sequence[str],
     *,
     n_images: int = 4,
+    averaged: bool = False,
 ) -> Figure:
     """Show a few images of each of the four groups, with the group's share: one row a split.
 
@@ -140,6 +146,7 @@ def group_samples(
         features: names of label and attribute.
         group_names: of the groups 0 to 3, group = 2 label + attribute.
         n_images: most images a panel.
+        averaged: show the mean of a group's images instead, for sets whose terms do not let single ones be published.
     """
     figure, axes = plt.subplots(len(splits_rows), 4, figsize=(9.4, 2.7 * len(splits_rows) + 0.4), squeeze=False)
     groups = data.table["group"].to_numpy()
@@ -147,7 +154,8 @@ def group_samples(
         rows = np.asarray(numbers)
         for group, panel in enumerate(panels):
             found = rows[groups[rows] == group]
-            panel.imshow(_montage(data.images, found[:n_images], n_images), interpolation="nearest")
+            shown = _mean(data.images, found) if averaged else _montage(data.images, found[:n_images], n_images)
+            panel.imshow(shown, interpolation="nearest")
             if len(found) == 0:
                 panel.text(0.5, 0.5, "does not occur", ha="center", va="center", transform=panel.transAxes)
             panel.set(xticks=[], yticks=[])
@@ -261,3 +269,42 @@ def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
         top, left = i // n_columns * side + 1, i % n_columns * side + 1
         canvas[top : top + side - 2, left : left + side - 2] = images[row]
     return canvas
+
+
+def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Average images; white where there is none."""
+    if len(rows) == 0:
+        return np.full(images.shape[1:], 255, dtype=np.uint8)
+    return np.rint(images[rows].mean(0)).astype(np.uint8)
+
+
+def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return what each way of tuning chose on each data set, and among how many settings, as plain HTML.
+
+    Args:
+        tables: title of the data set -> what `samlib.selection.tuning_table` returned.
+    """
+    heads = ("tuned", "settings", "learning rate", "rho", "validation error, %", "settings that tie")
+    bodies = []
+    for title, table in tables.items():
+        told = (
+            f'<tr><th scope="rowgroup" colspan="{len(heads)}" style="text-align: left">{html.escape(title)}</th></tr>'
+        )
+        bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    return (
+        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Tuning, wide: scrolls">'
+        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
+def _tuned(row: Any) -> str:
+    """One way of tuning."""
+    diverged = math.isnan(row.validation_error)
+    chosen = (
+        ("all diverged", "", "")
+        if diverged
+        else (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
+    )
+    cells = (str(row.n_settings), *chosen, str(row.n_tied))
+    return f'<tr><th scope="row">{html.escape(row.protocol)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -42,7 +42,8 @@ class FinetuneConfig:
         weight_decay: of the base optimizer; the value is lost in our copy, 1e-4 is that of Izmailov et al. (2022).
         batch_size: examples a step (the paper: 128); a last, smaller batch of an epoch is left out.
         n_epochs: passes over the training set (the paper: 20 for CelebA, 100 for Waterbirds).
-        precision: of the network's computations; "bfloat16" is for GPUs and keeps weights and updates in float32.
+        precision: of the network's computations. "bfloat16" (autocast; weights and updates stay in float32) is fast on
+            GPUs and unfit for small radii: rounding moves large networks' weights farther than the ascent does.
         probe_each_epoch: whether both features are probed after each epoch too.
         importance_epochs: epochs, counted from 1, after which importance weights are recorded (Figures 3, 5, 7, 8).
         importance_rho: radius of the phantom at which they are recorded, the same for SGD and SAM.

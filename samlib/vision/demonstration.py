@@ -11,7 +11,7 @@ from samlib.chapter import Chapter, Results
 from samlib.experiments import experiment
 from samlib.experiments.pairs import RADIUS
 from samlib.records import Record, Store
-from samlib.vision.config import demo_config
+from samlib.vision.config import PairConfig, demo_config
 from samlib.vision.sources import PairSource, load_pair
 
 HOW_TO = (
@@ -82,21 +82,30 @@ def demonstrate(chapter: Chapter, pair: str) -> list[Record]:
     ]
 
 
-def full_scale(chapter: Chapter, *, trainable: bool) -> Results:
-    """Return the results of the experiment "cifar_mnist_fixed"; at profile "quick" without its data, none.
+def full_scale(chapter: Chapter, name: str) -> Results:
+    """Return the results of an experiment; at profile "quick" without its data, none.
 
     Args:
         chapter: whose parameters decide; see `Chapter.results`.
-        trainable: whether the files of CIFAR-MNIST are at hand.
+        name: a key of `samlib.experiments.EXPERIMENTS`, of kind "pair" or "finetune".
     Returns:
-        The results. Only "quick" needs the check: "paper" draws from records, "smoke" trains the embedded pair.
+        The results. Only "quick" needs the check: "paper" draws from records, "smoke" and all finetuning below
+        "paper" train embedded sets.
     Side effects:
         Displays a box where there are no results.
     """
-    name = "cifar_mnist_fixed"
-    if chapter.profile == "quick" and not trainable:
-        n_runs = len(runs.needed([experiment(name)], chapter.profile))
-        absent = Results(name, chapter.profile, (), n_runs)
+    configs = experiment(name).configs(chapter.profile)
+    if chapter.profile == "quick" and isinstance(configs[0], PairConfig) and not _trainable(configs[0], chapter):
+        absent = Results(name, chapter.profile, (), len(configs))
         display(absent.missing_box(), Markdown(HOW_TO))
         return absent
     return chapter.results(name)
+
+
+def _trainable(config: PairConfig, chapter: Chapter) -> bool:
+    """Whether the files of a pair are at hand."""
+    try:
+        load_pair(config.pair, chapter.data_root)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True

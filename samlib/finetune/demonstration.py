@@ -1,0 +1,47 @@
+"""Chapter 1's pictures of the annotated photographs, where their prepared images are at hand."""
+
+import html
+from pathlib import Path
+
+from IPython.display import HTML, Image, display
+
+from samlib.figures.table_one import group_samples
+from samlib.finetune.config import FinetuneConfig
+from samlib.finetune.splits import attribute_splits
+from samlib.finetune.train import load_images
+from samlib.widgets.frames import picture
+
+# Of group = 2 label + attribute.
+GROUP_NAMES = {
+    "waterbirds": ("land bird on land", "land bird on water", "water bird on land", "water bird on water"),
+    "celeba": ("dark hair, female", "dark hair, male", "blond, female", "blond, male"),
+    "digits_on_patches": ("0 on first photograph", "0 on second", "1 on first photograph", "1 on second"),
+}
+# CelebA's terms: its images are not to be published or passed on.
+AVERAGED = ("celeba",)
+
+
+def show_groups(config: FinetuneConfig, root: Path | None) -> None:
+    """Show images of all four groups, of the training and the probes' test images, or say how to get them.
+
+    Args:
+        config: image set and split are read.
+        root: folder of the real data sets, None where there is none.
+    Raises:
+        ValueError: the prepared set is there and damaged.
+    Side effects:
+        Displays a figure, or a box where the prepared images are not at hand.
+    """
+    try:
+        data = load_images(config, root)
+    except (FileNotFoundError, ValueError) as error:
+        if root is not None and not isinstance(error, FileNotFoundError):
+            raise
+        told = html.escape(str(error))
+        display(HTML(f'<div class="missing-record"><p>No images of {config.image_set} at hand: {told}</p></div>'))
+        return
+    splits = attribute_splits(data, config)
+    rows = {"training": splits.train.tolist(), "probe test": splits.test.tolist()}
+    averaged = config.image_set in AVERAGED
+    names = GROUP_NAMES[config.image_set]
+    display(Image(picture(lambda: group_samples(data, rows, config.features, names, averaged=averaged), "figure").png))

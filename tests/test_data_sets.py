@@ -1,0 +1,121 @@
+"""Table 1's data sets: whose records stand for each, what the page says is scaled down, and pictures of the groups."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from samlib.chapter import Results
+from samlib.claims import data_sets
+from samlib.claims.data_sets import DATA_SETS, EQUAL_BUDGET, entries, scaled_down
+from samlib.config import to_dict
+from samlib.experiments import EXPERIMENTS
+from samlib.experiments import finetune as finetune_experiments
+from samlib.experiments import pairs as pair_experiments
+from samlib.figures import table_one as figures
+from samlib.finetune import demonstration
+from samlib.finetune.config import FinetuneConfig
+from samlib.records import Record
+from samlib.runs import store_for
+from samlib.selection import at_radius, selected
+from samlib.vision.config import PairConfig
+
+
+def record(kind: str, config) -> Record:
+    return Record(kind, f"{config.learning_rate:g}-{config.rho:g}", to_dict(config), {}, {}, Path("none"))
+
+
+def test_every_data_set_has_its_runs_and_its_grid() -> None:
+    for names in DATA_SETS.values():
+        assert EXPERIMENTS[names.experiment].kind == EXPERIMENTS[names.grid].kind
+
+
+def test_entries_take_complete_results_and_one_way_of_tuning() -> None:
+    chosen = pair_experiments.SELECTED["cifar_mnist"]
+    runs = [record("pair", PairConfig(learning_rate=rate, rho=rho)) for rate, rho in chosen.values()]
+    results = {
+        "cifar_mnist": Results("cifar_mnist", "paper", tuple(runs), 0),
+        "fmnist_mnist": Results("fmnist_mnist", "paper", tuple(runs), 1),
+    }
+    for method in ("SAM", EQUAL_BUDGET):
+        found = entries(results, method)
+        assert list(found) == ["CIFAR-MNIST"]
+        settings = {(r.config["learning_rate"], r.config["rho"]) for r in found["CIFAR-MNIST"].records}
+        assert settings == {chosen["SGD"], chosen[method]}
+
+
+def test_photographs_have_no_equal_budget_runs() -> None:
+    runs = tuple(record("finetune", FinetuneConfig(rho=rho)) for rho in (0.0, 0.05))
+    results = {"waterbirds": Results("waterbirds", "paper", runs, 0)}
+    assert entries(results)["Waterbirds"].records == list(runs)
+    assert entries(results, EQUAL_BUDGET) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (PairConfig(), ""),
+        (PairConfig(n_train=8000), "8,000 of 9,000 training images"),
+        (PairConfig(pair="fmnist_mnist", n_epochs=5), "5 of 20 epochs"),
+        (PairConfig(pair="digits_patches"), "not one of the paper's data sets"),
+        (FinetuneConfig(backbone="resnet18", n_epochs=100), ""),
+        (FinetuneConfig(n_epochs=100), "densenet121 in place of ResNet-18"),
+        (
+            FinetuneConfig(image_set="celeba", backbone="resnet18", split="drawn", trained="last block", n_train=8000),
+            "only the last block trained, on stored activations, with mirror images alone; validation and test sets "
+            "drawn anew; 8,000 of 162,770 training images",
+        ),
+    ],
+)
+def test_what_is_scaled_down_is_said(config, told: str) -> None:
+    assert scaled_down(record("pair" if isinstance(config, PairConfig) else "finetune", config)) == told
+
+
+@pytest.mark.parametrize("name", [names.experiment for names in DATA_SETS.values()])
+def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: str) -> None:
+    grid = next(names.grid for names in DATA_SETS.values() if names.experiment == name)
+    store, item = store_for("paper"), EXPERIMENTS[grid]
+    records = [store.find(item.kind, config) for config in item.configs("paper")]
+    assert all(records), f"{grid}: not all runs are recorded"
+    chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in selected(records).items()}
+    if name in pair_experiments.SELECTED:
+        best = at_radius(records, pair_experiments.FIXED_RADIUS)
+        chosen[data_sets.EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
+    assert chosen == (pair_experiments.SELECTED | finetune_experiments.SELECTED)[name]
+
+
+@pytest.mark.parametrize("name", sorted(demonstration.AVERAGED))
+def test_images_that_may_not_be_published_are_averaged(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    monkeypatch.setattr(demonstration, "attribute_splits", lambda data, config: seen["splits"])
+    monkeypatch.setattr(demonstration, "load_images", lambda config, root: "data")
+    monkeypatch.setattr(demonstration, "picture", lambda draw, name: draw())
+    monkeypatch.setattr(demonstration, "group_samples", lambda *args, averaged: seen.update(averaged=averaged) or None)
+    rows = type("Rows", (), {"tolist": lambda self: [0]})()
+    seen["splits"] = type("Splits", (), {"train": rows, "test": rows})()
+    with pytest.raises(AttributeError, match="png"):  # nothing was drawn
+        demonstration.show_groups(FinetuneConfig(image_set=name), None)
+    assert seen["averaged"]
+
+
+def test_an_averaged_panel_holds_the_mean_of_its_group() -> None:
+    images = np.zeros((4, 2, 2, 3), dtype=np.uint8)
+    images[0], images[1], images[2] = 10, 30, 200
+    data = type("Data", (), {"images": images, "table": pd.DataFrame({"group": [0, 0, 1, 2]})})()
+    figure = figures.group_samples(data, {"all": range(4)}, ("a", "b"), ("w", "x", "y", "z"), averaged=True)
+    shown = [np.unique(panel.images[0].get_array()).tolist() for panel in figure.axes]
+    assert shown == [[20], [200], [0], [255]]
+
+
+def test_groups_of_the_embedded_set_are_drawn_and_a_missing_set_is_explained(tmp_path, monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr(demonstration, "display", shown.append)
+    base = finetune_experiments.waterbirds("smoke")[0]
+    demonstration.show_groups(base, None)
+    demonstration.show_groups(finetune_experiments.WATERBIRDS, None)
+    demonstration.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
+    assert shown[0].data[:4] == b"\x89PNG"
+    assert "No images of waterbirds" in shown[1].data and "SAMLIB_DATA" in shown[1].data
+    assert "data_scripts.prepare celeba" in shown[2].data
