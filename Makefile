@@ -32,7 +32,7 @@ quick: $(STAMP) ## the same at the small profile, into _build/quick/html
 lab: $(STAMP) ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book/
 
-paper: $(STAMP) ## start the full-scale runs (hours; resumes where it stopped)
+paper: $(STAMP) ## start the full-scale runs (hours, those meant for a GPU days without one; resumes where it stopped)
 	$(BIN)/python -m samlib runs start --profile paper
 
 bench: $(STAMP) ## measure this machine and record it for the performance page (a quarter of an hour, quiet)

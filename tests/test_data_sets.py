@@ -46,11 +46,25 @@ def test_entries_take_complete_results_and_one_way_of_tuning() -> None:
         assert settings == {chosen["SGD"], chosen[method]}
 
 
-def test_photographs_have_no_equal_budget_runs() -> None:
+def test_below_the_full_profile_nothing_is_tuned() -> None:
     runs = tuple(record("finetune", FinetuneConfig(rho=rho)) for rho in (0.0, 0.05))
-    results = {"waterbirds": Results("waterbirds", "paper", runs, 0)}
+    results = {"waterbirds": Results("waterbirds", "smoke", runs, 0)}
     assert entries(results)["Waterbirds"].records == list(runs)
     assert entries(results, EQUAL_BUDGET) == {}
+
+
+@pytest.mark.parametrize("name", [names.experiment for names in DATA_SETS.values()])
+def test_every_selected_setting_is_run_at_the_same_seeds(name: str) -> None:
+    chosen = set((pair_experiments.SELECTED | finetune_experiments.SELECTED)[name].values())
+    runs = {(c.learning_rate, c.rho, c.seed) for c in EXPERIMENTS[name].configs("paper")}
+    assert runs == {(*setting, seed) for setting in chosen for seed in range(4)}
+
+
+@pytest.mark.parametrize("name", ["waterbirds", "celeba"])
+def test_importance_weights_are_kept_of_one_network_a_method_and_seed(name: str) -> None:
+    kept = [c for c in EXPERIMENTS[name].configs("paper") if c.importance_epochs]
+    assert sorted((c.rho > 0, c.seed) for c in kept) == [(sam, seed) for sam in (False, True) for seed in range(4)]
+    assert {c.importance_epochs for c in kept} == {(1, 3, 6, 10)}
 
 
 @pytest.mark.parametrize(
@@ -80,9 +94,8 @@ def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: 
     records = [store.find(item.kind, config) for config in item.configs("paper")]
     assert all(records), f"{grid}: not all runs are recorded"
     chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in selected(records).items()}
-    if name in pair_experiments.SELECTED:
-        best = at_radius(records, pair_experiments.FIXED_RADIUS)
-        chosen[data_sets.EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
+    best = at_radius(records, pair_experiments.FIXED_RADIUS)
+    chosen[data_sets.EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
     assert chosen == (pair_experiments.SELECTED | finetune_experiments.SELECTED)[name]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from samlib.claims.table_one import Entry, table_one
 from samlib.config import from_dict
-from samlib.experiments.pairs import SELECTED
+from samlib.experiments import finetune, pairs
 from samlib.finetune.config import AVAILABLE as PHOTOGRAPHS
 from samlib.finetune.config import FinetuneConfig
 from samlib.records import CONFIGS, Record
@@ -44,7 +44,7 @@ def entries(results: Mapping[str, "Results"], method: str = "SAM") -> dict[str, 
     Args:
         results: by experiment; those that are not given or not complete are left out.
         method: "SAM", tuned on the paper's whole grid, or `EQUAL_BUDGET`: at one radius fixed beforehand, with as many
-            settings as SGD, for the data sets that have such runs.
+            settings as SGD.
     """
     found = {}
     for title, names in DATA_SETS.items():
@@ -87,10 +87,10 @@ def _of_network(config: FinetuneConfig) -> list[str]:
 
 
 def _of_method(experiment: str, result: "Results", method: str) -> list[Record]:
-    """SGD's records and those of one way of tuning SAM; where an experiment has one way, only "SAM" is known."""
-    chosen: dict[str, Any] | None = SELECTED.get(experiment)
-    if result.profile != "paper" or chosen is None:
+    """SGD's records and those of one way of tuning SAM; below the profile "paper" nothing is tuned."""
+    if result.profile != "paper":
         return list(result.records) if method == "SAM" else []
+    chosen = (pairs.SELECTED | finetune.SELECTED)[experiment]
     wanted = (chosen["SGD"], chosen[method])
     return [r for r in result.records if (r.config["learning_rate"], r.config["rho"]) in wanted]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 from samlib.config import check_choice
 from samlib.finetune.config import FinetuneConfig
@@ -29,8 +30,8 @@ CELEBA = FinetuneConfig(
 GRID_EPOCHS = 2
 # (learning rate, radius) that validation chose on the grids' records; see `samlib.experiments.pairs.SELECTED`.
 SELECTED = {
-    "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05)},
-    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05)},
+    "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.01, 0.07), "SAM, equal budget": (0.01, 0.05)},
+    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05), "SAM, equal budget": (0.005, 0.05)},
 }
 # Importance weights are kept after these shares of the epochs.
 IMPORTANCE_SHARES = (0.1, 0.3, 0.6, 1.0)
@@ -75,7 +76,7 @@ def celeba_full_grid(profile: str) -> list[FinetuneConfig]:
     return _grid(_full(CELEBA, n_epochs=20, n_train=20_000), profile)
 
 
-def _full(base: FinetuneConfig, **lengths: int) -> FinetuneConfig:
+def _full(base: FinetuneConfig, **lengths: Any) -> FinetuneConfig:
     """The same set with all parameters trained on random crops; minutes a run on a GPU, days on a processor.
 
     In single precision: rounding this network's weights to bfloat16 moves them farther than SAM's ascent does.
@@ -109,15 +110,26 @@ def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
 
 
 def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
-    """The selected settings of SGD and SAM, seed by seed."""
+    """The selected settings of SGD and SAM, seed by seed, then those of SAM at an equal budget.
+
+    Importance weights are kept of the first two alone: figures compare one network a method and seed.
+    """
     if profile != "paper":
         return _reduced(profile)
     epochs = tuple(sorted({math.ceil(share * base.n_epochs) for share in IMPORTANCE_SHARES}))
-    base = dataclasses.replace(base, probe_each_epoch=True, importance_epochs=epochs)
-    return [
-        dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed)
+    sgd, sam, equal = SELECTED[base.image_set].values()
+    weighed = [
+        dataclasses.replace(
+            base, learning_rate=rate, rho=rho, seed=seed, importance_epochs=epochs, probe_each_epoch=True
+        )
         for seed in range(N_SEEDS)
-        for rate, rho in SELECTED[base.image_set].values()
+        for rate, rho in (sgd, sam)
+    ]
+    if equal == sam:
+        return weighed
+    return weighed + [
+        dataclasses.replace(base, learning_rate=equal[0], rho=equal[1], seed=seed, probe_each_epoch=True)
+        for seed in range(N_SEEDS)
     ]
 
 
