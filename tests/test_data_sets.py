@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from samlib.chapter import Results
-from samlib.claims import data_sets
-from samlib.claims.data_sets import DATA_SETS, EQUAL_BUDGET, entries, scaled_down
+from samlib.claims.data_sets import DATA_SETS, entries, scaled_down
 from samlib.config import to_dict
 from samlib.experiments import EXPERIMENTS
 from samlib.experiments import finetune as finetune_experiments
 from samlib.experiments import pairs as pair_experiments
+from samlib.experiments.pairs import EQUAL_BUDGET
 from samlib.figures import table_one as figures
 from samlib.finetune import demonstration
 from samlib.finetune.config import FinetuneConfig
@@ -94,8 +94,9 @@ def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: 
     records = [store.find(item.kind, config) for config in item.configs("paper")]
     assert all(records), f"{grid}: not all runs are recorded"
     chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in selected(records).items()}
-    best = at_radius(records, pair_experiments.FIXED_RADIUS)
-    chosen[data_sets.EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
+    family = pair_experiments if name in pair_experiments.SELECTED else finetune_experiments
+    best = at_radius(records, family.RADIUS)
+    chosen[EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
     assert chosen == (pair_experiments.SELECTED | finetune_experiments.SELECTED)[name]
 
 

@@ -35,7 +35,6 @@ DATA_SETS = {
 }
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
-EQUAL_BUDGET = "SAM, equal budget"
 
 
 def entries(results: Mapping[str, "Results"], method: str = "SAM") -> dict[str, Entry]:
@@ -43,8 +42,8 @@ def entries(results: Mapping[str, "Results"], method: str = "SAM") -> dict[str, 
 
     Args:
         results: by experiment; those that are not given or not complete are left out.
-        method: "SAM", tuned on the paper's whole grid, or `EQUAL_BUDGET`: at one radius fixed beforehand, with as many
-            settings as SGD.
+        method: "SAM", tuned on the paper's whole grid, or `samlib.experiments.pairs.EQUAL_BUDGET`, tuned at one radius
+            fixed beforehand, with as many settings as SGD.
     """
     found = {}
     for title, names in DATA_SETS.items():

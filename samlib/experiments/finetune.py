@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from samlib.config import check_choice
+from samlib.experiments.pairs import EQUAL_BUDGET
 from samlib.finetune.config import FinetuneConfig
 
 # The paper's grids (Appendix B), middle values first.
@@ -28,10 +29,12 @@ CELEBA = FinetuneConfig(
     n_epochs=10,
 )
 GRID_EPOCHS = 2
-# (learning rate, radius) that validation chose on the grids' records; see `samlib.experiments.pairs.SELECTED`.
+# (learning rate, radius) that validation chose on the grids' records; see `samlib.experiments.pairs.SELECTED`. The
+# radius of the equal budget is the default of Foret et al. (2020), fixed before the grids were run.
+RADIUS = 0.05
 SELECTED = {
-    "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.01, 0.07), "SAM, equal budget": (0.01, 0.05)},
-    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05), "SAM, equal budget": (0.005, 0.05)},
+    "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.01, 0.07), EQUAL_BUDGET: (0.01, 0.05)},
+    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05), EQUAL_BUDGET: (0.005, 0.05)},
 }
 # Importance weights are kept after these shares of the epochs.
 IMPORTANCE_SHARES = (0.1, 0.3, 0.6, 1.0)
@@ -117,7 +120,7 @@ def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
     if profile != "paper":
         return _reduced(profile)
     epochs = tuple(sorted({math.ceil(share * base.n_epochs) for share in IMPORTANCE_SHARES}))
-    sgd, sam, equal = SELECTED[base.image_set].values()
+    sgd, sam, equal = (SELECTED[base.image_set][method] for method in ("SGD", "SAM", EQUAL_BUDGET))
     weighed = [
         dataclasses.replace(
             base, learning_rate=rate, rho=rho, seed=seed, importance_epochs=epochs, probe_each_epoch=True

@@ -13,13 +13,13 @@ from samlib.finetune.importance import importance_weights, signed_contributions
 from samlib.finetune.prepared import PreparedSet
 from samlib.finetune.splits import N_GROUPS, AttributeSplits
 from samlib.finetune.views import Views
-from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, group_errors, probe_error
+from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, balanced_rows, group_errors, probe_error
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
 from samlib.vision.train import CURVE_STRENGTH
 
 CHUNK = 250  # images a forward pass without gradients
-CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested
+CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested: our choice
 PROBE_METRICS = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
 
 
@@ -119,9 +119,13 @@ def probe_both(
 
 
 def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, float]:
-    """Return both probing errors after an epoch: one fixed C, the first `CURVE_PER_GROUP` test images of a group."""
+    """Return both probing errors after an epoch: one fixed C, at most `CURVE_PER_GROUP` test images of a group.
+
+    They are drawn at random, the same ones for all runs: a set's first images may be of a few species.
+    """
     groups = parts.test.groups
-    chosen = torch.cat([torch.nonzero(groups == group)[:CURVE_PER_GROUP, 0] for group in range(N_GROUPS)])
+    size = min(CURVE_PER_GROUP, int(torch.bincount(groups).min()))
+    chosen = balanced_rows(groups, n_groups=N_GROUPS, generator=stream(0, "curve test"), per_group=size)
     results, _ = probe_both(network, parts, config, strengths=(CURVE_STRENGTH,), test_places=chosen)
     return {feature: result.error for feature, result in results.items()}
 
