@@ -31,7 +31,15 @@ class FakeRecord:
 
 
 def record(
-    seed: int, rho: float, weights, *, bird: float = 0.3, epochs=(1, 20), contributions=(BIRD, BACKGROUND), **changes
+    seed: int,
+    rho: float,
+    weights,
+    *,
+    bird: float = 0.3,
+    epochs=(1, 20),
+    contributions=(BIRD, BACKGROUND),
+    frequencies=(0.7, 0.1, 0.1, 0.1),
+    **changes,
 ):
     """A run on Waterbirds; weights: by epoch (real, phantom); bird: its probing error, the background's is 0.2."""
     config = {
@@ -44,7 +52,7 @@ def record(
         "batch_size": 2,
     }
     metrics = {"bird_head_error": 0.1, "background_head_error": 0.4, "diverged": False}
-    metrics |= {"bird_probe_error": bird, "background_probe_error": 0.2}
+    metrics |= {"bird_probe_error": bird, "background_probe_error": 0.2, "train_frequencies": list(frequencies)}
     arrays = {
         "importance_real": np.array([real for real, _ in weights], dtype=np.float32),
         "importance_phantom": np.array([phantom for _, phantom in weights], dtype=np.float32),
@@ -89,6 +97,18 @@ def test_contributions_are_easy_then_hard_as_sgds_probes_say(bird, features, fir
     (point, *_) = claims.points(runs(TIDY, TIDY, bird=bird))
     assert point.features == features
     assert point.importance.contributions[0, 0].tolist() == first
+
+
+def test_an_attribute_that_goes_with_the_other_label_counts_with_the_sign_turned():
+    """In CelebA blond (label 1) goes with female (attribute 0)."""
+    point = claims.points(runs(TIDY, TIDY, frequencies=(0.44, 0.41, 0.14, 0.01)))[0]
+    assert point.features == ("background", "bird")
+    assert point.importance.contributions[0].tolist() == [[-value for value in BACKGROUND], BIRD]
+
+
+def test_an_attribute_that_goes_with_no_label_is_refused():
+    with pytest.raises(ValueError, match="expected label and attribute to be correlated"):
+        claims.points(runs(TIDY, TIDY, frequencies=(0.25, 0.25, 0.25, 0.25)))
 
 
 def test_runs_that_diverged_or_recorded_no_weights_are_left_out():

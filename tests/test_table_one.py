@@ -26,6 +26,7 @@ def record(rho, seed, hard, *, easy=0.02, curve=(), head=(0.0, 0.5), features=("
     """A record with these probing errors, easy feature first; hard = None means that the run diverged."""
     lost = hard is None
     metrics = {"test_error": None if lost else 0.1, "diverged": lost, "curves": {"train_loss": [1.0]}}
+    metrics |= {"n_train": 8000, "n_probe_train": 532, "n_test": 5794, "weights_sha256": config.pop("weights", "a1")}
     for feature, probe, own in zip(features, (easy, hard), head, strict=True):
         metrics[f"{feature}_probe_error"] = None if lost else probe
         metrics[f"{feature}_probe_worst_group_error"] = None if lost else 2 * probe
@@ -103,6 +104,12 @@ def test_what_is_no_entry_is_refused_by_its_title(records, words):
         table_one({"Waterbirds": Entry(records())})
 
 
+def test_records_from_several_starting_weights_are_refused():
+    records = [record(0.0, 0, 0.3), record(0.05, 0, 0.2, weights="b2")]
+    with pytest.raises(ValueError, match="Waterbirds: expected one weights_sha256 for all records, got a1, b2"):
+        table_one({"Waterbirds": Entry(records)})
+
+
 def test_sam_may_have_a_learning_rate_of_its_own():
     records = [record(0.0, 0, 0.3), record(0.05, 0, 0.2, learning_rate=0.001)]
     hard = row(table_one({"Waterbirds": Entry(records)}), "hard_probe_error")
@@ -148,14 +155,14 @@ def test_an_early_gain_is_looked_for_after_a_quarter_of_the_epochs():
     assert verdict.status == "confirmed"
     assert [effect.name for effect in verdict.effects] == ["Waterbirds: epoch 2 of 5"]  # the tiles have no curves
     assert verdict.effects[0].value.mean == pytest.approx(-0.11)
-    assert "after the last epoch it is −0.100 [−0.100, −0.100] (Waterbirds)" in verdict.statistic
+    assert "after the last epoch, in points: −10.00 [−10.00, −10.00] (Waterbirds)" in verdict.statistic
 
 
 def test_a_gain_that_comes_late_is_not_early():
     assert gain_is_early({"Waterbirds": early((0.0, 0.01, -0.01))}).status == "not confirmed"
     assert gain_is_early({"Waterbirds": entry()}).status == "not tested"
     alone = gain_is_early({"Waterbirds": entry(1, curve=(0.0, 0.0))})
-    assert alone.status == "not tested" and alone.statistic.endswith("it is −0.090, one seed (Waterbirds)")
+    assert alone.status == "not tested" and alone.statistic.endswith("in points: −9.00, one seed (Waterbirds)")
 
 
 @pytest.mark.parametrize(("own", "status"), [(0.8, "confirmed"), (0.5, "partly")])
@@ -207,11 +214,11 @@ def test_the_picture_draws_the_differences_and_prints_the_means():
     table = table_one({"Waterbirds": entry(note="smaller"), "CelebA": entry(1)})
     (axes,) = figures.table_picture(table).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[0] == "Waterbirds (n = 3, scaled down)" and labels[4] == "CelebA (n = 1)"
+    assert labels[0] == "Waterbirds (n = 3, scaled down)" and labels[6] == "CelebA (n = 1)"
     assert labels[1:4] == ["Easy ft. probe (background)", "Hard ft. probe (bird)", "Test"]
     points = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
-    assert points[2] == pytest.approx(-10) and points[6] == pytest.approx(-9) and len(points) == 6
-    assert len(axes.containers) == 3  # no bars for the single seed
+    assert points[2] == pytest.approx(-10) and points[8] == pytest.approx(-9) and len(points) == 10
+    assert len(axes.containers) == 5  # no bars for the single seed
     assert {"SGD, %", "SAM, %", "32.00", "22.00", "30.00", "21.00"} <= {text.get_text() for text in axes.texts}
     plt.close("all")
 

@@ -1,15 +1,15 @@
 """The data sets of Table 1: whose records stand for each, and what of the paper's setting they scale down."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from samlib.claims.table_one import Entry, table_one
+from samlib.claims.table_one import Entry, direction, in_points, table_one
 from samlib.config import from_dict
 from samlib.experiments import finetune, pairs
 from samlib.finetune.config import AVAILABLE as PHOTOGRAPHS
 from samlib.finetune.config import FinetuneConfig
 from samlib.records import CONFIGS, Record
-from samlib.vision.config import AVAILABLE as PAIR_IMAGES
 
 if TYPE_CHECKING:
     from samlib.chapter import Results
@@ -52,7 +52,10 @@ def entries(results: Mapping[str, "Results"], method: str = "SAM") -> dict[str, 
             continue
         records = _of_method(names.experiment, result, method)
         if records:
-            found[title] = Entry(records, scaled_down(records[0]))
+            config = records[0].config
+            name = config.get("pair") or config["image_set"]
+            shown = title if name == names.experiment else f"{name} in place of {title}"
+            found[shown] = Entry(records, scaled_down(records[0]))
     return found
 
 
@@ -67,7 +70,7 @@ def scaled_down(record: Record) -> str:
     name = config.image_set if finetuned else config.pair
     if name not in PAPER_EPOCHS:
         return "not one of the paper's data sets"
-    available = PHOTOGRAPHS[name] if finetuned else round(PAIR_IMAGES[name] * (1 - config.validation_share))
+    available = PHOTOGRAPHS[name] if finetuned else dataclasses.replace(config, n_train=None).n_images
     if config.n_train is not None and config.n_train < available:
         told.append(f"{config.n_train:,} of {available:,} training images")
     if config.n_epochs < PAPER_EPOCHS[name]:
@@ -105,12 +108,17 @@ def in_short(entries: Mapping[str, Entry]) -> str:
     said: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "not tested": []}
     table = table_one(entries)
     for row in table[table.metric == "hard_probe_error"].itertuples():
-        word = "not tested" if row.n < 2 else "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
-        change = f"{100 * row.difference:+.2f}".replace("-", "−")
-        said[word].append(f"{row.data_set} ({change} points on {row.feature}, n = {row.n})")
+        told = f"{row.data_set} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
+        said[direction(row)].append(told)
     parts = [f"**{word}** on {', '.join(sets)}" for word, sets in said.items() if sets]
     scaled = " Settings are scaled down where the table says so." if any(e.note for e in entries.values()) else ""
     return (
         f"**In short.** Against SGD's, SAM's probing error on the hard feature is {'; '.join(parts)}. "
         f"A 95 % interval over seeds that includes no change is called undecided.{scaled}"
     )
+
+
+def tuned_on(records: Sequence[Record]) -> str:
+    """Say on which runs a grid was tuned, such as "20 epochs, seed 0"."""
+    config = records[0].config
+    return f"runs of {config['n_epochs']} epochs, seed {config['seed']}"

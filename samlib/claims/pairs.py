@@ -14,11 +14,11 @@ from samlib.claims.rules import Effect, Verdict
 from samlib.records import Record
 from samlib.results import by_seed
 from samlib.statistics import Estimate, estimate, paired_difference
+from samlib.vision.config import CLASSES
 
 # "Relies on the easy feature alone": the network's answers follow the easy label and are within this of chance for the
 # hard one. Our choice.
 RELIANCE_MARGIN = 0.05
-N_CLASSES = {"fmnist_mnist": 5}  # all other sets have two
 
 
 def pair_roles(records: Sequence[Record]) -> dict[str, str]:
@@ -40,6 +40,11 @@ def pair_roles(records: Sequence[Record]) -> dict[str, str]:
     return {"easy": easy, "hard": hard}
 
 
+def method_of(record: Record) -> str:
+    """Name the optimizer of an image run: "SGD" (rho = 0) or "SAM"."""
+    return "SGD" if record.config["rho"] == 0 else "SAM"
+
+
 def pair_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row per record: configuration, metrics that are one number, "method", "n_classes", "record" (id).
 
@@ -55,8 +60,8 @@ def pair_table(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         metrics = {_by_role(k, roles): v for k, v in record.metrics.items() if not isinstance(v, list | dict)}
-        method = "SGD" if record.config["rho"] == 0 else "SAM"
-        n_classes = N_CLASSES.get(record.config.get("pair", ""), 2)
+        method = method_of(record)
+        n_classes = CLASSES.get(record.config.get("pair", ""), 2)
         rows.append(record.config | metrics | roles | {"method": method, "n_classes": n_classes, "record": record.id})
     table = pd.DataFrame(rows)
     errors = [name for name in table if name.endswith("_error")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samlib.claims.mechanism import ginis, shift_of_worst_quarter
-from samlib.claims.pairs import pair_roles
+from samlib.claims.pairs import method_of, pair_roles
 from samlib.claims.rules import Effect, Verdict
 from samlib.finetune.config import FEATURES
 from samlib.importance import Importance
@@ -32,7 +32,8 @@ class WeighedEpoch:
         rho: radius of the phantom, the same for both methods.
         seeds: one member each, rising.
         features: names of the (easy, hard) feature.
-        importance: weights and signed contributions, member axis as `seeds`, feature axis as `features`.
+        importance: weights and signed contributions, member axis as `seeds`, feature axis as `features`. Positive
+            where the feature's probe gives the value that goes with the example's label in most training examples.
     """
 
     image_set: str
@@ -62,16 +63,17 @@ def points(records: Sequence[Record]) -> list[WeighedEpoch]:
     config = kept[0].config
     features = (roles["easy"], roles["hard"])
     axes = [FEATURES[config["image_set"]].index(name) for name in features]
+    signs = np.array([1, _agreement(kept[0])])[axes]  # of label and attribute, as recorded
     found = []
     for method in METHODS:
-        runs = sorted((r for r in kept if _method(r) == method), key=lambda r: r.config["seed"])
+        runs = sorted((r for r in kept if method_of(r) == method), key=lambda r: r.config["seed"])
         seeds, arrays = tuple(r.config["seed"] for r in runs), [r.arrays() for r in runs]
         for index, epoch in enumerate(sorted(set(config["importance_epochs"])) if runs else ()):
             real, phantom, parts = (
                 np.stack([array[name][index].astype(float) for array in arrays])
                 for name in ("importance_real", "importance_phantom", "contributions")
             )
-            weights = Importance(real, phantom, parts[:, axes])
+            weights = Importance(real, phantom, parts[:, axes] * signs[:, None])
             rho = config["importance_rho"]
             found.append(WeighedEpoch(config["image_set"], method, epoch, rho, seeds, features, weights))
     return found
@@ -125,8 +127,9 @@ def sam_more_uniform_than_sgd(points: Sequence[WeighedEpoch]) -> Verdict:
         f"{points[0].image_set}-sam-more-uniform",
         "Section 6.2, said of the toy; the test on photographs is ours",
         "SAM weighs its training examples more uniformly than SGD weighs its own.",
-        f"Gini coefficient at the end of training, of phantom weights (rho = {points[0].rho:g}) for SAM-trained and of "
-        "real weights for SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
+        f"Gini coefficient at the end of training, of phantom weights (at rho = {points[0].rho:g}, whatever the radius "
+        "of training) for SAM-trained and of real weights for SGD-trained networks: the former minus the latter, "
+        "paired by seed; two seeds or more",
         [Effect("SAM-trained phantom - SGD-trained real", v, "below") for v in value if len(common) > 1],
     )
 
@@ -175,6 +178,18 @@ def _poorly_fit(name: str, place: str, points: Sequence[WeighedEpoch]) -> Verdic
     )
 
 
+def _agreement(record: Record) -> int:
+    """Return 1 if attribute 1 goes with label 1 in training (Waterbirds), -1 if with label 0 (CelebA: male, blond)."""
+    f = record.metrics["train_frequencies"]
+    covariance = f[0] * f[3] - f[1] * f[2]
+    if covariance == 0:
+        raise ValueError(
+            f"records: expected label and attribute to be correlated in training, got group frequencies {f}; the "
+            f"attribute then fits no label, and has no signed contribution"
+        )
+    return 1 if covariance > 0 else -1
+
+
 def _require_comparable(records: Sequence[Record]) -> None:
     """Refuse records without weights, of several settings, or of several runs a method and seed."""
     settings = {tuple(str(record.config[name]) for name in _SHARED) for record in records}
@@ -183,7 +198,7 @@ def _require_comparable(records: Sequence[Record]) -> None:
             f"records: expected importance weights recorded under one setting of {', '.join(_SHARED)}, got "
             f"{len(settings)}: {sorted(settings)}; pass the records of one experiment with importance_epochs"
         )
-    runs = [(_method(record), record.config["seed"]) for record in records]
+    runs = [(method_of(record), record.config["seed"]) for record in records]
     twice = sorted({run for run in runs if runs.count(run) > 1})
     if twice:
         raise ValueError(
@@ -192,18 +207,13 @@ def _require_comparable(records: Sequence[Record]) -> None:
 
 
 def _ginis_of_training(point: WeighedEpoch) -> np.ndarray:
-    """Gini coefficients of the weights that the method itself trains with: SAM's are the phantom's."""
+    """Gini coefficients of the weights of the kind that the method trains with: SAM's are the phantom's."""
     return ginis(point.importance, "phantom" if point.method == "SAM" else "real")
 
 
 def _testable(points: Sequence[WeighedEpoch]) -> bool:
     """Whether both methods were run with two seeds or more."""
     return len(by_method(points)) == len(METHODS) and min(len(point.seeds) for point in points) > 1
-
-
-def _method(record: Record) -> str:
-    """Name the optimizer of a run."""
-    return "SGD" if record.config["rho"] == 0 else "SAM"
 
 
 def _place(point: WeighedEpoch) -> str:

@@ -88,6 +88,7 @@ CLAIMS = (
     Claim("weights are more uniform", EFFECTS, ("checkpoints",), _points(mechanism.weights_more_uniform, last=True)),
     Claim("throughout training", EFFECTS, ("checkpoints",), _points(mechanism.uniform_throughout, last=False)),
     Claim("poorly fit examples gain", EFFECTS, ("checkpoints",), _points(mechanism.poorly_fit_at_the_end, last=False)),
+    Claim("the same throughout", EFFECTS, ("checkpoints",), _points(mechanism.poorly_fit_throughout, last=False)),
     *(
         _photographs(f"{title}: {claim}", judge, experiment)
         for title, experiment in (("Waterbirds", "waterbirds"), ("CelebA", "celeba"))
@@ -95,6 +96,8 @@ CLAIMS = (
             ("weights are more uniform", real_importance.weights_more_uniform),
             ("throughout training", real_importance.uniform_throughout),
             ("poorly fit examples gain", real_importance.poorly_fit_at_the_end),
+            ("the same throughout training", real_importance.poorly_fit_throughout),
+            ("SAM's weights against SGD's", real_importance.sam_more_uniform_than_sgd),
         )
     ),
     _claim("hard learns faster, easy slower", EFFECTS, toy.rates_scaled, "complexity"),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from samlib.claims.pairs import difference, pair_roles, pair_table
+from samlib.claims.pairs import difference, method_of, pair_roles, pair_table
 from samlib.claims.rules import Effect, Verdict
 from samlib.records import Record
 from samlib.results import by_seed
@@ -49,7 +49,8 @@ def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
         name, "" for the test error); "sgd_mean", "sgd_sd", "sam_mean", "sam_sd" (errors as shares of 1; the standard
         deviation over seeds is NaN for one seed); "difference", "low", "high" (SAM minus SGD, paired by seed, with
         its 95 % interval); "n" (seeds at which both converged, from which all of these come); "n_left_out" (other
-        seeds); "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "machine";
+        seeds); "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "n_train",
+        "n_probe_train", "n_probe_test" (images); "coverage" of the release by the images at hand; "machine";
         "sgd_learning_rate", "sam_learning_rate", "rho" (SAM's); "note".
     Raises:
         ValueError: an entry mixes settings or data sets, lacks a method, or has no seed at which both converged.
@@ -114,14 +115,15 @@ def gain_is_early(entries: Mapping[str, Entry]) -> Verdict:
         epoch = early_epoch(n_epochs)
         effects.append(Effect(f"{title}: epoch {epoch} of {n_epochs}", _gap_at(table, epoch), "below"))
         end = _gap_at(table, n_epochs)
-        told = str(end) if end.n > 1 else f"{end.mean:.3f}, one seed"
-        ends.append(told.replace("-", "−") + f" ({title})")
+        spread = f" [{in_points(end.low)}, {in_points(end.high)}]" if end.n > 1 else ", one seed"
+        ends.append(f"{in_points(end.mean)}{spread} ({title})")
     return Verdict(
         "table-one-gain-early",
         "later work: Nguyen et al. (2024)",
         "SAM's lower probing error on the hard feature is there early in training.",
         "probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), SAM "
-        "minus SGD, paired by seed; two seeds or more; after the last epoch it is " + (", ".join(ends) or "not known"),
+        "minus SGD, paired by seed; two seeds or more; after the last epoch, in points: "
+        + (", ".join(ends) or "not known"),
         _tested(effects),
     )
 
@@ -157,11 +159,32 @@ def curve_table(records: Sequence[Record]) -> pd.DataFrame:
                 f"records: expected probing errors after each epoch, got none in {record.id}; run it with "
                 f"probe_each_epoch = True"
             )
-        method = "SGD" if record.config["rho"] == 0 else "SAM"
+        method = method_of(record)
         for role, feature in roles.items():
             curve = record.metrics["curves"][f"{feature}_probe_error"]
             rows += [(record.config["seed"], method, i + 1, role, error) for i, error in enumerate(curve)]
     return pd.DataFrame(rows, columns=["seed", "method", "epoch", "role", "error"])
+
+
+def direction(row: Any) -> str:
+    """Say where SAM's error lies against SGD's: "lower" or "higher" (the whole interval), "undecided", "not tested".
+
+    Args:
+        row: of `table_one`'s result; n, low and high are read.
+    """
+    if row.n < 2:
+        return "not tested"
+    return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
+
+
+def in_points(share: float) -> str:
+    """Write a difference in percentage points, with a sign and a true minus; no sign where it rounds to zero.
+
+    >>> in_points(-0.0067), in_points(0.00001)
+    ('−0.67', '0.00')
+    """
+    rounded = round(100 * share, 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
 
 
 def _seeds(title: str, entry: Entry) -> pd.DataFrame:
@@ -173,6 +196,13 @@ def _seeds(title: str, entry: Entry) -> pd.DataFrame:
             f"{title}: expected one data set and one setting a method, got records that differ in {', '.join(others)}; "
             f"make an entry of each"
         )
+    for name in ("weights_sha256", "images_sha256"):
+        found = sorted({str(record.metrics.get(name)) for record in entry.records})
+        if len(found) > 1:
+            raise ValueError(
+                f"{title}: expected one {name} for all records, got {', '.join(found)}; run them again from the same "
+                f"weights and images"
+            )
     settings = table[["method", "learning_rate", "rho"]].drop_duplicates()
     if sorted(settings.method) != ["SAM", "SGD"]:
         told = "; ".join(f"{row.method}: {row.learning_rate:g}, {row.rho:g}" for row in settings.itertuples())
@@ -204,10 +234,15 @@ def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
     config = entry.records[0].config
     sgd, sam = (table[table.method == method].iloc[0] for method in ("SGD", "SAM"))
     side = config.get("image_size")
+    metrics = entry.records[0].metrics
     return {
         "backbone": config["backbone"],
         "trained": config.get("trained", "all"),
         "image_size": f"{side} × {side}" if side else "64 × 32",
+        "n_train": metrics["n_train"],
+        "n_probe_train": metrics["n_probe_train"],
+        "n_probe_test": metrics.get("n_probe_test", metrics.get("n_test")),
+        "coverage": metrics.get("coverage", "full"),
         "machine": "; ".join(sorted({record.provenance["device"] for record in entry.records})),
         "sgd_learning_rate": sgd.learning_rate,
         "sam_learning_rate": sam.learning_rate,

@@ -34,7 +34,7 @@ GRID_EPOCHS = 2
 RADIUS = 0.05
 SELECTED = {
     "waterbirds": {"SGD": (0.005, 0.0), "SAM": (0.01, 0.07), EQUAL_BUDGET: (0.01, 0.05)},
-    "celeba": {"SGD": (0.005, 0.0), "SAM": (0.005, 0.05), EQUAL_BUDGET: (0.005, 0.05)},
+    "celeba": {"SGD": (0.01, 0.0), "SAM": (0.01, 0.01), EQUAL_BUDGET: (0.01, 0.05)},
 }
 # Importance weights are kept after these shares of the epochs.
 IMPORTANCE_SHARES = (0.1, 0.3, 0.6, 1.0)

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samlib.claims.table_one import early_epoch
+from samlib.claims.table_one import METRICS, direction, early_epoch, in_points
 from samlib.figures import style
 from samlib.figures.bands import mean_curve
 
@@ -22,7 +22,7 @@ TITLES = {
     "easy_probe_worst_group_error": "Easy ft. probe, worst group",
     "hard_probe_worst_group_error": "Hard ft. probe, worst group",
 }
-COLOURS = {"easy_probe_error": style.EASY, "hard_probe_error": style.HARD, "test_error": style.NEUTRAL}
+COLOURS = {"easy": style.EASY, "hard": style.HARD, "test": style.NEUTRAL}  # by the first word of the metric
 BACKBONES = {
     "convnet": "Three convolutions",
     "densenet121": "DenseNet-121",
@@ -64,6 +64,26 @@ def table_html(table: pd.DataFrame) -> str:
     )
 
 
+def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return what each way of tuning chose on each data set, and among how many settings, as plain HTML.
+
+    Args:
+        tables: title of the data set, with the length of its runs -> what `samlib.selection.tuning_table` returned.
+    """
+    heads = ("tuned", "settings", "learning rate", "rho", "validation error, %", "settings that tie")
+    bodies = []
+    for title, table in tables.items():
+        told = (
+            f'<tr><th scope="rowgroup" colspan="{len(heads)}" style="text-align: left">{html.escape(title)}</th></tr>'
+        )
+        bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    return (
+        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Tuning, wide: scrolls">'
+        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
 def table_picture(table: pd.DataFrame) -> Figure:
     """Draw Table 1 as a forest plot: the paired difference of each error with its 95 % interval, SAM minus SGD.
 
@@ -72,19 +92,20 @@ def table_picture(table: pd.DataFrame) -> Figure:
     Args:
         table: what `samlib.claims.table_one.table_one` returned.
     """
-    groups = list(table[table.metric.isin(COLOURS)].groupby("data_set", sort=False))
-    height = 4 * len(groups)
+    groups = list(table.groupby("data_set", sort=False))
+    step = len(METRICS) + 1
+    height = step * len(groups)
     figure, axes = plt.subplots(figsize=(9.4, 0.27 * height + 1.0))
     ticks: list[tuple[int, str]] = []
     for i, (title, rows) in enumerate(groups):
         scaled = ", scaled down" if rows.note.iloc[0] else ""
-        ticks.append((4 * i, f"{title} (n = {rows.n.iloc[0]}{scaled})"))
-        for place, (_, row) in enumerate(rows.iterrows(), start=4 * i + 1):
+        ticks.append((step * i, f"{title} (n = {rows.n.iloc[0]}{scaled})"))
+        for place, (_, row) in enumerate(rows.iterrows(), start=step * i + 1):
             ticks.append((place, TITLES[row.metric] + (f" ({row.feature})" if row.feature else "")))
             _draw_effect(axes, place, row)
     axes.axvline(0, color="black", lw=1)
     axes.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
-    for label in axes.get_yticklabels()[::4]:
+    for label in axes.get_yticklabels()[::step]:
         label.set_fontweight("bold")
     _write_beside(axes, -0.9, ("SGD, %", "SAM, %"), fontweight="bold")
     axes.set(ylim=(height - 0.4, -0.6), xlabel="SAM − SGD, percentage points of error (bars: 95 % intervals)")
@@ -118,7 +139,7 @@ def probe_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
             curve.set(markevery=max(1, n_epochs // 10), markersize=3)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.axvline(early_epoch(n_epochs), color=style.NEUTRAL, lw=1, ls=":")
-        panel.set(xlabel="epoch", ylim=(0, None), title=f"{title} (n = {table.seed.nunique()})")
+        panel.set(xlabel="epoch", ylim=(0, None), title=f"{title} (n = {_n_seeds(table)})")
     for panel in axes[:, 0]:
         panel.set_ylabel("probing error, %")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -184,12 +205,12 @@ def _body(title: str, rows: pd.DataFrame) -> str:
 def _line(row: Any) -> str:
     """One error of one data set."""
     feature = f" ({row.feature})" if row.feature else ""
-    interval = f"[{_signed(row.low)}, {_signed(row.high)}]" if row.n > 1 else "no interval"
-    word = _word(row)
+    interval = f"[{in_points(row.low)}, {in_points(row.high)}]" if row.n > 1 else "no interval"
+    word = direction(row)
     cells = (
         _spread(row.sgd_mean, row.sgd_sd),
         _spread(row.sam_mean, row.sam_sd),
-        _signed(row.difference),
+        in_points(row.difference),
         interval.replace(" ", "\u00a0"),
         f"<strong>{word}</strong>" if word in ("lower", "higher") else word,
         f"{row.n}",
@@ -201,22 +222,35 @@ def _line(row: Any) -> str:
     )
 
 
-def _word(row: Any) -> str:
-    """Where the whole interval lies."""
-    if row.n < 2:
-        return "not tested"
-    return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
-
-
 def _settings(row: Any) -> str:
     """What was trained, how and where, as sentences."""
     trained = "" if row.trained == "all" else f", {row.trained} trained"
     seeds = f" {row.n_left_out} of {row.n + row.n_left_out} seeds left out: a run diverged or is missing."
     return (
         f"{BACKBONES.get(row.backbone, row.backbone)}{trained}, {row.image_size} pixels, on {row.machine}. "
+        f"{row.n_train:,} training images; probes trained on {row.n_probe_train:,} and tested on {row.n_probe_test:,}"
+        f"{'' if row.coverage == 'full' else '; the images at hand are part of the release'}. "
         f"SGD: learning rate {row.sgd_learning_rate:g}; SAM: learning rate {row.sam_learning_rate:g}, "
         f"ρ = {row.rho:g}." + (seeds if row.n_left_out else "") + (f" Scaled down: {row.note}" if row.note else "")
     )
+
+
+def _tuned(row: Any) -> str:
+    """One way of tuning."""
+    diverged = math.isnan(row.validation_error)
+    chosen = (
+        ("all diverged", "", "")
+        if diverged
+        else (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
+    )
+    cells = (str(row.n_settings), *chosen, str(row.n_tied))
+    return f'<tr><th scope="row">{html.escape(row.protocol)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _n_seeds(curves: pd.DataFrame) -> str:
+    """Seeds of each method, one number where both have as many."""
+    counts = curves.groupby("method", sort=False).seed.nunique()
+    return str(counts.iloc[0]) if counts.nunique() == 1 else ", ".join(f"{m} {n}" for m, n in counts.items())
 
 
 def _spread(mean: float, deviation: float) -> str:
@@ -225,15 +259,9 @@ def _spread(mean: float, deviation: float) -> str:
     return f"{100 * mean:.2f}{tail}"
 
 
-def _signed(share: float) -> str:
-    """Percentage points with a sign and a true minus; no sign where they round to zero."""
-    points = round(100 * share, 2)
-    return f"{points:+.2f}".replace("-", "−") if points else "0.00"
-
-
 def _draw_effect(axes: Axes, place: int, row: Any) -> None:
     """Draw one difference with its interval, and write both means beside it."""
-    colour, points = COLOURS[row.metric], 100 * row.difference
+    colour, points = COLOURS[row.metric.partition("_")[0]], 100 * row.difference
     if row.n > 1:
         ends = [[points - 100 * row.low], [100 * row.high - points]]
         axes.errorbar(points, place, xerr=ends, fmt="o", color=colour, capsize=3, ms=6)
@@ -276,35 +304,3 @@ def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(rows) == 0:
         return np.full(images.shape[1:], 255, dtype=np.uint8)
     return np.rint(images[rows].mean(0)).astype(np.uint8)
-
-
-def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Return what each way of tuning chose on each data set, and among how many settings, as plain HTML.
-
-    Args:
-        tables: title of the data set -> what `samlib.selection.tuning_table` returned.
-    """
-    heads = ("tuned", "settings", "learning rate", "rho", "validation error, %", "settings that tie")
-    bodies = []
-    for title, table in tables.items():
-        told = (
-            f'<tr><th scope="rowgroup" colspan="{len(heads)}" style="text-align: left">{html.escape(title)}</th></tr>'
-        )
-        bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    return (
-        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Tuning, wide: scrolls">'
-        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
-    )
-
-
-def _tuned(row: Any) -> str:
-    """One way of tuning."""
-    diverged = math.isnan(row.validation_error)
-    chosen = (
-        ("all diverged", "", "")
-        if diverged
-        else (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
-    )
-    cells = (str(row.n_settings), *chosen, str(row.n_tied))
-    return f'<tr><th scope="row">{html.escape(row.protocol)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

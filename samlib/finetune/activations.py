@@ -56,7 +56,7 @@ def stored_activations(
         return compute()
     from filelock import FileLock
 
-    path = folder / "activations" / f"{_key(data, rows, backbone, image_size, mirrored)}.npy"
+    path = folder / "activations" / f"{_key(data, rows, backbone, image_size, mirrored, device)}.npy"
     found = _read(path)  # without the lock: whole files only appear there
     if found is None:
         with contextlib.suppress(OSError):  # not writable, or the disk is full
@@ -91,11 +91,14 @@ def _activations(
     return torch.cat(parts).contiguous()
 
 
-def _key(data: PreparedSet, rows: Tensor, backbone: Backbone, image_size: int, mirrored: bool) -> str:
-    """Name what decides the outputs: images, rows, crop and frozen weights."""
+def _key(
+    data: PreparedSet, rows: Tensor, backbone: Backbone, image_size: int, mirrored: bool, device: torch.device | str
+) -> str:
+    """Name what decides the outputs: images, rows, crop, frozen weights, and what rounds: device and library."""
     digest = hashlib.sha256()
     weights = state_sha256(backbone.lower.state_dict())
-    for part in (data.images_sha256, str(image_size), str(mirrored), backbone.name, weights):
+    rounding = f"{torch.device(device).type} {torch.__version__}"
+    for part in (data.images_sha256, str(image_size), str(mirrored), backbone.name, weights, rounding):
         digest.update(f"{part}\n".encode())
     digest.update(rows.cpu().to(torch.int64).numpy().tobytes())
     return digest.hexdigest()[:16]

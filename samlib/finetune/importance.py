@@ -77,7 +77,9 @@ def signed_contributions(
         labels: their training labels, 0 or 1, whichever feature the probe reads; y = +1 for 1 and -1 for 0.
         strength: C of the probe.
     Returns:
-        Positive where the probe's answer is the example's training label; new, single precision, on the CPU.
+        Positive where the probe's answer is the example's training label (for an attribute that goes with the other
+        label, as in CelebA, the reader turns the sign: `samlib.claims.real_importance.points`); new, single precision,
+        on the CPU.
     Raises:
         ValueError: labels other than 0 and 1.
     """

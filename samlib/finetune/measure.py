@@ -16,11 +16,10 @@ from samlib.finetune.views import Views
 from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, balanced_rows, group_errors, probe_error
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
-from samlib.vision.train import CURVE_STRENGTH
+from samlib.vision.train import CURVE_STRENGTH, PROBE_METRICS
 
 CHUNK = 250  # images a forward pass without gradients
 CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested: our choice
-PROBE_METRICS = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
 
 
 class Part(NamedTuple):

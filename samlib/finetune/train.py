@@ -12,7 +12,6 @@ from samlib.finetune.backbones import Backbone, build_backbone
 from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.embedded import digits_on_patches
 from samlib.finetune.measure import (
-    PROBE_METRICS,
     Part,
     Parts,
     curve_errors,
@@ -28,7 +27,7 @@ from samlib.finetune.splits import AttributeSplits, attribute_splits
 from samlib.finetune.views import make_views
 from samlib.optim import SAM
 from samlib.streams import stream
-from samlib.vision.train import Checkpointer, learning_rate_at, take_step
+from samlib.vision.train import PROBE_METRICS, Checkpointer, learning_rate_at, take_step
 
 Curves = dict[str, list[float]]
 Weighed = list[dict[str, Tensor]]  # by recorded epoch; see `samlib.finetune.measure.weigh`
@@ -69,8 +68,8 @@ def train_finetune(
 ) -> FinetuneResult:
     """Train one network (Eq 2 or 3) and measure group errors, both probing errors (Eq 1) and importance weights.
 
-    The same configuration gives the same metrics on one machine with one thread; SGD and SAM of one seed share images,
-    head, batch order and augmentation.
+    The same configuration gives the same metrics on one processor with one thread; on a GPU sums may have no fixed
+    order. SGD and SAM of one seed share images, head, batch order and augmentation.
 
     Args:
         config: the run.

@@ -9,6 +9,7 @@ from samlib.config import check_choice, check_number
 PAIRS = ("cifar_mnist", "fmnist_mnist", "digits_patches")
 BACKBONES = ("convnet",)
 # Images with equal class sizes in the training split: the smaller block's smallest class times the classes.
+CLASSES = {"cifar_mnist": 2, "fmnist_mnist": 5, "digits_patches": 2}
 AVAILABLE = {"cifar_mnist": 10_000, "fmnist_mnist": 29_210, "digits_patches": 5_936}
 
 
@@ -63,7 +64,10 @@ class PairConfig:
     @property
     def n_images(self) -> int:
         """Training images an epoch; where `n_train` is None, those of the published data sets."""
-        return self.n_train or round(AVAILABLE[self.pair] * (1 - self.validation_share))
+        if self.n_train:
+            return self.n_train
+        per_class = AVAILABLE[self.pair] // CLASSES[self.pair]
+        return CLASSES[self.pair] * (per_class - max(1, round(self.validation_share * per_class)))
 
     @property
     def shape(self) -> tuple[Any, ...]:

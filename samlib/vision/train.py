@@ -169,7 +169,7 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict
     results, answers = _probe(network, sets, mean, seed, STRENGTHS)
     n_groups = sets.n_classes**2
     for i, (feature, result) in enumerate(results.items()):
-        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in _PROBE}
+        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in PROBE_METRICS}
         wrong = answers != sets.probe_test.labels[:, i]
         errors, _ = group_errors(wrong, _groups(sets.probe_test, sets.n_classes), n_groups=n_groups)
         metrics[f"{feature}_head_error"] = sum(errors) / n_groups
@@ -177,7 +177,7 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict
 
 
 _SETS = ("train", "validation", "test", "probe_train", "probe_test")
-_PROBE = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
+PROBE_METRICS = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
 
 
 def _fit(
@@ -294,5 +294,5 @@ def _plain(values: list[float]) -> list[float | None]:
 
 def _no_errors(sets: PairSets) -> dict[str, Any]:
     """The same names with None, for a run that diverged."""
-    names = [f"{feature}_probe_{name}" for feature in sets.features for name in _PROBE]
+    names = [f"{feature}_probe_{name}" for feature in sets.features for name in PROBE_METRICS]
     return dict.fromkeys(["test_error", *names, *(f"{feature}_head_error" for feature in sets.features)])
