@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from samlib.chapter import Results
-from samlib.claims.data_sets import DATA_SETS, entries, scaled_down
+from samlib.claims.data_sets import DATA_SETS, entries, equal_budget_entries, scaled_down
 from samlib.config import to_dict
 from samlib.experiments import EXPERIMENTS
 from samlib.experiments import finetune as finetune_experiments
@@ -40,34 +40,58 @@ def test_every_data_set_has_its_runs_and_its_grid() -> None:
         assert EXPERIMENTS[names.experiment].kind == EXPERIMENTS[names.grid].kind
 
 
-def test_entries_take_complete_results_and_one_way_of_tuning() -> None:
+def settings(entry) -> set[tuple[float, float]]:
+    return {(r.config["learning_rate"], r.config["rho"]) for r in entry.records}
+
+
+def complete(*names: str) -> dict[str, Results]:
+    """Results of experiments at the full profile, with records that have no metrics."""
+    found = {}
+    for name in names:
+        item = EXPERIMENTS[name]
+        records = tuple(record(item.kind, config) for config in item.configs("paper"))
+        found[name] = Results(name, "paper", records, 0)
+    return found
+
+
+def test_entries_are_of_complete_results() -> None:
+    results = complete("cifar_mnist", "waterbirds")
+    results["fmnist_mnist"] = Results("fmnist_mnist", "paper", results["cifar_mnist"].records, 1)
+    found = entries(results)
+    assert list(found) == ["CIFAR-MNIST", "Waterbirds"]
     chosen = pair_experiments.SELECTED["cifar_mnist"]
-    runs = [record("pair", PairConfig(learning_rate=rate, rho=rho)) for rate, rho in chosen.values()]
-    results = {
-        "cifar_mnist": Results("cifar_mnist", "paper", tuple(runs), 0),
-        "fmnist_mnist": Results("fmnist_mnist", "paper", tuple(runs), 1),
-    }
-    for method in ("SAM", EQUAL_BUDGET):
-        found = entries(results, method)
-        assert list(found) == ["CIFAR-MNIST"]
-        settings = {(r.config["learning_rate"], r.config["rho"]) for r in found["CIFAR-MNIST"].records}
-        assert settings == {chosen["SGD"], chosen[method]}
+    assert settings(found["CIFAR-MNIST"]) == {chosen["SGD"], chosen["SAM"]}
+
+
+def test_an_equal_budget_takes_sams_other_runs_where_there_are_some() -> None:
+    results = complete("cifar_mnist", "fmnist_mnist", "waterbirds", "pairs_equal_budget")
+    found = equal_budget_entries(results)
+    assert list(found) == ["CIFAR-MNIST", "FMNIST-MNIST"]  # the photographs' other runs are not there
+    for title, name in (("CIFAR-MNIST", "cifar_mnist"), ("FMNIST-MNIST", "fmnist_mnist")):
+        chosen = pair_experiments.SELECTED[name]
+        assert settings(found[title]) == {chosen["SGD"], chosen[EQUAL_BUDGET]}
+        assert sorted(r.config["seed"] for r in found[title].records) == [0, 0, 1, 1, 2, 2, 3, 3]
+        assert {r.config["pair"] for r in found[title].records} == {name}
 
 
 def test_below_the_full_profile_nothing_is_tuned() -> None:
     runs = tuple(record("finetune", FinetuneConfig(rho=rho)) for rho in (0.0, 0.05))
     results = {"waterbirds": Results("waterbirds", "smoke", runs, 0)}
-    assert entries(results)["Waterbirds"].records == list(runs)
+    assert entries(results)["Waterbirds"].records == runs
     stand_in = tuple(record("finetune", config) for config in EXPERIMENTS["waterbirds"].configs("smoke"))
     shown = entries({"waterbirds": Results("waterbirds", "smoke", stand_in, 0)})
     assert list(shown) == ["digits_on_patches in place of Waterbirds"]
-    assert entries(results, EQUAL_BUDGET) == {}
+    assert equal_budget_entries(results | {"photographs_equal_budget": results["waterbirds"]}) == {}
 
 
 @pytest.mark.parametrize("name", [names.experiment for names in DATA_SETS.values()])
 def test_every_selected_setting_is_run_at_the_same_seeds(name: str) -> None:
     chosen = set((pair_experiments.SELECTED | finetune_experiments.SELECTED)[name].values())
-    runs = {(c.learning_rate, c.rho, c.seed) for c in EXPERIMENTS[name].configs("paper")}
+    equal = next(names.equal_budget for names in DATA_SETS.values() if names.experiment == name)
+    configs = EXPERIMENTS[name].configs("paper") + EXPERIMENTS[equal].configs("paper")
+    own = [c for c in configs if getattr(c, "pair", None) == name or getattr(c, "image_set", None) == name]
+    runs = {(c.learning_rate, c.rho, c.seed) for c in own}
+    assert len(runs) == len(own)
     assert runs == {(*setting, seed) for setting in chosen for seed in range(4)}
 
 

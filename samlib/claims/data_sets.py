@@ -21,42 +21,74 @@ class DataSet(NamedTuple):
     Attributes:
         experiment: the runs of the selected settings, over seeds.
         grid: the runs from which validation selected them.
+        equal_budget: the runs of SAM at one radius fixed beforehand, with as many settings as SGD, where SAM's
+            selected setting is another.
     """
 
     experiment: str
     grid: str
+    equal_budget: str
 
 
 DATA_SETS = {
-    "CIFAR-MNIST": DataSet("cifar_mnist", "cifar_mnist_grid"),
-    "FMNIST-MNIST": DataSet("fmnist_mnist", "fmnist_mnist_grid"),
-    "Waterbirds": DataSet("waterbirds", "waterbirds_grid"),
-    "CelebA": DataSet("celeba", "celeba_grid"),
+    "CIFAR-MNIST": DataSet("cifar_mnist", "cifar_mnist_grid", "pairs_equal_budget"),
+    "FMNIST-MNIST": DataSet("fmnist_mnist", "fmnist_mnist_grid", "pairs_equal_budget"),
+    "Waterbirds": DataSet("waterbirds", "waterbirds_grid", "photographs_equal_budget"),
+    "CelebA": DataSet("celeba", "celeba_grid", "photographs_equal_budget"),
 }
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
 
 
-def entries(results: Mapping[str, "Results"], method: str = "SAM") -> dict[str, Entry]:
+def entries(results: Mapping[str, "Results"]) -> dict[str, Entry]:
     """Return Table 1's entries of the data sets whose runs are complete.
 
     Args:
         results: by experiment; those that are not given or not complete are left out.
-        method: "SAM", tuned on the paper's whole grid, or `samlib.experiments.pairs.EQUAL_BUDGET`, tuned at one radius
-            fixed beforehand, with as many settings as SGD.
+    """
+    return {
+        _title(title, names, results[names.experiment].records): _entry(results[names.experiment].records)
+        for title, names in DATA_SETS.items()
+        if results.get(names.experiment)
+    }
+
+
+def equal_budget_entries(results: Mapping[str, "Results"]) -> dict[str, Entry]:
+    """Return the same with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
+
+    Args:
+        results: by experiment, at the profile "paper"; below it nothing is tuned, and there are no entries.
     """
     found = {}
     for title, names in DATA_SETS.items():
-        result = results.get(names.experiment)
-        if not result:
+        own, more = results.get(names.experiment), results.get(names.equal_budget)
+        if not own or not more or own.profile != "paper":
             continue
-        records = _of_method(names.experiment, result, method)
-        if records:
-            config = records[0].config
-            name = config.get("pair") or config["image_set"]
-            shown = title if name == names.experiment else f"{name} in place of {title}"
-            found[shown] = Entry(records, scaled_down(records[0]))
+        chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
+        wanted = (chosen["SGD"], chosen[pairs.EQUAL_BUDGET])
+        records = [r for r in (*own.records, *more.records) if _set(r) == names.experiment and _setting(r) in wanted]
+        found[title] = _entry(records)
     return found
+
+
+def _entry(records: Sequence[Record]) -> Entry:
+    """Records of one data set with what they scale down."""
+    return Entry(records, scaled_down(records[0]))
+
+
+def _title(title: str, names: DataSet, records: Sequence[Record]) -> str:
+    """The data set's title, or that of its stand-in at a reduced profile."""
+    return title if _set(records[0]) == names.experiment else f"{_set(records[0])} in place of {title}"
+
+
+def _set(record: Record) -> str:
+    """Name of a record's pair or image set."""
+    return str(record.config.get("pair") or record.config["image_set"])
+
+
+def _setting(record: Record) -> tuple[float, float]:
+    """Learning rate and radius."""
+    return record.config["learning_rate"], record.config["rho"]
 
 
 def scaled_down(record: Record) -> str:
@@ -67,7 +99,7 @@ def scaled_down(record: Record) -> str:
     config: Any = from_dict(CONFIGS[record.kind], record.config)
     finetuned = isinstance(config, FinetuneConfig)
     told = _of_network(config) if finetuned else []
-    name = config.image_set if finetuned else config.pair
+    name = _set(record)
     if name not in PAPER_EPOCHS:
         return "not one of the paper's data sets"
     available = PHOTOGRAPHS[name] if finetuned else dataclasses.replace(config, n_train=None).n_images
@@ -86,15 +118,6 @@ def _of_network(config: FinetuneConfig) -> list[str]:
     if config.split != "official":
         told.append("validation and test sets drawn anew")
     return told
-
-
-def _of_method(experiment: str, result: "Results", method: str) -> list[Record]:
-    """SGD's records and those of one way of tuning SAM; below the profile "paper" nothing is tuned."""
-    if result.profile != "paper":
-        return list(result.records) if method == "SAM" else []
-    chosen = (pairs.SELECTED | finetune.SELECTED)[experiment]
-    wanted = (chosen["SGD"], chosen[method])
-    return [r for r in result.records if (r.config["learning_rate"], r.config["rho"]) in wanted]
 
 
 def in_short(entries: Mapping[str, Entry]) -> str:

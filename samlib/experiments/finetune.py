@@ -112,26 +112,29 @@ def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
     ]
 
 
-def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
-    """The selected settings of SGD and SAM, seed by seed, then those of SAM at an equal budget.
+def equal_budget(profile: str) -> list[FinetuneConfig]:
+    """SAM at the radius `RADIUS` on both sets, the last block trained; no importance weights; profiles as above."""
+    if profile != "paper":
+        return _reduced(profile)
+    return [config for base in (WATERBIRDS, CELEBA) for config in _seeds(base, EQUAL_BUDGET)]
 
-    Importance weights are kept of the first two alone: figures compare one network a method and seed.
-    """
+
+def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
+    """The selected settings of SGD and SAM, seed by seed, with importance weights."""
     if profile != "paper":
         return _reduced(profile)
     epochs = tuple(sorted({math.ceil(share * base.n_epochs) for share in IMPORTANCE_SHARES}))
-    sgd, sam, equal = (SELECTED[base.image_set][method] for method in ("SGD", "SAM", EQUAL_BUDGET))
-    weighed = [
-        dataclasses.replace(
-            base, learning_rate=rate, rho=rho, seed=seed, importance_epochs=epochs, probe_each_epoch=True
-        )
-        for seed in range(N_SEEDS)
-        for rate, rho in (sgd, sam)
+    base = dataclasses.replace(base, importance_epochs=epochs)
+    return [
+        config for both in zip(*(_seeds(base, method) for method in ("SGD", "SAM")), strict=True) for config in both
     ]
-    if equal == sam:
-        return weighed
-    return weighed + [
-        dataclasses.replace(base, learning_rate=equal[0], rho=equal[1], seed=seed, probe_each_epoch=True)
+
+
+def _seeds(base: FinetuneConfig, method: str) -> list[FinetuneConfig]:
+    """One selected setting at all seeds."""
+    rate, rho = SELECTED[base.image_set][method]
+    return [
+        dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed, probe_each_epoch=True)
         for seed in range(N_SEEDS)
     ]
 

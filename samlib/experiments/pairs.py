@@ -78,20 +78,33 @@ def _grid(pair: str, profile: str) -> list[PairConfig]:
     ]
 
 
+def equal_budget(profile: str) -> list[PairConfig]:
+    """SAM at the radius `RADIUS` on both pairs, where the whole grid selected another; profiles as in `cifar_mnist`."""
+    if profile != "paper":
+        return _reduced("cifar_mnist", profile)
+    return [
+        config
+        for pair, chosen in SELECTED.items()
+        if chosen[EQUAL_BUDGET] != chosen["SAM"]
+        for config in _seeds(pair, EQUAL_BUDGET)
+    ]
+
+
 def _selected(pair: str, profile: str) -> list[PairConfig]:
-    """The selected settings of SGD and SAM, seed by seed, then those of SAM at an equal budget."""
+    """The selected settings of SGD and SAM, seed by seed."""
     if profile != "paper":
         return [dataclasses.replace(config, probe_each_epoch=True) for config in _reduced(pair, profile)]
-    sgd, sam, equal = (SELECTED[pair][method] for method in ("SGD", "SAM", EQUAL_BUDGET))
-    order = [
-        (seed, *setting)
-        for settings in ((sgd, sam), (equal,))
-        for seed in range(N_SELECTED_SEEDS)
-        for setting in settings
+    return [
+        config for both in zip(*(_seeds(pair, method) for method in ("SGD", "SAM")), strict=True) for config in both
     ]
+
+
+def _seeds(pair: str, method: str) -> list[PairConfig]:
+    """One selected setting at all seeds."""
+    rate, rho = SELECTED[pair][method]
     return [
         PairConfig(pair=pair, n_train=N_TRAIN, learning_rate=rate, rho=rho, seed=seed, probe_each_epoch=True)
-        for seed, rate, rho in dict.fromkeys(order)
+        for seed in range(N_SELECTED_SEEDS)
     ]
 
 
