@@ -116,6 +116,18 @@ def test_key_ignores_prose_and_outputs_but_not_code_parameters_or_surroundings()
     assert chapter_key(notebook, {}, {"library": "b"}) != key
 
 
+def test_surroundings_notice_a_data_set_that_arrives_but_not_activations(
+    tmp_path: Path, root: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SAMLIB_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "activations").mkdir(parents=True)
+    before = surroundings(root)
+    (tmp_path / "data" / "activations" / "a.npy").write_bytes(b"")
+    assert surroundings(root) == before
+    (tmp_path / "data" / "prepared" / "waterbirds-110").mkdir(parents=True)
+    assert surroundings(root)["data"] == ["prepared", "prepared/waterbirds-110"]
+
+
 def test_surroundings_follow_library_and_records_but_not_the_readers_own(root: Path) -> None:
     before = surroundings(root)
     (root / "results/local/mine.json").write_text("changed")

@@ -47,11 +47,15 @@ def tree_digest(folder: Path, *, suffix: str = "", skip: Iterable[str] = ()) -> 
 
 
 def data_listing() -> list[str]:
-    """List the first two levels below $SAMLIB_DATA, so that a data set that arrives is noticed."""
+    """List the first two levels below $SAMLIB_DATA, so that a data set that arrives is noticed.
+
+    Stored activations are no data: runs make them, and they change no output.
+    """
     root = os.environ.get("SAMLIB_DATA")
     if not root or not Path(root).is_dir():
         return []
-    return sorted(path.relative_to(root).as_posix() for pattern in ("*", "*/*") for path in Path(root).glob(pattern))
+    found = (path.relative_to(root) for pattern in ("*", "*/*") for path in Path(root).glob(pattern))
+    return sorted(path.as_posix() for path in found if path.parts[0] != "activations")
 
 
 def surroundings(root: Path) -> dict[str, object]:
@@ -64,7 +68,7 @@ def surroundings(root: Path) -> dict[str, object]:
     """
     return {
         "library": tree_digest(root / "samlib", suffix=".py", skip=("publish",)),
-        "records": tree_digest(root / "results", skip=("local",)),  # a reader's own runs only save time
+        "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
         "versions": page_versions(),
         "device": accelerator(),
