@@ -110,7 +110,7 @@ def _list(options: argparse.Namespace) -> int:
             for run, state in states(items, store).items():
                 changed = json.dumps(_short(differences(run.config))).strip("{}").replace('"', "")
                 seconds = f"{estimate.seconds(run):8.1f} s"
-                print(f"{profile:6} {name:22} {state:9} {run.name:18} {seconds}  {changed or 'defaults'}")
+                print(f"{profile:6} {name:24} {state:9} {run.name:18} {seconds}  {changed or 'defaults'}")
     return 0
 
 
@@ -128,7 +128,7 @@ def _status(options: argparse.Namespace) -> int:
         return 0
     for profile, counts in found.items():
         for name, count in (*counts["experiments"].items(), ("in all", counts)):
-            print(f"{profile:6} {name:22} " + " ".join(f"{count[state]:5} {state}" for state in STATES))
+            print(f"{profile:6} {name:24} " + " ".join(f"{count[state]:5} {state}" for state in STATES))
     return 0
 
 
