@@ -145,6 +145,14 @@ def test_more_uniform_means_a_lower_gini_of_the_phantom(sgd, sam, at_the_end, th
     assert claims.uniform_throughout(found).status == throughout
 
 
+def test_the_ginis_at_the_end_are_told_for_both_methods():
+    told = claims.ginis_at_the_end(claims.points(runs([(EVEN, EVEN), (STEEP, EVEN)], TIDY)))
+    assert told == (
+        "waterbirds: Gini coefficient **0.312** with real and **0.000** with phantom weights for SGD (n = 2); "
+        "**0.312** with real and **0.000** with phantom weights for SAM (n = 2)."
+    )
+
+
 def test_effects_say_networks_and_epoch_and_hold_the_difference_of_ginis():
     verdict = claims.uniform_throughout(claims.points(runs(TIDY, [(EVEN, STEEP)] * 2)))
     names = [f"{method}-trained, epoch {epoch}" for method in ("SGD", "SAM") for epoch in (1, 20)]

@@ -90,6 +90,20 @@ def by_method(points: Sequence[WeighedEpoch]) -> list[list[WeighedEpoch]]:
     return [part for part in parts if part]
 
 
+def ginis_at_the_end(points: Sequence[WeighedEpoch]) -> str:
+    """Say the mean Gini coefficients of real and phantom weights at the end of training (Markdown).
+
+    Args:
+        points: what `points` returned for one image set.
+    """
+    told = []
+    for point in last(points):
+        real, phantom = (ginis(point.importance, which).mean() for which in ("real", "phantom"))
+        n = len(point.seeds)
+        told.append(f"**{real:.3f}** with real and **{phantom:.3f}** with phantom weights for {point.method} (n = {n})")
+    return f"{points[0].image_set}: Gini coefficient {'; '.join(told)}."
+
+
 def weights_more_uniform(points: Sequence[WeighedEpoch]) -> Verdict:
     """Section 6.2, Figure 3: at fixed parameters, importance weights at the phantom are more uniform.
 
