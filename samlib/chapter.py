@@ -25,7 +25,7 @@ from samlib.experiments import PROFILES, experiment
 from samlib.records import Record, Store
 from samlib.results import curve_table, seed_table
 from samlib.runs.progress import Bars
-from samlib.widgets.frames import picture
+from samlib.widgets.frames import photograph, picture
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
 
@@ -196,17 +196,18 @@ def _read(name: str, profile: str, store: Store) -> Results:
     return Results(name, profile, records, len(found) - len(records))
 
 
-def show(draw: Callable[[], Figure], *results: Results) -> None:
+def show(draw: Callable[[], Figure], *results: Results, photographs: bool = False) -> None:
     """Draw a figure from results in the book's look; a box stands for it where results are missing.
 
     Args:
         draw: makes the figure; called only if every result is complete.
         results: what it is drawn from.
+        photographs: whether it shows some, and needs all colours.
     Side effects:
-        Displays the figure (PNG, sharp at twice the size) and closes it.
+        Displays the figure (PNG, or JPEG for photographs, sharp at twice the size) and closes it.
     """
     if all(results):
-        display(Image(picture(draw, "figure").png))
+        display(Image(photograph(draw) if photographs else picture(draw, "figure").png))
     else:
         names = " and ".join(item.name for item in results if not item)
         display(HTML(f'<div class="missing-record"><p>Not drawn: runs of <em>{names}</em> are missing.</p></div>'))

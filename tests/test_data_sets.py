@@ -141,7 +141,7 @@ def test_images_that_may_not_be_published_are_averaged(name: str, averaged: bool
     monkeypatch.setattr(demonstration, "attribute_splits", lambda data, config: seen["splits"])
     monkeypatch.setattr(demonstration, "load_images", lambda config, root: "data")
     monkeypatch.setattr(demonstration, "display", lambda shown: None)
-    monkeypatch.setattr(demonstration, "picture", lambda draw, name: draw() or SimpleNamespace(png=PNG))
+    monkeypatch.setattr(demonstration, "photograph", lambda draw: draw() or PNG)
     monkeypatch.setattr(demonstration, "group_samples", lambda *args, averaged: seen.update(averaged=averaged))
     seen["splits"] = SimpleNamespace(train=np.arange(2), test=np.arange(2))
     demonstration.show_groups(FinetuneConfig(image_set=name), None)
@@ -164,6 +164,6 @@ def test_groups_of_the_embedded_set_are_drawn_and_a_missing_set_is_explained(tmp
     demonstration.show_groups(base, None)
     demonstration.show_groups(finetune_experiments.WATERBIRDS, None)
     demonstration.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
-    assert shown[0].data[:4] == PNG[:4]
+    assert shown[0].data[:3] == b"\xff\xd8\xff"  # JPEG
     assert "No images of waterbirds" in shown[1].data and "SAMLIB_DATA" in shown[1].data
     assert "data_scripts.prepare celeba" in shown[2].data

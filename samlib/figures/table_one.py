@@ -166,7 +166,7 @@ def group_samples(
         splits_rows: title -> numbers of its images, such as the training split and the probe set.
         features: names of label and attribute.
         group_names: of the groups 0 to 3, group = 2 label + attribute.
-        n_images: most images a panel.
+        n_images: most images a panel, at equal distances in the order of the rows: neighbours may be alike.
         averaged: show the mean of a group's images instead, for sets whose terms do not let single ones be published.
     """
     figure, axes = plt.subplots(len(splits_rows), 4, figsize=(9.4, 2.7 * len(splits_rows) + 0.4), squeeze=False)
@@ -175,7 +175,8 @@ def group_samples(
         rows = np.asarray(numbers)
         for group, panel in enumerate(panels):
             found = rows[groups[rows] == group]
-            shown = _mean(data.images, found) if averaged else _montage(data.images, found[:n_images], n_images)
+            spread = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
+            shown = _mean(data.images, found) if averaged else _montage(data.images, spread, n_images)
             panel.imshow(shown, interpolation="nearest")
             if len(found) == 0:
                 panel.text(0.5, 0.5, "does not occur", ha="center", va="center", transform=panel.transAxes)

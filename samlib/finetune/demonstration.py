@@ -9,7 +9,7 @@ from samlib.figures.table_one import group_samples
 from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.splits import attribute_splits
 from samlib.finetune.train import load_images
-from samlib.widgets.frames import picture
+from samlib.widgets.frames import photograph
 
 # Of group = 2 label + attribute.
 GROUP_NAMES = {
@@ -44,4 +44,4 @@ def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     rows = {"training": splits.train.tolist(), "probe test": splits.test.tolist()}
     averaged = config.image_set in AVERAGED
     names = GROUP_NAMES[config.image_set]
-    display(Image(picture(lambda: group_samples(data, rows, config.features, names, averaged=averaged), "figure").png))
+    display(Image(photograph(lambda: group_samples(data, rows, config.features, names, averaged=averaged))))
