@@ -90,10 +90,10 @@ def tuning_table(records: Sequence[Record]) -> pd.DataFrame:
     Args:
         records: the paper's grid; see `select`. SGD (rho = 0) is part of it.
     Returns:
-        One row a protocol: "SGD"; "SAM, the paper's grid" (all learning rates and radii); "SAM at rho = r, as many
-        settings as SGD" for each r. Columns: "protocol"; "n_settings" tried, diverged ones too; "learning_rate",
-        "rho", "validation_error" of the chosen one, NaN where all diverged; "n_tied", the settings that reach this
-        lowest final validation error, the chosen one among them.
+        One row a protocol: "SGD"; "SAM, the paper's grid" (all learning rates and radii); "SAM at rho = r, equal
+        budget" (as many settings as SGD) for each r. Columns: "protocol"; "n_settings" tried, diverged ones too;
+        "learning_rate", "rho", "validation_error" of the chosen one, NaN where all diverged; "n_tied", the settings
+        that reach this lowest final validation error, the chosen one among them.
     Raises:
         ValueError: no grid.
     """
@@ -102,7 +102,7 @@ def tuning_table(records: Sequence[Record]) -> pd.DataFrame:
     rows = [_tuning_row("SGD", sgd), _tuning_row("SAM, the paper's grid", sam)]
     for rho in _radii(sam):
         part = _at(sam, rho)
-        budget = ", as many settings as SGD" if len(part) == len(sgd) else ""
+        budget = ", equal budget" if len(part) == len(sgd) else ""
         rows.append(_tuning_row(f"SAM at rho = {rho:g}{budget}", part))
     return pd.DataFrame(rows)
 

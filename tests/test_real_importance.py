@@ -148,7 +148,7 @@ def test_more_uniform_means_a_lower_gini_of_the_phantom(sgd, sam, at_the_end, th
 def test_the_ginis_at_the_end_are_told_for_both_methods():
     told = claims.ginis_at_the_end(claims.points(runs([(EVEN, EVEN), (STEEP, EVEN)], TIDY)))
     assert told == (
-        "waterbirds: Gini coefficient **0.312** with real and **0.000** with phantom weights for SGD (n = 2); "
+        "Waterbirds: Gini coefficient **0.312** with real and **0.000** with phantom weights for SGD (n = 2); "
         "**0.312** with real and **0.000** with phantom weights for SAM (n = 2)."
     )
 
@@ -262,7 +262,7 @@ def test_medians_panels_have_a_row_a_method_and_a_column_a_feature():
     assert len(others) == 2
     assert easy.get_title() == "SGD-trained, by the easy feature's fit (background)"
     assert hard.get_title() == "SGD-trained, by the hard feature's fit (bird)"
-    assert (easy.get_xlabel(), hard.get_yscale()) == ("$y$ times the background probe's logit", "log")
+    assert (easy.get_xlabel(), hard.get_yscale()) == ("signed contribution, background probe", "log")
     for axes, order in ((easy, 1), (hard, -1)):  # a mean weight of two: medians 3 / 2 and 1 / 2
         assert curves(axes)["real"][1][::order] == pytest.approx([1.5] * 6 + [0.5] * 6)
         assert curves(axes)["phantom"][1] == pytest.approx([1.0] * 12)

@@ -87,8 +87,8 @@ def test_the_table_tells_budget_choice_and_ties(grid):
     assert list(table.index) == [
         "SGD",
         "SAM, the paper's grid",
-        "SAM at rho = 0.05, as many settings as SGD",
-        "SAM at rho = 0.2, as many settings as SGD",
+        "SAM at rho = 0.05, equal budget",
+        "SAM at rho = 0.2, equal budget",
     ]
     assert table.n_settings.tolist() == [2, 4, 2, 2]
     assert table.learning_rate.tolist() == [0.01, 0.01, 0.01, 0.01]

@@ -101,7 +101,13 @@ def ginis_at_the_end(points: Sequence[WeighedEpoch]) -> str:
         real, phantom = (ginis(point.importance, which).mean() for which in ("real", "phantom"))
         n = len(point.seeds)
         told.append(f"**{real:.3f}** with real and **{phantom:.3f}** with phantom weights for {point.method} (n = {n})")
-    return f"{points[0].image_set}: Gini coefficient {'; '.join(told)}."
+    return f"{title(points)}: Gini coefficient {'; '.join(told)}."
+
+
+def title(points: Sequence[WeighedEpoch]) -> str:
+    """Return the image set's name as the paper spells it."""
+    name = points[0].image_set
+    return {"waterbirds": "Waterbirds", "celeba": "CelebA"}.get(name, name)
 
 
 def weights_more_uniform(points: Sequence[WeighedEpoch]) -> Verdict:

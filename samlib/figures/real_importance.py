@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samlib.claims.real_importance import WeighedEpoch, by_method, last
+from samlib.claims.real_importance import WeighedEpoch, by_method, last, title
 from samlib.figures import style
 from samlib.figures.mechanism import draw_lorenz, draw_medians, grid
 from samlib.toy.network import FEATURES as ROLES
@@ -86,7 +86,7 @@ def _lorenz(axes: Axes, point: WeighedEpoch) -> None:
 def _medians(axes: Axes, point: WeighedEpoch, feature: int) -> None:
     """Draw the medians by one feature's contribution, which is its probe's logit times the label's sign."""
     draw_medians(axes, point.importance, feature)
-    axes.set_xlabel(f"$y$ times the {point.features[feature]} probe's logit")
+    axes.set_xlabel(f"signed contribution, {point.features[feature]} probe")
 
 
 def _say(figure: Figure, points: Sequence[WeighedEpoch], words: str) -> Figure:
@@ -94,7 +94,7 @@ def _say(figure: Figure, points: Sequence[WeighedEpoch], words: str) -> Figure:
     counts = sorted({len(part[0].seeds) for part in by_method(points)})
     seeds = " and ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
     figure.supxlabel(
-        rf"{points[0].image_set}, phantom at $\rho = {points[0].rho:g}$, {seeds}; {words}",
+        rf"{title(points)}, phantom at $\rho = {points[0].rho:g}$, {seeds}; {words}",
         fontsize=8.5,
         color=style.NEUTRAL,
     )
