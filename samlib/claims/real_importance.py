@@ -146,7 +146,7 @@ def sam_more_uniform_than_sgd(points: Sequence[WeighedEpoch]) -> Verdict:
     return Verdict(
         f"{points[0].image_set}-sam-more-uniform",
         "Section 6.2, said of the toy; the test on photographs is ours",
-        "SAM weighs its training examples more uniformly than SGD weighs its own.",
+        f"{title(points)}: SAM weighs its training examples more uniformly than SGD weighs its own.",
         f"Gini coefficient at the end of training, of phantom weights (at rho = {points[0].rho:g}, whatever the radius "
         "of training) for SAM-trained and of real weights for SGD-trained networks: the former minus the latter, "
         "paired by seed; two seeds or more",
@@ -173,7 +173,7 @@ def _uniform(name: str, place: str, claim: str, when: str, points: Sequence[Weig
     return Verdict(
         f"{points[0].image_set}-{name}",
         place,
-        claim,
+        f"{title(points)}: {claim}",
         f"Gini coefficient of phantom minus real weights (rho = {points[0].rho:g}) {when}, paired by seed; two seeds "
         "or more of each method",
         effects if _testable(points) else [],
@@ -190,8 +190,8 @@ def _poorly_fit(name: str, place: str, points: Sequence[WeighedEpoch]) -> Verdic
     return Verdict(
         f"{points[0].image_set}-{name}",
         place,
-        "SAM gives less weight to examples that the easy feature fits poorly and more to those that the hard feature "
-        "fits poorly.",
+        f"{title(points)}: SAM gives less weight to examples that the easy feature fits poorly and more to those that "
+        "the hard feature fits poorly.",
         "share of all importance held by the quarter of examples with the lowest signed contribution of the feature's "
         f"probe: phantom minus real (rho = {points[0].rho:g}), mean over seeds; two seeds or more of each method",
         effects if _testable(points) else [],
