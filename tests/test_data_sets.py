@@ -166,4 +166,5 @@ def test_groups_of_the_embedded_set_are_drawn_and_a_missing_set_is_explained(tmp
     demonstration.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
     assert shown[0].data[:3] == b"\xff\xd8\xff"  # JPEG
     assert "No images of waterbirds" in shown[1].data and "SAMLIB_DATA" in shown[1].data
+    assert "got None; point SAMLIB_DATA" in shown[1].data and str(tmp_path) not in shown[2].data
     assert "data_scripts.prepare celeba" in shown[2].data

@@ -37,7 +37,7 @@ def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     except (FileNotFoundError, ValueError) as error:
         if root is not None and not isinstance(error, FileNotFoundError):
             raise
-        told = html.escape(str(error).replace(str(root), "the data folder"))
+        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
         display(HTML(f'<div class="missing-record"><p>No images of {config.image_set} at hand: {told}</p></div>'))
         return
     splits = attribute_splits(data, config)
