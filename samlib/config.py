@@ -104,6 +104,19 @@ def differences(config: Any) -> dict[str, Any]:
     return found
 
 
+def all_but(config: Any, *names: str) -> tuple[Any, ...]:
+    """Return the values of a configuration's fields except the named ones: what a group of configurations shares.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tiny:
+    ...     rho: float = 0.1
+    ...     seed: int = 0
+    >>> all_but(Tiny(), "seed")
+    (0.1,)
+    """
+    return tuple(getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in names)
+
+
 def _plain(value: Any) -> Any:
     """Turn nested dataclasses and tuples into dictionaries and lists."""
     if dataclasses.is_dataclass(value):

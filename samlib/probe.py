@@ -30,6 +30,7 @@ class ProbeResult(NamedTuple):
         group_errors, group_counts: error and number of test examples of groups 0, 1, ...
         strength: the chosen C, the inverse of the L2 penalty's weight.
         n_train: examples the final probe was trained on.
+        held_out_error: at the chosen C, error on the examples held out while it was chosen; None where one C is given.
     """
 
     error: float
@@ -38,6 +39,7 @@ class ProbeResult(NamedTuple):
     group_counts: list[int]
     strength: float
     n_train: int
+    held_out_error: float | None = None
 
 
 def probe_error(
@@ -83,10 +85,11 @@ def probe_error(
             f"test: expected {train.features.shape[1]} features as in train, got {test.features.shape[1]}; "
             f"take both from the same network"
         )
-    strength = _choose_strength(train, strengths, held_out_share, generator, n_groups)
+    strength, held_out_error = _choose_strength(train, strengths, held_out_share, generator, n_groups)
     wrong = _predict(train, test.features, strength) != test.labels.cpu()
     errors, counts = group_errors(wrong, test.groups.cpu(), n_groups=n_groups)
-    return ProbeResult(sum(errors) / n_groups, max(errors), errors, counts, strength, n_train=len(train.labels))
+    error = sum(errors) / n_groups
+    return ProbeResult(error, max(errors), errors, counts, strength, len(train.labels), held_out_error)
 
 
 def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, " example"], *, strength: float) -> Any:
@@ -173,8 +176,8 @@ def _choose_strength(
     share: float,
     generator: torch.Generator,
     n_groups: int,
-) -> float:
-    """Return the smallest C with the lowest error on the held-out part, the same share of every group."""
+) -> tuple[float, float | None]:
+    """Return the smallest C with the lowest error on the held-out part, the same share of every group; and that."""
     counts = set(_group_counts("train.groups", train.groups, n_groups))
     size = min(counts)
     if len(counts) > 1 or size < 2:
@@ -183,14 +186,15 @@ def _choose_strength(
             f"take the rows that balanced_rows returns"
         )
     if len(strengths) == 1:
-        return strengths[0]
+        return strengths[0], None
     rows = balanced_rows(train.groups, n_groups=n_groups, generator=generator).view(n_groups, size)
     n_held_out = min(max(1, math.floor(share * size)), size - 1)
     held_out, kept = rows[:, :n_held_out].flatten(), rows[:, n_held_out:].flatten()
     fitted = FrozenFeatures(*(part[kept] for part in train))
     labels = train.labels[held_out].cpu()
     wrong = {c: (_predict(fitted, train.features[held_out], c) != labels).sum().item() for c in set(strengths)}
-    return min(wrong, key=lambda c: (wrong[c], c))
+    best = min(wrong, key=lambda c: (wrong[c], c))
+    return best, wrong[best] / len(held_out)
 
 
 def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:

@@ -19,13 +19,19 @@ from typing import Any
 import numpy as np
 
 from samlib.config import differences, from_dict, to_dict
+from samlib.domainbed.config import DomainConfig
 from samlib.files import write_atomically
 from samlib.finetune.config import FinetuneConfig
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
-SCHEMAS = {"toy": 1, "pair": 1, "finetune": 1}
-CONFIGS: dict[str, type] = {"toy": ToyConfig, "pair": PairConfig, "finetune": FinetuneConfig}
+SCHEMAS = {"toy": 1, "pair": 1, "finetune": 1, "domainbed": 1}
+CONFIGS: dict[str, type] = {
+    "toy": ToyConfig,
+    "pair": PairConfig,
+    "finetune": FinetuneConfig,
+    "domainbed": DomainConfig,
+}
 
 
 class RecordError(ValueError):

@@ -1,93 +1,298 @@
-"""The miniature of Appendix F, and the paper's Table 2, against what can be counted by hand."""
+"""Training on all domains but one and probing the target: DomainBed's splits, plain references, bad input."""
 
-import re
+import copy
+import dataclasses
+import hashlib
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from interruption import Interrupted, Memory
+from sklearn.linear_model import LogisticRegression
+from torch import nn
 
-from samlib.claims.domainbed import transfer_improved
-from samlib.domainbed import (
-    DOMAINS,
-    accuracy_table,
-    by_domain,
-    digit_domains,
-    draw_in,
-    gain_sentence,
-    gains,
-    miniature,
-    pretrain,
-    target_accuracy,
-)
-from samlib.paper_tables import table_2
+from data_scripts.domains import LAYOUTS
+from samlib.domainbed.config import DOMAINS, DomainConfig, part_sizes
+from samlib.domainbed.embedded import digit_domains, draw_in
+from samlib.domainbed.splits import class_labels, domain_splits
+from samlib.domainbed.train import draw_batches, load_domains, train_domains
+from samlib.finetune.backbones import build_backbone
+from samlib.finetune.loop import predict
+from samlib.finetune.prepared import PreparedSet
+from samlib.finetune.views import ImageViews
 from samlib.streams import stream
 
+TINY = DomainConfig(
+    image_set="digit_domains",
+    target="thick",
+    stored_size=32,
+    image_size=32,
+    backbone="smallnet",
+    learning_rate=0.02,
+    weight_decay=0.01,
+    batch_per_domain=16,
+    n_epochs=2,
+)
 
-def test_every_digit_is_in_exactly_one_domain_and_split():
-    parts = [split for domain in digit_domains(0).values() for split in domain]
-    assert sum(len(part.labels) for part in parts) == 1797
-    assert sum(torch.bincount(part.labels, minlength=10) for part in parts).tolist() == [
-        178, 182, 177, 183, 181, 182, 181, 179, 174, 180
-    ]  # fmt: skip
+
+@pytest.fixture(scope="module")
+def data() -> PreparedSet:
+    return digit_domains()
+
+
+def change(**values: object) -> DomainConfig:
+    return dataclasses.replace(TINY, **values)
+
+
+# The embedded set
+
+
+def test_every_digit_is_in_exactly_one_domain(data):
+    assert data.table["class"].value_counts().sort_index().tolist() == [
+        178,
+        182,
+        177,
+        183,
+        181,
+        182,
+        181,
+        179,
+        174,
+        180,
+    ]
+    assert data.table.domain.value_counts().to_dict() == DOMAINS["digit_domains"]
+    inverted = (data.table.domain == "inverted").to_numpy()
+    assert data.images[inverted].mean() > 127 > data.images[~inverted].mean()
 
 
 def test_domains_redraw_the_same_picture():
     dot = torch.zeros(1, 8, 8)
     dot[0, 4, 4] = 1
-    drawn = {name: draw_in(name, dot.flatten(1), generator=stream(0, "noise")).view(8, 8) for name in DOMAINS}
+    drawn = {name: draw_in(name, dot, generator=stream(0, "noise"))[0] for name in DOMAINS["digit_domains"]}
     assert torch.equal(drawn["plain"], dot[0])
     assert torch.equal(drawn["inverted"], 1 - dot[0])
     assert drawn["thick"].sum() == 9 and drawn["thick"][3:6, 3:6].min() == 1
     assert not torch.equal(drawn["noisy"], dot[0])
 
 
-def test_an_unknown_domain_is_refused_by_name():
-    with pytest.raises(ValueError, match="domain: expected one of 'plain', 'inverted'"):
-        draw_in("striped", torch.zeros(1, 64), generator=stream(0, "noise"))
-    with pytest.raises(ValueError, match="target"):
-        pretrain(digit_domains(0), "striped", rho=0.0, seed=0)
+# Splits
 
 
-def test_the_target_is_not_trained_on():
-    domains = digit_domains(0)
-    emptied = domains | {"noisy": domains["plain"]}  # another target leaves the pretraining as it was
-    weights = [pretrain(d, "noisy", rho=0.1, seed=0, n_epochs=1)[0].weight for d in (domains, emptied)]
-    assert torch.equal(*weights)
-    assert not torch.equal(weights[0], pretrain(domains, "plain", rho=0.1, seed=0, n_epochs=1)[0].weight)
+def domainbeds_split(n: int, seed: int, i: int) -> tuple[list[int], list[int]]:
+    """DomainBed's `split_dataset(env, int(len(env) * 0.2), seed_hash(trial_seed, i))`, written out."""
+    keys = list(range(n))
+    number = int(hashlib.md5(str((seed, i)).encode("utf-8")).hexdigest(), 16) % (2**31)
+    np.random.RandomState(number).shuffle(keys)
+    return keys[: int(n * 0.2)], keys[int(n * 0.2) :]
 
 
-def test_the_probe_reads_the_target_far_above_chance_and_repeats():
-    domains = digit_domains(0)
-    state = torch.random.get_rng_state()
-    network = pretrain(domains, "plain", rho=0.0, seed=0, n_epochs=3)
-    found = [target_accuracy(network, domains["plain"], seed=0) for _ in range(2)]
-    assert found[0] == found[1] > 0.6  # ten classes: chance is 0.1
-    assert torch.equal(torch.random.get_rng_state(), state)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_splits_are_domainbeds(data, seed):
+    splits = domain_splits(data, change(seed=seed))
+    first = 0
+    for i, (domain, n) in enumerate(DOMAINS["digit_domains"].items()):
+        test, train = domainbeds_split(n, seed, i)
+        assert (splits.test[domain] - first).tolist() == test
+        found = (
+            splits.probe_train if domain == "thick" else torch.cat([splits.validation[domain], splits.train[domain]])
+        )
+        assert (found - first).tolist() == train
+        first += n
 
 
-def test_radius_zero_is_sgd_in_the_miniature():
-    table = miniature(rho=0.0, seeds=[0], n_epochs=1)
-    assert table.domain.tolist() == list(DOMAINS)
-    assert (gains(table) == 0).all()
+def test_parts_have_the_stated_shares_and_the_target_trains_the_probe_alone(data):
+    assert part_sizes(100) == (72, 8, 20)
+    splits = domain_splits(data, TINY)
+    assert "thick" not in splits.train and "thick" not in splits.validation
+    for domain, rows in splits.train.items():
+        assert (len(rows), len(splits.validation[domain]), len(splits.test[domain])) == part_sizes(
+            DOMAINS["digit_domains"][domain]
+        )
+    assert TINY.n_images == sum(map(len, splits.train.values()))
+    everything = torch.cat([splits.probe_train, *(rows for part in splits[:3] for rows in part.values())])
+    assert everything.sort().values.tolist() == list(range(1797))
 
 
-def test_accuracies_are_averaged_over_seeds_and_compared():
-    table = pd.DataFrame({"domain": ["a", "a", "b", "b"], "sgd": [0.5, 0.7, 0.9, 0.9], "sam": [0.6, 0.8, 0.8, 0.8]})
-    mean = by_domain(table)
-    assert mean.domain.tolist() == ["a", "b"]
-    np.testing.assert_allclose(gains(mean), [0.1, -0.1])
-    assert accuracy_table(mean)["SAM − SGD, points"].tolist() == ["+10.0", "−10.0"]
-    assert "**1 of 2**" in gain_sentence(mean) and "**+0.00**" in gain_sentence(mean)
+def test_another_target_leaves_the_splits_as_they_are(data):
+    one, other = domain_splits(data, TINY), domain_splits(data, change(target="noisy"))
+    assert torch.equal(one.train["plain"], other.train["plain"])
+    assert torch.equal(one.test["noisy"], other.test["noisy"])
 
 
-def test_table_2_holds_what_the_paper_prints():
-    table = table_2()
-    assert table.groupby("data_set", sort=False).size().to_dict() == {"OfficeHome": 4, "PACS": 4, "VLCS": 4}
-    # Differences subtracted by hand, in thousandths; their sum is 176.
-    assert (1000 * gains(table)).round().tolist() == [22, 29, 5, 7, 4, 24, 9, 15, 3, 12, 28, 18]
-    assert re.search(r"\*\*12 of 12\*\* domains; the mean difference is \*\*\+1\.47\*\*", gain_sentence(table))
+def test_published_counts_are_those_that_the_data_scripts_compare_with():
+    for name, layout in LAYOUTS.items():
+        assert DOMAINS[name] == layout.domains
+        assert list(layout.domains) == sorted(layout.domains)  # DomainBed's order
 
 
-def test_the_claim_about_domainbed_is_not_tested():
-    assert transfer_improved().status == "not tested"
+def test_a_batch_has_as_many_images_of_each_domain_and_none_returns_early():
+    rows = {"small": torch.arange(10), "large": torch.arange(100, 150)}
+    batches = draw_batches(rows, 4, stream(0, "batch order"))
+    assert [len(batch) for batch in batches] == [8] * 7  # 60 images fill seven batches
+    small = torch.cat([batch[batch < 100] for batch in batches]).tolist()
+    large = torch.cat([batch[batch >= 100] for batch in batches]).tolist()
+    assert all((batch < 100).sum() == 4 for batch in batches)
+    assert sorted(small[:10]) == sorted(small[10:20]) == list(range(10))
+    assert len(set(large)) == 28
+    assert len(draw_batches(rows, 500, stream(0, "batch order"))) == 1
+
+
+# Training
+
+
+def plain_training(config: DomainConfig, data: PreparedSet) -> nn.Module:
+    """SGD with momentum and weight decay written out; SAM's ascent too, its pass without new running statistics."""
+    splits = domain_splits(data, config)
+    network = build_backbone("smallnet", n_classes=10, trained="all", seed=config.seed)
+    views = ImageViews(data, torch.arange(len(data.table)), size=32, device="cpu")
+    labels = torch.tensor([int(name) for name in data.table["class"]])
+    order, augmentation = stream(config.seed, "batch order"), stream(config.seed, "augmentation")
+    weights = list(network.parameters())
+    velocity = [torch.zeros_like(p) for p in weights]
+    step, n_steps = 0, config.n_epochs * (config.n_images // (3 * config.batch_per_domain))
+    network.train()
+    for _ in range(config.n_epochs):
+        for rows in draw_batches(splits.train, config.batch_per_domain, order):
+            inputs = views.augmented(rows, augmentation)
+            gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), labels[rows]), weights)
+            if config.rho:
+                norm = math.sqrt(sum((g.double() ** 2).sum().item() for g in gradients))
+                there = copy.deepcopy(network)
+                with torch.no_grad():
+                    for p, g in zip(there.parameters(), gradients, strict=True):
+                        p += config.rho / norm * g
+                loss = nn.functional.cross_entropy(there(inputs), labels[rows])
+                gradients = torch.autograd.grad(loss, list(there.parameters()))
+            rate = config.learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
+            with torch.no_grad():
+                for p, g, v in zip(weights, gradients, velocity, strict=True):
+                    v.mul_(config.momentum).add_(g + config.weight_decay * p)
+                    p -= rate * v
+            step += 1
+    return network
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_training_matches_a_plain_loop(data, rho):
+    config = change(rho=rho, batch_per_domain=64, learning_rate=0.01)  # ten steps: rounding grows with their number
+    expected, found = plain_training(config, data), train_domains(config, data).network
+    start = build_backbone("smallnet", n_classes=10, trained="all", seed=0).state_dict()
+    for name, value in found.state_dict().items():
+        torch.testing.assert_close(value.double(), expected.state_dict()[name].double(), atol=2e-4, rtol=0)
+        assert "num_batches" in name or not torch.equal(value, start[name])
+
+
+def test_errors_are_those_of_the_named_images(data):
+    config = change(n_epochs=6, batch_per_domain=8)
+    metrics, network = train_domains(config, data)
+    splits, labels = domain_splits(data, config), class_labels(data.table)[1]
+    views = ImageViews(data, torch.arange(len(data.table)), size=32, device="cpu")
+
+    def error(rows: torch.Tensor) -> float:
+        return (predict(network, views, rows)[1] != labels[rows]).double().mean().item()
+
+    assert metrics["zero_shot_error"] == error(splits.test["thick"])
+    assert metrics["source_test_errors"] == [error(splits.test[name]) for name in ("plain", "inverted", "noisy")]
+    assert metrics["validation_error"] == pytest.approx(np.mean([error(rows) for rows in splits.validation.values()]))
+    assert metrics["validation_error"] == metrics["curves"]["validation_error"][-1] < 0.8  # ten classes
+    train, test = (predict(network, views, rows)[0] for rows in (splits.probe_train, splits.test["thick"]))
+    mean, deviation = train.mean(0), train.std(0, correction=0).clamp(min=1e-9)
+    probe = LogisticRegression(C=metrics["probe_strength"], max_iter=5000)
+    probe.fit(((train - mean) / deviation).numpy(), labels[splits.probe_train].numpy())
+    wrong = probe.predict(((test - mean) / deviation).numpy()) != labels[splits.test["thick"]].numpy()
+    assert metrics["probe_error"] == pytest.approx(wrong.mean(), abs=2 / len(wrong))
+    assert metrics["probe_error"] < 0.5 < 0.9  # ten classes
+    assert {n: metrics[f"n_{n}"] for n in ("train", "validation", "probe_train", "test", "classes", "features")} == {
+        "train": config.n_images,
+        "validation": 108,
+        "probe_train": 360,
+        "test": 89,
+        "classes": 10,
+        "features": 32,
+    }
+
+
+def test_without_epochs_the_backbone_stays_as_it_was(data):
+    result = train_domains(change(n_epochs=0), data)
+    start = build_backbone("smallnet", n_classes=10, trained="all", seed=0).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in result.network.state_dict().items())
+    assert result.metrics["probe_error"] < 0.7 < result.metrics["zero_shot_error"]
+    assert result.metrics["curves"] == {"train_loss": [], "validation_error": []} and not result.metrics["diverged"]
+
+
+def test_a_frozen_lower_part_is_computed_once_for_all_targets_and_seeds(data, tmp_path):
+    for config in (change(), change(target="plain"), change(seed=1), change(rho=0.05)):
+        config = dataclasses.replace(config, trained="last block", n_epochs=1)
+        kept, anew = (train_domains(config, data, folder=folder).metrics for folder in (tmp_path, None))
+        assert kept == anew
+    # The small network's lower part is drawn from the seed: two seeds, two views each.
+    assert len(list((tmp_path / "activations").glob("*.npy"))) == 4
+
+
+def test_runs_repeat_resume_and_differ_by_seed(data):
+    config = change(rho=0.05, n_epochs=3)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    whole = train_domains(config, data).metrics
+    memory = Memory()
+    with pytest.raises(Interrupted):
+        train_domains(config, data, checkpoint=memory)
+    assert train_domains(config, data, checkpoint=memory).metrics == whole
+    assert memory.fractions == pytest.approx([1 / 3, 2 / 3, 1])
+    assert train_domains(dataclasses.replace(config, seed=1), data).metrics != whole
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+@pytest.mark.parametrize("rate", [1e8, 1e38])
+def test_a_diverged_run_reports_no_errors(data, rate):
+    metrics = train_domains(change(learning_rate=rate), data).metrics
+    assert metrics["diverged"]
+    assert metrics["probe_error"] is metrics["validation_error"] is metrics["source_effective_rank"] is None
+    assert metrics.keys() == train_domains(change(n_epochs=0), data).metrics.keys()
+
+
+# Bad input
+
+
+def without(data: PreparedSet, keep: pd.Series) -> PreparedSet:
+    table = data.table[keep].reset_index(drop=True)
+    return dataclasses.replace(data, images=data.images[keep.to_numpy()], table=table)
+
+
+def test_a_domain_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(ValueError, match="target: expected one of 'plain', 'inverted', 'thick', 'noisy', got 'dotted'"):
+        change(target="dotted")
+    with pytest.raises(ValueError, match="image_set: expected one of 'pacs', 'officehome', 'vlcs'"):
+        change(image_set="terra")
+
+
+def test_a_missing_domain_is_named(data):
+    with pytest.raises(ValueError, match="got 0 of noisy; the table has inverted, plain, thick: add"):
+        train_domains(TINY, without(data, data.table.domain != "noisy"))
+
+
+def test_a_class_that_a_domain_lacks_is_named(data):
+    lacking = ~((data.table.domain == "plain") & (data.table["class"] == "7"))
+    with pytest.raises(ValueError, match="expected every class in every domain, but there is no 7 in plain; add"):
+        train_domains(TINY, without(data, lacking))
+
+
+def test_another_set_than_the_configurations_is_refused(data):
+    with pytest.raises(ValueError, match=r"data: expected the set 'pacs'.*got 'digit_domains'"):
+        train_domains(DomainConfig(), data)
+
+
+def test_a_set_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="prepare vlcs --size 112"):
+        load_domains(DomainConfig(image_set="vlcs", target="SUN09"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_epochs", -1), ("batch_per_domain", 0), ("rho", -0.1), ("stored_size", 31), ("momentum", 1.0), ("seed", 1.5)],
+)
+def test_unusable_numbers_are_refused_by_name(name, value):
+    with pytest.raises((ValueError, TypeError), match=f"{name}: expected"):
+        change(**{name: value})

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from interruption import Interrupted, Memory
 from torch import nn
 
 from samlib.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
@@ -155,7 +156,7 @@ def test_evaluation_in_chunks_matches_one_pass(data: PreparedSet, monkeypatch: p
     network = build_backbone("smallnet", n_classes=2, trained="all", seed=0)
     views = make_views(data, splits.test, network, TINY, mirrored=False, folder=None, device="cpu")
     part = Part(views, labels_of(data, splits.test))
-    monkeypatch.setattr("samlib.finetune.measure.CHUNK", 7)
+    monkeypatch.setattr("samlib.finetune.loop.CHUNK", 7)
     features, answers = evaluate(network, part, TINY)
     network.eval()
     with torch.no_grad():
@@ -172,25 +173,6 @@ def test_same_configuration_same_metrics_and_global_generators_untouched(data: P
     assert first != train_finetune(dataclasses.replace(config, seed=1), data).metrics
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Memory:
-    """A checkpoint in memory that stops the run after the first epoch."""
-
-    state = None
-
-    def load(self):
-        return self.state
-
-    def save(self, state, fraction) -> None:
-        first = self.state is None
-        self.state = copy.deepcopy(state)
-        if first:
-            raise Interrupted
 
 
 @pytest.mark.parametrize("trained", ["all", "last block"])

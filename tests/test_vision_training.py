@@ -1,6 +1,5 @@
 """The small network and its training: equal to a plain reference, and what stays reproducible."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -9,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from interruption import Interrupted, Memory
 from torch import nn
 
 from samlib.streams import stream
@@ -171,26 +171,6 @@ def test_same_configuration_same_metrics_and_global_generators_untouched(coloure
     assert first != train_pair(dataclasses.replace(config, seed=1), coloured).metrics
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Memory:
-    """A checkpoint in memory that stops the run after some epochs."""
-
-    def __init__(self, epochs: int) -> None:
-        self.state, self.fractions, self.epochs = None, [], epochs
-
-    def load(self):
-        return self.state
-
-    def save(self, state, fraction) -> None:
-        self.state = copy.deepcopy(state)
-        self.fractions.append(fraction)
-        if len(self.fractions) == self.epochs:
-            raise Interrupted
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samlib.claims.data_sets import DATA_SETS
 from samlib.claims.mechanism import ginis, shift_of_worst_quarter
 from samlib.claims.pairs import method_of, pair_roles
 from samlib.claims.rules import Effect, Verdict
@@ -107,7 +108,7 @@ def ginis_at_the_end(points: Sequence[WeighedEpoch]) -> str:
 def title(points: Sequence[WeighedEpoch]) -> str:
     """Return the image set's name as the paper spells it."""
     name = points[0].image_set
-    return {"waterbirds": "Waterbirds", "celeba": "CelebA"}.get(name, name)
+    return next((title for title, names in DATA_SETS.items() if names.experiment == name), name)
 
 
 def weights_more_uniform(points: Sequence[WeighedEpoch]) -> Verdict:

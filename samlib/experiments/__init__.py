@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samlib.config import check_choice
-from samlib.experiments import finetune, pairs, toy
+from samlib.experiments import domainbed, finetune, pairs, toy
 from samlib.experiments.toy import PROFILES
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "experiment"]
@@ -57,6 +57,10 @@ EXPERIMENTS = {
             "waterbirds_full_grid", "finetune", "Waterbirds, all trained, grid (GPU)", finetune.waterbirds_full_grid
         ),
         Experiment("celeba_full_grid", "finetune", "CelebA, all trained, grid (GPU)", finetune.celeba_full_grid),
+        Experiment("pacs", "domainbed", "PACS, every setting and seed (Table 2)", domainbed.pacs),
+        Experiment("officehome", "domainbed", "OfficeHome, every setting and seed (Table 2)", domainbed.officehome),
+        Experiment("vlcs", "domainbed", "VLCS, every setting and seed (Table 2)", domainbed.vlcs),
+        Experiment("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.pacs_full),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
         Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),

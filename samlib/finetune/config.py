@@ -1,10 +1,9 @@
 """Configuration of the experiments on annotated photographs (CelebA and Waterbirds; Section 4, Appendix B)."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from samlib.config import check_choice, check_number
+from samlib.config import all_but, check_choice, check_number
 
 # Names of the two features: the label that is trained on, and the annotated attribute.
 FEATURES = {
@@ -110,8 +109,4 @@ class FinetuneConfig:
     @property
     def shape(self) -> tuple[Any, ...]:
         """All but learning rate, radius and seed: runs of one shape cost the same a step."""
-        return tuple(
-            getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("learning_rate", "rho", "seed")
-        )
+        return all_but(self, "learning_rate", "rho", "seed")

@@ -10,15 +10,15 @@ from torch import Tensor
 from samlib.finetune.backbones import Backbone
 from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.importance import importance_weights, signed_contributions
+from samlib.finetune.loop import predict
 from samlib.finetune.prepared import PreparedSet
 from samlib.finetune.splits import N_GROUPS, AttributeSplits
 from samlib.finetune.views import Views
 from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, balanced_rows, group_errors, probe_error
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
-from samlib.vision.train import CURVE_STRENGTH, PROBE_METRICS
+from samlib.vision.train import CURVE_STRENGTH, feature_metrics
 
-CHUNK = 250  # images a forward pass without gradients
 CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested: our choice
 
 
@@ -54,28 +54,12 @@ def places_of(splits: AttributeSplits) -> Int64[Tensor, " row"]:
     return torch.searchsorted(splits.validation, splits.probe_train)
 
 
-@torch.no_grad()
 def evaluate(
     network: Backbone, part: Part, config: FinetuneConfig, places: Int64[Tensor, " row"] | None = None
 ) -> tuple[Float[Tensor, "row feature"], Int64[Tensor, " row"]]:
-    """Return features and predicted labels of a set's images, in evaluation mode, on the CPU.
-
-    Args:
-        network: its mode is put back afterwards.
-        part: the images.
-        config: precision is read.
-        places: which of them; None is all.
-    """
-    mode, device = network.training, network.head.weight.device
-    network.eval()
-    features, answers = [], []
-    for chunk in (torch.arange(len(part.labels)) if places is None else places).split(CHUNK):
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            found = network.trunk(part.views.plain(chunk))
-            answers.append(network.head(found).argmax(1).cpu())
-        features.append(found.float().cpu())
-    network.train(mode)
-    return torch.cat(features), torch.cat(answers)
+    """Return features and predicted labels of a set's images, or of some `places` in it; see `predict`."""
+    places = torch.arange(len(part.labels)) if places is None else places
+    return predict(network, part.views, places, precision=config.precision)
 
 
 def weighted_error(
@@ -86,10 +70,22 @@ def weighted_error(
     return sum(error * share for error, share in zip(errors, frequencies, strict=True)), errors, counts
 
 
+def validation_error(network: Backbone, parts: Parts, config: FinetuneConfig) -> float:
+    """Return the validation error, weighted like the test error."""
+    _, answers = evaluate(network, parts.validation, config)
+    return weighted_error(answers, parts.validation, parts.train_frequencies)[0]
+
+
+def probed_features(network: Backbone, parts: Parts, config: FinetuneConfig) -> Float[Tensor, "row feature"]:
+    """Return the features of the probe training images."""
+    return evaluate(network, parts.validation, config, parts.probe_places)[0]
+
+
 def probe_both(
     network: Backbone,
     parts: Parts,
     config: FinetuneConfig,
+    probed: Float[Tensor, "row feature"],
     *,
     strengths: Sequence[float] = STRENGTHS,
     test_places: Int64[Tensor, " row"] | None = None,
@@ -100,24 +96,24 @@ def probe_both(
         network: as trained so far.
         parts: the run's images.
         config: the run.
+        probed: features of the probe training images.
         strengths: values of C to choose from.
         test_places: which test images; None is all.
     """
     places = torch.arange(len(parts.test.labels)) if test_places is None else test_places
-    train, _ = evaluate(network, parts.validation, config, parts.probe_places)
     test, answers = evaluate(network, parts.test, config, places)
     results = {}
     for i, feature in enumerate(config.features):
         sets = (
             FrozenFeatures(features, part.labels[rows, i], part.groups[rows])
-            for features, part, rows in ((train, parts.validation, parts.probe_places), (test, parts.test, places))
+            for features, part, rows in ((probed, parts.validation, parts.probe_places), (test, parts.test, places))
         )
         generator = stream(config.seed, "probe")
         results[feature] = probe_error(*sets, n_groups=N_GROUPS, generator=generator, strengths=strengths)
     return results, answers
 
 
-def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, float]:
+def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tensor) -> dict[str, float]:
     """Return both probing errors after an epoch: one fixed C, at most `CURVE_PER_GROUP` test images of a group.
 
     They are drawn at random, the same ones for all runs: a set's first images may be of a few species.
@@ -125,20 +121,19 @@ def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dic
     groups = parts.test.groups
     size = min(CURVE_PER_GROUP, int(torch.bincount(groups).min()))
     chosen = balanced_rows(groups, n_groups=N_GROUPS, generator=stream(0, "curve test"), per_group=size)
-    results, _ = probe_both(network, parts, config, strengths=(CURVE_STRENGTH,), test_places=chosen)
+    results, _ = probe_both(network, parts, config, probed, strengths=(CURVE_STRENGTH,), test_places=chosen)
     return {feature: result.error for feature, result in results.items()}
 
 
-def final_errors(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, Any]:
+def final_errors(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tensor) -> dict[str, Any]:
     """Return all errors of the trained network; see `samlib.finetune.train.train_finetune` for the names."""
-    results, answers = probe_both(network, parts, config)
+    results, answers = probe_both(network, parts, config, probed)
     error, errors, counts = weighted_error(answers, parts.test, parts.train_frequencies)
     metrics: dict[str, Any] = {"test_error": error, "test_worst_group_error": max(errors)}
     metrics |= {"test_group_errors": errors, "test_group_counts": counts}
     for i, (feature, result) in enumerate(results.items()):
-        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in PROBE_METRICS}
-        missed, _ = group_errors(answers != parts.test.labels[:, i], parts.test.groups, n_groups=N_GROUPS)
-        metrics[f"{feature}_head_error"] = sum(missed) / N_GROUPS
+        wrong = answers != parts.test.labels[:, i]
+        metrics |= feature_metrics(feature, result, wrong, parts.test.groups, n_groups=N_GROUPS)
     return metrics
 
 
@@ -152,7 +147,7 @@ class _Plain:
         return self._views.plain(self._places[rows])
 
 
-def weigh(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, Tensor]:
+def weigh(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tensor) -> dict[str, Tensor]:
     """Return importance weights and signed contributions of training images (Figures 3, 5, 7 and 8).
 
     The images and their batches are the same for all runs of one number of training images.
@@ -161,6 +156,7 @@ def weigh(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, 
         network: as trained so far.
         parts: the run's images.
         config: the run.
+        probed: features of the probe training images.
     Returns:
         importance_real, importance_phantom (example,); contributions (2, example); labels, attributes (example,).
     """
@@ -169,7 +165,6 @@ def weigh(network: Backbone, parts: Parts, config: FinetuneConfig) -> dict[str, 
     real, phantom = importance_weights(
         network, _Plain(parts.train.views, places), labels, rho=config.importance_rho, batch_size=config.batch_size
     )
-    probed, _ = evaluate(network, parts.validation, config, parts.probe_places)
     weighed, _ = evaluate(network, parts.train, config, places)
     columns = parts.validation.labels[parts.probe_places].T
     contributions = torch.stack(

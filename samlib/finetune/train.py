@@ -11,23 +11,23 @@ from torch import Tensor
 from samlib.finetune.backbones import Backbone, build_backbone
 from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.embedded import digits_on_patches
+from samlib.finetune.loop import make_optimizer, restore, snapshot, train_epoch
 from samlib.finetune.measure import (
     Part,
     Parts,
     curve_errors,
-    evaluate,
     final_errors,
     labels_of,
     places_of,
+    probed_features,
+    validation_error,
     weigh,
-    weighted_error,
 )
 from samlib.finetune.prepared import PreparedSet, load_prepared
 from samlib.finetune.splits import AttributeSplits, attribute_splits
 from samlib.finetune.views import make_views
-from samlib.optim import SAM
 from samlib.streams import stream
-from samlib.vision.train import PROBE_METRICS, Checkpointer, learning_rate_at, take_step
+from samlib.vision.train import Checkpointer, is_finite, no_feature_metrics
 
 Curves = dict[str, list[float]]
 Weighed = list[dict[str, Tensor]]  # by recorded epoch; see `samlib.finetune.measure.weigh`
@@ -101,8 +101,9 @@ def train_finetune(
     parts = _parts(data, splits, network, config, folder, device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         curves, weighed = _fit(network, parts, config, checkpoint)
-        diverged = not (math.isfinite(curves["train_loss"][-1]) and _is_finite(network, parts, config))
-        metrics = _no_errors(config) if diverged else final_errors(network, parts, config)
+        probed = probed_features(network, parts, config)
+        diverged = not (math.isfinite(curves["train_loss"][-1]) and is_finite(network, probed))
+        metrics = _no_errors(config) if diverged else final_errors(network, parts, config, probed)
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
     metrics |= _origin(data, splits, network)
     metrics |= {"diverged": diverged, "curves": {name: list(curve) for name, curve in curves.items()}}
@@ -136,87 +137,47 @@ def _fit(
     network: Backbone, parts: Parts, config: FinetuneConfig, checkpoint: Checkpointer | None
 ) -> tuple[Curves, Weighed]:
     """Run all epochs, stopping early at a loss that is not finite; return the curves and the importance weights."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = SAM(
-        parameters,
-        torch.optim.SGD,
-        rho=config.rho,
-        module=network,
-        check_finite=False,  # the epoch's loss is looked at instead, once
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = make_optimizer(network, config)
+    labels = parts.train.labels[:, 0]
     streams = {purpose: stream(config.seed, purpose) for purpose in ("batch order", "augmentation")}
     curves: Curves = {"train_loss": [], "validation_error": []}
     weighed: Weighed = []
     state = checkpoint.load() if checkpoint else None
     if state:
-        network.trunk.load_state_dict(state["trunk"])
-        network.head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
-        for purpose, generator in streams.items():
-            generator.set_state(state["streams"][purpose])
+        restore(state, network, optimizer, streams)
         curves, weighed = state["curves"], state["weighed"]
     for epoch in range(len(curves["train_loss"]), config.n_epochs):
-        loss = _epoch(network, optimizer, parts.train, config, epoch, streams)
+        batches = _batches(len(labels), config.batch_size, streams["batch order"])
+        loss = train_epoch(
+            network,
+            optimizer,
+            parts.train.views,
+            labels,
+            batches,
+            config,
+            epoch=epoch,
+            generator=streams["augmentation"],
+        )
         curves["train_loss"].append(loss)
-        if not (math.isfinite(loss) and _is_finite(network, parts, config)):
+        probed = probed_features(network, parts, config)
+        if not (math.isfinite(loss) and is_finite(network, probed)):
             break
-        _measure_epoch(network, parts, config, epoch + 1, curves, weighed)
+        curves["validation_error"].append(validation_error(network, parts, config))
+        if config.probe_each_epoch:
+            for feature, error in curve_errors(network, parts, config, probed).items():
+                curves.setdefault(f"{feature}_probe_error", []).append(error)
+        if epoch + 1 in config.importance_epochs:
+            weighed.append(weigh(network, parts, config, probed))
         if checkpoint:
-            state = {"trunk": network.trunk.state_dict(), "head": network.head.state_dict()}
-            state |= {"optimizer": optimizer.state_dict(), "curves": curves, "weighed": weighed}
-            state["streams"] = {purpose: generator.get_state() for purpose, generator in streams.items()}
+            state = snapshot(network, optimizer, streams) | {"curves": curves, "weighed": weighed}
             checkpoint.save(state, (epoch + 1) / config.n_epochs)
     return curves, weighed
 
 
-def _epoch(
-    network: Backbone,
-    optimizer: SAM,
-    part: Part,
-    config: FinetuneConfig,
-    epoch: int,
-    streams: dict[str, torch.Generator],
-) -> float:
-    """Take the steps of one epoch; return the mean of the batches' losses at w."""
-    device = network.head.weight.device
-
-    def forward(inputs: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16", cache_enabled=False):
-            return network(inputs).float()
-
-    network.train()
-    n = len(part.labels)
-    n_batches = max(1, n // config.batch_size)  # a last, smaller batch would have noisier batch statistics
-    order = torch.randperm(n, generator=streams["batch order"])[: n_batches * config.batch_size]
-    total = torch.zeros((), device=device)
-    for i, places in enumerate(order.split(config.batch_size)):
-        step, n_steps = epoch * n_batches + i, config.n_epochs * n_batches
-        optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, config.learning_rate)
-        inputs = part.views.augmented(places, streams["augmentation"])
-        total += take_step(forward, optimizer, inputs, part.labels[places, 0].to(device))
-    return total.item() / n_batches
-
-
-def _measure_epoch(
-    network: Backbone, parts: Parts, config: FinetuneConfig, epoch: int, curves: Curves, weighed: Weighed
-) -> None:
-    """Append what is measured after epoch number `epoch` (1, 2, ...) to curves and importance weights."""
-    _, answers = evaluate(network, parts.validation, config)
-    curves["validation_error"].append(weighted_error(answers, parts.validation, parts.train_frequencies)[0])
-    if config.probe_each_epoch:
-        for feature, error in curve_errors(network, parts, config).items():
-            curves.setdefault(f"{feature}_probe_error", []).append(error)
-    if epoch in config.importance_epochs:
-        weighed.append(weigh(network, parts, config))
-
-
-def _is_finite(network: Backbone, parts: Parts, config: FinetuneConfig) -> bool:
-    """Whether the network can be measured: after a finite loss, the last step may still have blown it up."""
-    features, _ = evaluate(network, parts.validation, config, parts.probe_places)
-    return all(bool(tensor.isfinite().all()) for tensor in (features, *network.parameters()))
+def _batches(n: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Draw an epoch's batches of n images; a last, smaller one, of noisier batch statistics, is left out."""
+    n_batches = max(1, n // batch_size)
+    return torch.randperm(n, generator=generator)[: n_batches * batch_size].split(batch_size)
 
 
 def _origin(data: PreparedSet, splits: AttributeSplits, network: Backbone) -> dict[str, Any]:
@@ -245,6 +206,4 @@ def _stacked(weighed: Weighed) -> dict[str, np.ndarray]:
 def _no_errors(config: FinetuneConfig) -> dict[str, Any]:
     """The names of all errors with None, for a run that diverged."""
     names = [f"test_{name}" for name in ("error", "worst_group_error", "group_errors", "group_counts")]
-    for feature in config.features:
-        names += [*(f"{feature}_probe_{name}" for name in PROBE_METRICS), f"{feature}_head_error"]
-    return dict.fromkeys(names)
+    return dict.fromkeys(names) | no_feature_metrics(config.features)

@@ -40,7 +40,7 @@ class ImageViews:
     def __init__(
         self, data: PreparedSet, rows: Int64[Tensor, " row"], *, size: int, device: torch.device | str
     ) -> None:
-        self._size, self._device = size, device
+        self._size = size
         self._on_disk = data.images
         self._rows = rows.numpy()
         self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None

@@ -6,6 +6,7 @@ How a kind is recorded stands in `samlib.records`, how it is trained in `samlib.
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
+from samlib.domainbed.config import DomainConfig
 from samlib.finetune.config import FinetuneConfig
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
@@ -60,6 +61,11 @@ def _finetune_work(config: FinetuneConfig) -> float:
     return trained + config.n_epochs * epoch + weighed + FINETUNE_MEASUREMENT
 
 
+def _domain_work(config: DomainConfig) -> float:
+    """Images passed through the network."""
+    return config.n_images * config.n_epochs * _passes(config.rho) + FINETUNE_MEASUREMENT
+
+
 def _passes(rho: float) -> int:
     """Gradients a step: SAM takes two."""
     return 1 if rho == 0 else 2
@@ -82,6 +88,14 @@ KINDS = {
     "pair": Kind(_pair_work, lambda config: (), 5e-4, lambda config: 1, _pairs_at_once, checkpointed=True),
     "finetune": Kind(
         _finetune_work,
+        lambda config: (config.backbone, config.trained, config.image_size),
+        0.02,
+        lambda config: 1,
+        lambda config, device: 1,
+        checkpointed=True,
+    ),
+    "domainbed": Kind(
+        _domain_work,
         lambda config: (config.backbone, config.trained, config.image_size),
         0.02,
         lambda config: 1,

@@ -21,6 +21,7 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "toy": {"final_easy_error": 0.07, "final_hard_error": 0.02, "final_test_error": 0.01},
     "pair": {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04},
     "finetune": {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04},
+    "domainbed": {"validation_error": 0.02, "zero_shot_error": 0.04, "probe_error": 0.04},
 }
 
 

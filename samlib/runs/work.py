@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from samlib.checkpoint import Checkpoint
-from samlib.finetune.train import load_images, train_finetune
 from samlib.provenance import provenance
 from samlib.records import Record, Store
 from samlib.runs.plan import Run
@@ -145,6 +144,8 @@ def _pairs(job: Job, report: Report) -> Trained:
 
 def _finetuned(job: Job, report: Report) -> Trained:
     """Finetune one network."""
+    from samlib.finetune.train import load_images, train_finetune  # slow to import: torchvision and pandas
+
     (run,) = job.runs
     checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
     result = train_finetune(
@@ -157,4 +158,25 @@ def _finetuned(job: Job, report: Report) -> Trained:
     return "autograd", [(result.metrics, result.arrays)], checkpoint.seconds
 
 
-TRAINERS: dict[str, Callable[[Job, Report], Trained]] = {"toy": _toys, "pair": _pairs, "finetune": _finetuned}
+def _transferred(job: Job, report: Report) -> Trained:
+    """Train one network on all domains but one."""
+    from samlib.domainbed.train import load_domains, train_domains  # slow to import, as above
+
+    (run,) = job.runs
+    checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
+    result = train_domains(
+        run.config,
+        load_domains(run.config, job.data_root),
+        folder=job.data_root,
+        device=job.device,
+        checkpoint=_Reporting(checkpoint, report),
+    )
+    return "autograd", [(result.metrics, {})], checkpoint.seconds
+
+
+TRAINERS: dict[str, Callable[[Job, Report], Trained]] = {
+    "toy": _toys,
+    "pair": _pairs,
+    "finetune": _finetuned,
+    "domainbed": _transferred,
+}

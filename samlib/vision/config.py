@@ -1,10 +1,9 @@
 """Configuration of the two-feature image experiments (Section 4, Appendix B)."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from samlib.config import check_choice, check_number
+from samlib.config import all_but, check_choice, check_number
 
 PAIRS = ("cifar_mnist", "fmnist_mnist", "digits_patches")
 BACKBONES = ("convnet",)
@@ -72,11 +71,7 @@ class PairConfig:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What networks must share to be trained in one computation: all but learning rate, radius and seed."""
-        return tuple(
-            getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("learning_rate", "rho", "seed")
-        )
+        return all_but(self, "learning_rate", "rho", "seed")
 
 
 def demo_config(pair: str, *, rho: float, seed: int = 0) -> PairConfig:

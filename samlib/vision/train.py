@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from samlib.optim import SAM
 from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, group_errors, probe_error
-from samlib.shapes import Float, Int64, UInt8
+from samlib.shapes import Bool, Float, Int64, UInt8
 from samlib.streams import stream
 from samlib.vision.backbones import ConvNet, build_backbone
 from samlib.vision.config import PairConfig
@@ -97,7 +97,8 @@ def pair_metrics(
         mean: what `mean_pixel` returned for the training images.
         seed: root seed.
     """
-    diverged = not (all(map(math.isfinite, curves["train_loss"])) and _is_finite(network, sets, mean))
+    probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    diverged = not (all(map(math.isfinite, curves["train_loss"])) and is_finite(network, probed))
     metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=seed)
     metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
@@ -166,14 +167,41 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict
         seed: root seed; the stream "probe" decides what a probe holds out while its C is chosen.
     """
     metrics: dict[str, Any] = {"test_error": _error(network, sets.test, mean)}
-    results, answers = _probe(network, sets, mean, seed, STRENGTHS)
-    n_groups = sets.n_classes**2
+    probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    results, answers = _probe(network, sets, probed, mean=mean, seed=seed, strengths=STRENGTHS)
+    groups = _groups(sets.probe_test, sets.n_classes)
     for i, (feature, result) in enumerate(results.items()):
-        metrics |= {f"{feature}_probe_{name}": getattr(result, name) for name in PROBE_METRICS}
         wrong = answers != sets.probe_test.labels[:, i]
-        errors, _ = group_errors(wrong, _groups(sets.probe_test, sets.n_classes), n_groups=n_groups)
-        metrics[f"{feature}_head_error"] = sum(errors) / n_groups
+        metrics |= feature_metrics(feature, result, wrong, groups, n_groups=sets.n_classes**2)
     return metrics
+
+
+def feature_metrics(
+    feature: str,
+    result: ProbeResult,
+    wrong: Bool[Tensor, " example"],
+    groups: Int64[Tensor, " example"],
+    *,
+    n_groups: int,
+) -> dict[str, Any]:
+    """Name a probe's results after its feature, and add how often the network's own answer misses the feature's label.
+
+    Args:
+        feature: its name.
+        result: of its probe.
+        wrong: which probe test images the network's own answer misses.
+        groups: of these images.
+        n_groups: number of groups.
+    """
+    errors, _ = group_errors(wrong, groups, n_groups=n_groups)
+    named = {f"{feature}_probe_{name}": getattr(result, name) for name in PROBE_METRICS}
+    return named | {f"{feature}_head_error": sum(errors) / n_groups}
+
+
+def no_feature_metrics(features: Sequence[str]) -> dict[str, None]:
+    """The same names with None, for a run that diverged."""
+    names = [f"{feature}_probe_{name}" for feature in features for name in PROBE_METRICS]
+    return dict.fromkeys([*names, *(f"{feature}_head_error" for feature in features)])
 
 
 _SETS = ("train", "validation", "test", "probe_train", "probe_test")
@@ -209,9 +237,12 @@ def _fit(
         curves["validation_error"].append(_error(network, sets.validation, mean))
         if not math.isfinite(loss):
             break
-        if config.probe_each_epoch and _is_finite(network, sets, mean):
-            for feature, result in _probe(network, sets, mean, config.seed, (CURVE_STRENGTH,))[0].items():
-                curves.setdefault(f"{feature}_probe_error", []).append(result.error)
+        if config.probe_each_epoch:
+            probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
+            if is_finite(network, probed):
+                results, _ = _probe(network, sets, probed, mean=mean, seed=config.seed, strengths=(CURVE_STRENGTH,))
+                for feature, result in results.items():
+                    curves.setdefault(f"{feature}_probe_error", []).append(result.error)
         if checkpoint:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "curves": curves}
             checkpoint.save(state | {"order": order.get_state()}, (epoch + 1) / config.n_epochs)
@@ -246,9 +277,8 @@ def take_step(network: Callable[[Tensor], Tensor], optimizer: SAM, images: Tenso
     return loss
 
 
-def _is_finite(network: ConvNet, sets: PairSets, mean: float) -> bool:
-    """Whether the network can be probed: after a finite loss, the last step may still have blown it up."""
-    features, _ = evaluate(network, sets.probe_train.images, mean=mean)
+def is_finite(network: nn.Module, features: Tensor) -> bool:
+    """Whether a network with these features can be probed: after a finite loss, the last step may have blown it up."""
     return all(bool(tensor.isfinite().all()) for tensor in (features, *network.parameters()))
 
 
@@ -259,10 +289,9 @@ def _error(network: ConvNet, data: ImageSet, mean: float) -> float:
 
 
 def _probe(
-    network: ConvNet, sets: PairSets, mean: float, seed: int, strengths: Sequence[float]
+    network: ConvNet, sets: PairSets, train: Tensor, *, mean: float, seed: int, strengths: Sequence[float]
 ) -> tuple[dict[str, ProbeResult], Tensor]:
-    """Probe both features; return the results by feature, and the network's own answers on the probe test set."""
-    train, _ = evaluate(network, sets.probe_train.images, mean=mean)
+    """Probe both features, trained on `train`; return results by feature, and the own answers on the probe test set."""
     test, answers = evaluate(network, sets.probe_test.images, mean=mean)
     results = {
         feature: probe_error(
@@ -294,5 +323,4 @@ def _plain(values: list[float]) -> list[float | None]:
 
 def _no_errors(sets: PairSets) -> dict[str, Any]:
     """The same names with None, for a run that diverged."""
-    names = [f"{feature}_probe_{name}" for feature in sets.features for name in PROBE_METRICS]
-    return dict.fromkeys(["test_error", *names, *(f"{feature}_head_error" for feature in sets.features)])
+    return {"test_error": None} | no_feature_metrics(sets.features)

@@ -1,0 +1,60 @@
+"""Effective rank and number of principal components, against spectra that can be worked out."""
+
+import math
+
+import pytest
+import torch
+
+from samlib.feature_rank import effective_rank, n_components, principal_variances
+
+
+def with_deviations(*deviations: float) -> torch.Tensor:
+    """Examples at +-d sqrt(k) on each of k axes: variances d^2, and a mean that is not 0."""
+    k = len(deviations)
+    points = math.sqrt(k) * torch.diag(torch.tensor(deviations, dtype=torch.float64))
+    return torch.cat([points, -points]) + 7.0
+
+
+@pytest.mark.parametrize("pad", [0, 9], ids=["tall", "wide"])
+def test_variances_are_those_along_the_axes(pad):
+    features = torch.nn.functional.pad(with_deviations(1.0, 3.0, 2.0), (0, pad))
+    found = principal_variances(features)
+    assert len(found) == min(features.shape)
+    torch.testing.assert_close(found[:3], torch.tensor([9.0, 4.0, 1.0], dtype=torch.float64))
+    assert (found[3:] == 0).all()
+
+
+def test_rotation_and_shift_change_nothing():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))
+    torch.testing.assert_close(principal_variances(features), principal_variances(features @ rotation + 3))
+
+
+def test_equal_variances_have_the_rank_of_their_number_and_a_line_has_rank_one():
+    assert effective_rank(principal_variances(with_deviations(2.0, 2.0, 2.0, 2.0))) == pytest.approx(4)
+    assert effective_rank(principal_variances(with_deviations(5.0, 0.0, 0.0))) == pytest.approx(1)
+    assert effective_rank(principal_variances(torch.ones(5, 3))) == 0
+
+
+def test_the_rank_is_exp_of_the_entropy_of_singular_values():
+    shares = [0.75, 0.25]
+    entropy = -sum(share * math.log(share) for share in shares)
+    assert effective_rank(principal_variances(with_deviations(3.0, 1.0))) == pytest.approx(math.exp(entropy))
+
+
+def test_components_hold_the_share_of_the_variance():
+    variances = principal_variances(with_deviations(3.0, 2.0, 1.0))  # 9, 4 and 1 of 14
+    assert [n_components(variances, share) for share in (0.6, 0.65, 9 / 14, 13 / 14, 0.93, 1.0)] == [1, 2, 1, 2, 3, 3]
+    assert n_components(principal_variances(torch.ones(5, 3))) == 0
+
+
+@pytest.mark.parametrize("features", [torch.ones(1, 3), torch.ones(3), torch.tensor([[1.0], [math.nan]])])
+def test_features_that_have_no_spectrum_are_refused(features):
+    with pytest.raises(ValueError, match="features: expected finite values of shape"):
+        principal_variances(features)
+
+
+def test_an_unusable_share_is_refused():
+    with pytest.raises(ValueError, match="share"):
+        n_components(torch.ones(2), share=1.5)
