@@ -1,6 +1,8 @@
 # Everything from a machine that has only Python 3.11 or newer and make. `make` alone lists the targets.
 PYTHON ?= python3
 VENV   ?= .venv
+# Processes of make transfer
+WORKERS ?= 2
 # Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
@@ -9,7 +11,7 @@ STAMP := $(VENV)/.samlib-installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book quick lab paper bench freeze lint test clean
+.PHONY: help setup book quick lab paper transfer bench freeze lint test clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +36,11 @@ lab: $(STAMP) ## open the chapters in JupyterLab
 
 paper: $(STAMP) ## start the full-scale runs (hours, those meant for a GPU days without one; resumes where it stopped)
 	$(BIN)/python -m samlib runs start --profile paper
+
+transfer: $(STAMP) ## prepare one of DomainBed's sets and do its runs: make transfer SET=officehome DATA=DIR
+	@test -n "$(SET)" -a -n "$(DATA)" || { echo "make transfer: expected SET=pacs, officehome or vlcs and DATA=the folder that holds it"; exit 1; }
+	$(BIN)/python -m data_scripts.prepare $(SET) --size 112 --root "$(DATA)"
+	SAMLIB_DATA="$(DATA)" $(BIN)/python -m samlib runs start --experiment $(SET) --workers $(WORKERS)
 
 bench: $(STAMP) ## measure this machine and record it for the performance page (a quarter of an hour, quiet)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytorch-optimizer==4.1.0'

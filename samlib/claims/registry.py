@@ -67,6 +67,13 @@ def _photographs(title: str, judge: Callable[..., Verdict], experiment: str) -> 
     return Claim(title, EFFECTS, (experiment,), lambda results: judge(points(results[experiment].records)))
 
 
+def _transfer(
+    judge: Callable[..., Verdict], title: str, experiment: str
+) -> Callable[[Mapping[str, "Results"]], Verdict]:
+    """Judge from the records of one of DomainBed's data sets."""
+    return lambda results: judge(results[experiment].records, title)
+
+
 STEPS_ROBUST = partial(toy.batch_robust, at="equal steps")
 STEPS_DEGRADES = partial(toy.batch_degrades, at="equal steps")
 IMAGES, TRANSFER = "01_feature_diversity", "06_domainbed"
@@ -108,7 +115,11 @@ CLAIMS = (
     _claim("both together match LSAM", CAUSES, mechanism.both_match_lsam, "interventions", "complexity"),
     _claim("each factor of LSAM suffices", CAUSES, mechanism.one_factor_suffices, "phantom_terms", "complexity"),
     _claim("learning rates alone match LSAM", CAUSES, mechanism.rates_match_lsam, "phantom_terms", "complexity"),
-    Claim("SAM improves transfer", TRANSFER, (), lambda results: domainbed.transfer_improved()),
+    *(
+        Claim(f"SAM improves transfer: {title}", TRANSFER, (name,), _transfer(domainbed.transfer_improved, title, name))
+        for title, name in domainbed.EXPERIMENTS.items()
+    ),
+    Claim("on every target", TRANSFER, ("pacs",), _transfer(domainbed.each_target_improved, "PACS", "pacs")),
     _claim("robust to noise", "a_data_and_noise", toy.noise_robust, "noise"),
     _claim("robust to batch size", "b_batch_size", toy.batch_robust, "batch_size"),
     _claim("gain shrinks for very large batches", "b_batch_size", toy.batch_degrades, "batch_size"),

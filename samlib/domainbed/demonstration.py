@@ -1,0 +1,62 @@
+"""Chapter 6's live run, and pictures of the domains where their prepared images are at hand."""
+
+import dataclasses
+import html
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, display
+
+from samlib.chapter import show
+from samlib.domainbed.config import DomainConfig
+from samlib.domainbed.embedded import digit_domains
+from samlib.domainbed.train import load_domains, train_domains
+from samlib.experiments.domainbed import DEMO
+from samlib.figures.domainbed import domain_samples
+
+
+def demonstrate(*, seed: int) -> pd.DataFrame:
+    """Train SGD and SAM now on three of the four digit domains and probe them on the fourth.
+
+    Args:
+        seed: root seed.
+    Returns:
+        One row a representation ("untrained", "SGD", "SAM"). Columns, in percent: "probe" and "zero-shot" accuracy on
+        the target, "sources' validation" accuracy.
+    """
+    base = dataclasses.replace(DEMO, target="thick", seed=seed)
+    changes: dict[str, dict[str, Any]] = {"untrained": {"n_epochs": 0}, "SGD": {}, "SAM, ρ = 0.05": {"rho": 0.05}}
+    data, rows = digit_domains(), {}
+    for name, values in changes.items():
+        metrics = train_domains(dataclasses.replace(base, **values), data).metrics
+        rows[name] = {
+            "probe": 100 * (1 - metrics["probe_error"]),
+            "zero-shot": 100 * (1 - metrics["zero_shot_error"]),
+            "sources' validation": 100 * (1 - metrics["validation_error"]),
+        }
+    return pd.DataFrame(rows).T
+
+
+def show_domains(config: DomainConfig, root: Path | None) -> None:
+    """Show an image of every class in every domain, or say how to get them.
+
+    The book shows the embedded set alone: many of PACS's images are others' work under no free licence.
+
+    Args:
+        config: image set and stored size are read.
+        root: folder of the real data sets, None where there is none.
+    Raises:
+        ValueError: the prepared set is there and damaged.
+    Side effects:
+        Displays a figure, or a box where the prepared images are not at hand.
+    """
+    try:
+        data = load_domains(config, root)
+    except (FileNotFoundError, ValueError) as error:
+        if root is not None and not isinstance(error, FileNotFoundError):
+            raise
+        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
+        display(HTML(f'<div class="missing-record"><p>Not drawn: {told}</p></div>'))
+        return
+    show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)

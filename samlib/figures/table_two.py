@@ -1,0 +1,223 @@
+"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from samlib.claims.domainbed import MEAN, READINGS, gains, over_targets, transfer_table
+from samlib.domainbed.config import DomainConfig
+from samlib.figures.domainbed import shown_name
+from samlib.figures.table_one import BACKBONES
+from samlib.records import Record
+from samlib.statistics import Estimate
+
+RADIUS = 0.05  # of the equal budget: the default of Foret et al. (2020), fixed before the runs
+HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
+PROTOCOLS = {
+    "all radii, validated on the sources (used above)": {"reading": READINGS[0]},
+    f"equal budget: ρ = {RADIUS:g}, validated on the sources": {"reading": READINGS[0], "radius": RADIUS},
+    "all radii, validated by the probe on the target": {"reading": READINGS[1]},
+    f"equal budget: ρ = {RADIUS:g}, validated by the probe on the target": {"reading": READINGS[1], "radius": RADIUS},
+}
+
+
+def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]]) -> str:
+    """Return Table 2 with the paper's accuracies and ours, in percent.
+
+    The paper prints one number a cell. Ours are means over seeds, with the paired difference and its 95 % interval; a
+    word says where the whole interval lies: "better", "worse", or "undecided" where it includes 0.
+
+    Args:
+        paper: what `samlib.paper_tables.table_2` returned.
+        records: title of the data set -> its experiment's records; the paper's data sets that are not among them have
+            not been run.
+    """
+    titles = [*records, *(title for title in dict.fromkeys(paper.data_set) if title not in records)]
+    bodies = "".join(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
+    return _table(HEADINGS, bodies, "Table 2, wide: scrolls")
+
+
+def protocols_html(records: Sequence[Record]) -> str:
+    """Return SAM's gain under four ways of tuning, by target and averaged, as points with 95 % intervals.
+
+    Args:
+        records: of one data set's experiment, at profile "paper".
+    """
+    rows = []
+    for told, options in PROTOCOLS.items():
+        found = gains(transfer_table(records, **options))  # type: ignore[arg-type]
+        rows.append((told, *(_with_interval(value) for value in found.values())))
+    heads = ("tuned", *(shown_name(target) for target in found))
+    return _table(heads, _rows(rows), "Ways of tuning, wide: scrolls")
+
+
+def choices_html(table: pd.DataFrame) -> str:
+    """Return which settings the seeds chose on every target.
+
+    Args:
+        table: what `samlib.claims.domainbed.transfer_table` returned.
+    """
+    rows = []
+    for target, part in table.groupby("target", sort=False):
+        sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
+        sam = ", ".join(f"{row.sam_learning_rate:g} at ρ = {row.rho:g}" for row in part.itertuples())
+        rows.append((shown_name(str(target)), sgd, sam))
+    heads = ("target", "SGD's learning rate, by seed", "SAM's learning rate and radius, by seed")
+    return _table(heads, _rows(rows), "Chosen settings")
+
+
+def controls_html(table: pd.DataFrame) -> str:
+    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds.
+
+    Args:
+        table: what `samlib.claims.domainbed.transfer_table` returned.
+    """
+    shares = ("untrained", "sgd", "sam", "sgd_zero_shot", "sam_zero_shot", "sgd_sources", "sam_sources")
+    ranks = ("untrained_target_rank", "sgd_target_rank", "sam_target_rank")
+    found = {name: over_targets(table, table[name]) for name in (*shares, *ranks)}
+    rows = [
+        (
+            shown_name(target),
+            *(f"{100 * found[name][target].mean:.1f}" for name in shares),
+            *(f"{found[name][target].mean:.0f}" for name in ranks),
+        )
+        for target in found["sgd"]
+    ]
+    heads = (
+        "target",
+        "probe, ImageNet features, %",
+        "probe, SGD, %",
+        "probe, SAM, %",
+        "zero-shot, SGD, %",
+        "zero-shot, SAM, %",
+        "sources' test, SGD, %",
+        "sources' test, SAM, %",
+        "effective rank, ImageNet",
+        "rank, SGD",
+        "rank, SAM",
+    )
+    return _table(heads, _rows(rows), "Controls, wide: scrolls")
+
+
+def in_short(records: Mapping[str, Sequence[Record]]) -> str:
+    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run.
+
+    Args:
+        records: title of the data set -> its experiment's records.
+    """
+    if not records:
+        return "**In short.** Nothing has been run at this profile yet."
+    told = []
+    for title, own in records.items():
+        found = gains(transfer_table(own))
+        ahead = [value.mean > 0 for target, value in found.items() if target != MEAN]
+        mean = found[MEAN]
+        told.append(
+            f"on {title} the probe's accuracy is **{word(mean)}** with SAM: {points(mean.mean)} points "
+            f"{_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} targets, ahead on {sum(ahead)} of them"
+        )
+    return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
+
+
+def scaled_down(config: DomainConfig) -> str:
+    """Say how a run was made, and what it scales down.
+
+    The paper's network, image size and length of training for this experiment are lost in our copy.
+    """
+    trained = "" if config.trained == "all" else f", only the {config.trained} trained, on stored activations"
+    views = "" if config.trained == "all" else ", with mirror images for augmentation"
+    return (
+        f"{BACKBONES.get(config.backbone, config.backbone)}{trained}{views}; {config.image_size} pixels; "
+        f"{config.n_epochs} epochs of {config.batch_per_domain} images of each source a step"
+    )
+
+
+def word(value: Estimate) -> str:
+    """Say where an interval of a gain lies.
+
+    >>> word(Estimate(1.0, 0.5, 1.5, 3)), word(Estimate(1.0, -0.5, 2.5, 3))
+    ('better', 'undecided')
+    """
+    if value.low > 0:
+        return "better"
+    return "worse" if value.high < 0 else "undecided"
+
+
+def points(value: float) -> str:
+    """Return points of accuracy with sign and one decimal.
+
+    >>> points(-0.04), points(1.25)
+    ('0.0', '+1.2')
+    """
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str:
+    """One data set: a heading with its settings, and a row a target."""
+    theirs = {row.domain: (row.sgd, row.sam) for row in paper.itertuples()}
+    if theirs:
+        theirs[MEAN] = (paper.sgd.mean(), paper.sam.mean())
+    ours: dict[str, tuple[Estimate, Estimate, Estimate]] = {}
+    told = f"not run here; <code>python -m samlib runs start --experiment {title.lower()}</code> fills it"
+    if records:
+        table = transfer_table(records)
+        parts = [over_targets(table, table[name]) for name in ("sgd", "sam")] + [gains(table)]
+        ours = {shown_name(target): tuple(part[target] for part in parts) for target in parts[0]}  # type: ignore[misc]
+        config = next(DomainConfig(**record.config) for record in records if record.config["n_epochs"])
+        told = html.escape(scaled_down(config)) + f"; on {html.escape(records[0].provenance['device'])}"
+    head = (
+        f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}" style="text-align: left">{html.escape(title)}<br>'
+        f'<span style="font-weight: normal">{told}</span></th></tr>'
+    )
+    rows = [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
+    return f"<tbody>{head}{_rows(rows)}</tbody>"
+
+
+def _target(
+    name: str, paper: tuple[float, float] | None, ours: tuple[Estimate, Estimate, Estimate] | None
+) -> tuple[str, ...]:
+    """One target: the paper's three numbers, and ours."""
+    first = ("", "", "")
+    if paper:
+        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", points(100 * (paper[1] - paper[0])))
+    if ours is None:
+        return (name, *first, *([""] * 6))
+    sgd, sam, gain = ours
+    means = (f"{100 * sgd.mean:.1f}", f"{100 * sam.mean:.1f}", points(gain.mean))
+    return (name, *first, *means, _ends(gain), word(gain), str(gain.n))
+
+
+def _ends(value: Estimate) -> str:
+    """The interval in brackets."""
+    return f"[{points(value.low)}, {points(value.high)}]" if value.n > 1 else "no interval"
+
+
+def _with_interval(value: Estimate) -> str:
+    """Mean and interval."""
+    return f"{points(value.mean)} {_ends(value)}".replace(" ", "\u00a0")
+
+
+def _rows(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of cells, the first a heading."""
+    return "".join(
+        f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>'
+        + "".join(f'<td style="text-align: right">{html.escape(str(cell))}</td>' for cell in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+
+
+def _table(heads: Sequence[str], body: str, label: str) -> str:
+    """A table that scrolls inside its box on a narrow screen."""
+    sides = ("left", *["right"] * (len(heads) - 1))
+    cells = "".join(
+        f'<th scope="col" style="text-align: {side}">{html.escape(head)}</th>'
+        for side, head in zip(sides, heads, strict=True)
+    )
+    return (
+        f'<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="{label}">'
+        f"<table><thead><tr>{cells}</tr></thead>{body}</table></div>"
+    )

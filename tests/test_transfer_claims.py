@@ -1,0 +1,281 @@
+"""Table 2: what each seed chooses, gains with intervals, verdicts and tables, on records whose answers are known."""
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from samlib.chapter import Results
+from samlib.claims.domainbed import (
+    MEAN,
+    chosen,
+    complete,
+    each_target_improved,
+    gains,
+    over_targets,
+    radius_table,
+    transfer_improved,
+    transfer_table,
+    trials,
+)
+from samlib.config import to_dict
+from samlib.domainbed.config import DOMAINS, DomainConfig
+from samlib.domainbed.demonstration import demonstrate, show_domains
+from samlib.experiments import EXPERIMENTS
+from samlib.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
+from samlib.figures import domainbed as figures
+from samlib.figures import table_two
+from samlib.paper_tables import table_2
+from samlib.records import Record
+
+TARGETS = tuple(DOMAINS["pacs"])
+
+
+def record(config: DomainConfig, **metrics: object) -> Record:
+    """A record with plausible numbers where the test gives none."""
+    usual = {
+        "probe_error": 0.2,
+        "probe_held_out_error": 0.2,
+        "zero_shot_error": 0.4,
+        "validation_error": 0.1,
+        "source_test_errors": [0.1, 0.1, 0.1],
+        "source_effective_rank": 50.0,
+        "target_effective_rank": 40.0,
+        "diverged": False,
+    } | metrics
+    usual["curves"] = {"validation_error": [usual["validation_error"]], "train_loss": [0.5]}
+    provenance = {"device": "a processor", "revision": "abc"}
+    return Record("domainbed", repr(config), to_dict(config), usual, provenance, Path("x.json"))
+
+
+def trial(target: str, seed: int, sgd: float, sam: float) -> list[Record]:
+    """Untrained, SGD and SAM with these accuracies of the probe."""
+    base = DomainConfig(target=target, seed=seed)
+    untrained, trained = dataclasses.replace(base, n_epochs=0), dataclasses.replace(base, rho=0.05)
+    return [
+        record(untrained, probe_error=0.3, target_effective_rank=60.0),
+        record(base, probe_error=1 - sgd),
+        record(trained, probe_error=1 - sam, source_effective_rank=45.0),
+    ]
+
+
+def runs_with_gains(by_seed: dict[int, tuple[float, ...]]) -> list[Record]:
+    """Records in which SAM gains so many points on each target."""
+    return [
+        item
+        for seed, points in by_seed.items()
+        for target, point in zip(TARGETS, points, strict=True)
+        for item in trial(target, seed, 0.8, 0.8 + point / 100)
+    ]
+
+
+UP = runs_with_gains({0: (1.0, 2.0, 1.0, 2.0), 1: (1.2, 2.2, 1.2, 2.2), 2: (0.8, 1.8, 0.8, 1.8)})
+MIXED = runs_with_gains({0: (3.0, -1.0, 1.0, 2.0), 1: (-3.0, 2.0, 0.0, 2.1), 2: (0.0, 0.0, -1.0, 1.9)})
+
+
+def grid(*rows: tuple[float, float, float, float, float]) -> list[Record]:
+    """One trial's records from rows of learning rate, rho, validation error, held-out and test error of the probe."""
+    found = [record(DomainConfig(n_epochs=0))]
+    for rate, rho, validation, held_out, error in rows:
+        config = DomainConfig(learning_rate=rate, rho=rho)
+        found.append(record(config, validation_error=validation, probe_held_out_error=held_out, probe_error=error))
+    return found
+
+
+GRID = grid(
+    (0.01, 0.0, 0.10, 0.30, 0.01),  # the best test error, and never chosen by "sources"
+    (0.02, 0.0, 0.08, 0.31, 0.20),
+    (0.01, 0.05, 0.09, 0.20, 0.21),
+    (0.02, 0.05, 0.07, 0.25, 0.22),
+    (0.01, 0.1, 0.06, 0.26, 0.23),
+    (0.02, 0.1, 0.11, 0.10, 0.24),
+)
+
+
+def settings(picked: dict[str, Record]) -> dict[str, tuple[float, float]]:
+    return {name: (item.config["learning_rate"], item.config["rho"]) for name, item in picked.items()}
+
+
+def test_validation_on_the_sources_chooses_and_test_images_do_not():
+    (found,) = trials(GRID).values()
+    assert len(found.grid) == 6
+    assert settings(chosen(found.grid)) == {"SGD": (0.02, 0.0), "SAM": (0.01, 0.1)}
+    assert settings(chosen(found.grid, radius=0.05)) == {"SGD": (0.02, 0.0), "SAM": (0.02, 0.05)}
+
+
+def test_the_other_reading_lets_the_probes_held_out_tenth_choose():
+    (found,) = trials(GRID).values()
+    assert settings(chosen(found.grid, reading="target")) == {"SGD": (0.01, 0.0), "SAM": (0.02, 0.1)}
+    assert settings(chosen(found.grid, reading="target", radius=0.05)) == {"SGD": (0.01, 0.0), "SAM": (0.01, 0.05)}
+    with pytest.raises(ValueError, match="reading: expected one of 'sources', 'target', got 'both'"):
+        chosen(found.grid, reading="both")
+
+
+def test_ties_go_to_the_lower_rate_and_the_smaller_radius():
+    rows = [(rate, rho, 0.1, 0.1, 0.2) for rate in (0.02, 0.01) for rho in (0.1, 0.05, 0.0)]
+    (found,) = trials(grid(*rows)).values()
+    for reading in ("sources", "target"):
+        assert settings(chosen(found.grid, reading=reading)) == {"SGD": (0.01, 0.0), "SAM": (0.01, 0.05)}
+
+
+def test_every_radius_takes_its_own_best_rate():
+    table = radius_table(GRID)
+    assert table.rho.tolist() == [0.0, 0.05, 0.1]
+    assert table.learning_rate.tolist() == [0.02, 0.02, 0.01]
+    assert table.gain.tolist() == pytest.approx([0, -0.02, -0.03])
+
+
+def test_a_run_that_diverged_is_never_chosen():
+    diverged = dataclasses.replace(GRID[5], metrics=GRID[5].metrics | {"diverged": True, "validation_error": None})
+    (found,) = trials([*GRID[:5], diverged, GRID[6]]).values()
+    assert settings(chosen(found.grid))["SAM"] == (0.02, 0.05)
+    lost = [dataclasses.replace(item, metrics=item.metrics | {"diverged": True}) for item in found.grid]
+    for reading in ("sources", "target"):
+        with pytest.raises(ValueError, match="expected at least one run that converged, got none"):
+            chosen(lost, reading=reading)
+
+
+def test_gains_are_paired_by_seed_and_averaged_over_targets():
+    found = gains(transfer_table(UP))
+    assert list(found) == [*TARGETS, MEAN]
+    assert found["cartoon"].mean == pytest.approx(2.0) and found[MEAN].mean == pytest.approx(1.5)
+    # Three values 1.3, 1.5, 1.7: standard deviation 0.2, t = 4.303 at two degrees of freedom.
+    assert found[MEAN].high - found[MEAN].mean == pytest.approx(4.303 * 0.2 / 3**0.5, rel=1e-3)
+    assert found[MEAN].n == 3
+
+
+def test_a_seed_that_lacks_a_target_does_not_enter_the_mean():
+    table = transfer_table(UP[:-3])  # the last seed's last target
+    found = over_targets(table, table.sam)
+    assert [found[name].n for name in (*TARGETS, MEAN)] == [3, 3, 3, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("records", "status", "each"),
+    [(UP, "confirmed", "confirmed"), (MIXED, "not confirmed", "partly"), ([], "not tested", "not tested")],
+)
+def test_verdicts_follow_from_the_intervals(records, status, each):
+    assert transfer_improved(records, "PACS").status == status
+    assert each_target_improved(records, "PACS").status == each
+    assert transfer_improved(records, "PACS").id == "domainbed-pacs-improved"
+
+
+def test_equal_accuracies_are_no_gain_and_one_seed_confirms_nothing():
+    same = runs_with_gains({seed: (0.0,) * 4 for seed in range(3)})
+    assert transfer_improved(same, "PACS").status == "not confirmed"
+    assert transfer_improved(UP[:12], "PACS").status == "not confirmed"
+
+
+def test_records_that_do_not_belong_together_are_refused():
+    other = record(DomainConfig(image_set="vlcs", target="SUN09", n_epochs=0))
+    with pytest.raises(ValueError, match="expected one image set, got pacs, vlcs"):
+        trials([*UP, other])
+    with pytest.raises(ValueError, match="expected one record without training on art_painting with seed 0, got 0"):
+        trials(UP[1:])
+
+
+@pytest.mark.parametrize("name", ["pacs", "officehome", "vlcs", "pacs_full"])
+def test_an_experiment_has_every_setting_on_every_target_and_seed(name):
+    configs = EXPERIMENTS[name].configs("paper")
+    domains = DOMAINS[configs[0].image_set]
+    assert len(set(configs)) == len(configs) == N_SEEDS * 4 * (len(LEARNING_RATES) * len(RADII) + 1)
+    trained = {(c.target, c.seed, c.learning_rate, c.rho) for c in configs if c.n_epochs}
+    assert trained == set(itertools.product(domains, range(N_SEEDS), LEARNING_RATES, RADII))
+    assert sorted(RADII) == [0.0, 0.03, 0.05, 0.1]  # the paper's
+
+
+# On the page
+
+
+def cells(html: str) -> list[list[str]]:
+    """Rows of an HTML table as text."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    return [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def test_the_papers_twelve_pairs_are_as_printed():
+    paper = table_2()
+    assert len(paper) == 12 and (paper.sam > paper.sgd).all()
+    assert 100 * (paper.sam - paper.sgd).mean() == pytest.approx(17.6 / 12)
+
+
+def test_table_two_puts_the_paper_and_ours_side_by_side():
+    rows = cells(table_two.table_two_html(table_2(), {"PACS": UP}))
+    art = next(row for row in rows if row[0] == "Art")
+    assert art == ["Art", "91.0", "91.4", "+0.4", "80.0", "81.0", "+1.0", "[+0.5, +1.5]", "better", "3"]
+    mean = next(row for row in rows if row[0] == "mean")
+    assert mean == ["mean", "91.4", "92.7", "+1.3", "80.0", "81.5", "+1.5", "[+1.0, +2.0]", "better", "3"]
+    assert [row[0] for row in rows if row[4:] == [""] * 6] == [
+        "Art", "Clipart", "Product", "Real-World", "mean", "Caltech101", "LabelMe", "SUN09", "VOC2007", "mean"
+    ]  # fmt: skip
+    told = " ".join(row[0] for row in rows if len(row) == 1)
+    assert "DenseNet-121; 96 pixels; 20 epochs of 32 images of each source a step; on a processor" in told
+    assert "not run here; python -m samlib runs start --experiment vlcs fills it" in told
+
+
+def test_the_sentence_says_what_the_interval_says():
+    assert "on PACS the probe's accuracy is **better** with SAM: +1.5 points [+1.0, +2.0], n = 3 seeds" in (
+        table_two.in_short({"PACS": UP})
+    )
+    assert "**undecided**" in table_two.in_short({"PACS": MIXED})
+    assert "Nothing has been run" in table_two.in_short({})
+
+
+def test_ways_of_tuning_choices_and_controls_are_tabulated():
+    wide = [item for seed in range(2) for target in TARGETS for item in moved(GRID, target, seed)]
+    protocols = cells(table_two.protocols_html(wide))
+    assert [row[-1].partition("\u00a0")[0] for row in protocols[1:]] == ["−3.0", "−2.0", "−23.0", "−20.0"]
+    table = transfer_table(wide)
+    assert cells(table_two.choices_html(table))[1] == ["Art", "0.02, 0.02", "0.01 at ρ = 0.1, 0.01 at ρ = 0.1"]
+    controls = cells(table_two.controls_html(transfer_table(UP)))
+    assert controls[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0", "60", "40", "40"]
+
+
+def moved(records: list[Record], target: str, seed: int) -> list[Record]:
+    """The same records at another target and seed."""
+    return [dataclasses.replace(item, config=item.config | {"target": target, "seed": seed}) for item in records]
+
+
+def test_figures_draw_a_point_for_every_target():
+    figure = figures.gains_beside_paper(table_2(), {"PACS": UP})
+    assert [panel.get_title() for panel in figure.axes] == ["OfficeHome: not run", "PACS", "VLCS: not run"]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [
+        "Art",
+        "Cartoon",
+        "Photo",
+        "Sketch",
+        MEAN,
+    ]
+    assert len(figure.axes[1].containers) == 5 and not figure.axes[0].containers
+    assert len(figures.gain_by_radius(UP).axes) == 5
+    assert len(figures.controls(transfer_table(UP)).axes[0].containers) == 25
+    assert len(figures.rank_and_accuracy(transfer_table(UP)).axes) == 4
+    assert len(figures.domain_sizes(DOMAINS).axes) == 3
+
+
+def test_only_complete_experiments_are_shown_and_a_stand_in_once():
+    whole, part = Results("pacs", "paper", tuple(UP), 0), Results("vlcs", "paper", tuple(UP[:3]), 5)
+    assert list(complete({"PACS": whole, "VLCS": part})) == ["PACS"]
+    stand_in = DomainConfig(image_set="digit_domains", target="plain", stored_size=32, image_size=32)
+    small = Results("pacs", "smoke", (record(stand_in),), 0)
+    assert list(complete({"PACS": small, "OfficeHome": small})) == ["digit_domains in place of PACS"]
+
+
+def test_the_live_run_reads_the_target_far_above_chance():
+    table = demonstrate(seed=0)
+    assert isinstance(table, pd.DataFrame) and table.index.tolist() == ["untrained", "SGD", "SAM, ρ = 0.05"]
+    assert (table.probe > 40).all()  # ten classes: chance is 10 %
+    assert table["sources' validation"]["SGD"] > table["sources' validation"]["untrained"] + 20
+
+
+def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr("samlib.domainbed.demonstration.display", shown.append)
+    monkeypatch.setattr("samlib.domainbed.demonstration.show", lambda draw, **options: shown.append(draw()))
+    show_domains(DomainConfig(), tmp_path)
+    assert "the data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data
+    show_domains(dataclasses.replace(DomainConfig(image_set="digit_domains", target="plain")), None)
+    assert len(shown[1].axes) == 40

@@ -1,0 +1,118 @@
+"""Appendix F from the files to the rows: a tiny set of four domains in PACS's layout, prepared, trained on, probed."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_scripts import DataError
+from data_scripts.domains import LAYOUTS
+from data_scripts.prepare import prepare
+from samlib.claims.domainbed import transfer_improved, transfer_table
+from samlib.domainbed.config import DOMAINS, DomainConfig
+from samlib.records import RecordError, Store
+from samlib.runs import Run, do, pending, start
+
+CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+TINY = DomainConfig(stored_size=16, image_size=16, backbone="smallnet", batch_per_domain=8, n_epochs=1)
+
+
+def pacs(root: Path, per_class: int = 4) -> Path:
+    """Images whose brightness tells the class, each domain with a tint of its own. Returns the set's folder."""
+    rng = np.random.default_rng(0)
+    for d, domain in enumerate(DOMAINS["pacs"]):
+        for c, name in enumerate(CLASSES):
+            (folder := root / "PACS" / domain / name).mkdir(parents=True)
+            for i in range(per_class):
+                pixels = rng.integers(0, 40, (16, 16, 3), dtype=np.uint8) + np.uint8(30 * c)
+                pixels[..., d % 3] //= 1 + d
+                Image.fromarray(pixels).save(folder / f"pic_{i:03d}.png")
+    return root / "PACS"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    pacs(root)
+    prepare("pacs", root, size=16)
+    return root
+
+
+def trial(target: str, seed: int) -> list[Run]:
+    """SGD and SAM at one setting, and the features without training."""
+    base = dataclasses.replace(TINY, target=target, seed=seed)
+    changes = ({"n_epochs": 0}, {"rho": 0.0}, {"rho": 0.05})
+    return [Run("domainbed", dataclasses.replace(base, **values)) for values in changes]
+
+
+def test_four_domains_go_from_files_to_rows_and_a_verdict(root, tmp_path):
+    needed = [run for seed in (0, 1) for target in DOMAINS["pacs"] for run in trial(target, seed)]
+    store = Store(tmp_path)
+    summary = start(needed, store, device="cpu", data_root=root)
+    assert not summary.failed and not pending(needed, store)
+    records = [store.find(run.kind, run.config) for run in needed]
+    for record in records:
+        assert record.metrics["coverage"] == "subset" and record.metrics["n_classes"] == 7
+        assert record.metrics["n_probe_train"] + record.metrics["n_test"] == 28
+        assert record.provenance["versions"] and record.provenance["device"]
+    table = transfer_table(records)
+    assert table.target.tolist() == list(DOMAINS["pacs"]) * 2 and table.seed.tolist() == [0] * 4 + [1] * 4
+    assert table[["sgd", "sam", "untrained"]].ge(0).all(axis=None) and (table.rho == 0.05).all()
+    (effect,) = transfer_improved(records, "PACS").effects
+    assert effect.value.n == 2 and effect.value.mean == pytest.approx(100 * (table.sam - table.sgd).mean())
+
+
+def test_runs_with_prepared_images_repeat(root, tmp_path):
+    run = trial("sketch", 0)[2]
+    once, again = (do([run], Store(tmp_path / name), data_root=root)[0] for name in ("a", "b"))
+    assert once.metrics == again.metrics
+
+
+def test_a_missing_domain_folder_is_named(tmp_path):
+    pacs(tmp_path, per_class=1).joinpath("sketch").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="sketch is missing, found art_painting, cartoon, photo"):
+        prepare("pacs", tmp_path, size=16)
+
+
+def test_a_class_that_one_domain_lacks_is_named(tmp_path):
+    folder = pacs(tmp_path, per_class=1) / "photo" / "horse"
+    next(folder.iterdir()).unlink()
+    with pytest.raises(DataError, match="photo has no image of horse"):
+        prepare("pacs", tmp_path, size=16)
+
+
+def test_a_corrupt_image_is_named_and_nothing_is_prepared(tmp_path):
+    image = pacs(tmp_path, per_class=1) / "cartoon" / "dog" / "pic_000.png"
+    image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cartoon/dog/pic_000\.png"):
+        prepare("pacs", tmp_path, size=16)
+    assert not (tmp_path / "prepared" / "pacs-16").exists()
+
+
+def test_a_run_without_its_images_says_what_to_run(tmp_path):
+    summary = start([trial("photo", 0)[1]], Store(tmp_path), device="cpu", data_root=tmp_path)
+    (error,) = summary.failed.values()
+    assert "data_scripts.prepare pacs --size 16" in str(error)
+
+
+def test_damaged_prepared_images_are_refused(tmp_path):
+    pacs(tmp_path)
+    table = prepare("pacs", tmp_path, size=16) / "table.csv"
+    table.write_text(table.read_text().replace("horse", "house", 1))
+    with pytest.raises(ValueError, match="expected SHA-256"):
+        do([trial("photo", 0)[1]], Store(tmp_path / "store"), data_root=tmp_path)
+
+
+def test_a_record_of_another_target_is_another_record(tmp_path):
+    store = Store(tmp_path)
+    assert len({store.path(run.kind, run.config) for target in DOMAINS["pacs"] for run in trial(target, 0)}) == 12
+    store.path("domainbed", TINY).parent.mkdir(parents=True)
+    store.path("domainbed", TINY).write_text("{")
+    with pytest.raises(RecordError):
+        store.find("domainbed", TINY)
+
+
+def test_the_layouts_name_the_folders_that_domainbed_has():
+    assert [LAYOUTS[name].folders[0] for name in ("pacs", "officehome", "vlcs")] == ["PACS", "office_home", "VLCS"]
