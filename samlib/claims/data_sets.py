@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from samlib.claims.table_one import Entry, direction, in_points, table_one
 from samlib.config import from_dict
 from samlib.experiments import finetune, pairs
+from samlib.experiments.tuned import EQUAL_BUDGET
 from samlib.finetune.config import AVAILABLE as PHOTOGRAPHS
 from samlib.finetune.config import FinetuneConfig
 from samlib.records import CONFIGS, Record
@@ -65,7 +66,7 @@ def equal_budget_entries(results: Mapping[str, "Results"]) -> dict[str, Entry]:
         if not own or not more or own.profile != "paper":
             continue
         chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
-        wanted = (chosen["SGD"], chosen[pairs.EQUAL_BUDGET])
+        wanted = (chosen["SGD"], chosen[EQUAL_BUDGET])
         records = [r for r in (*own.records, *more.records) if _set(r) == names.experiment and _setting(r) in wanted]
         found[title] = _entry(records)
     return found

@@ -5,6 +5,7 @@ import itertools
 
 from samlib.config import check_choice
 from samlib.domainbed.config import DOMAINS, DomainConfig
+from samlib.experiments.tuned import grid
 
 RADII = (0.0, 0.05, 0.1, 0.03)  # the paper's (Appendix F)
 # Those of Appendix F are lost in our copy. Ours lie around the rate of SGD's lowest validation error in five short runs
@@ -69,9 +70,7 @@ def _all(base: DomainConfig, profile: str) -> list[DomainConfig]:
 
 def _trial(base: DomainConfig, learning_rates: tuple[float, ...], radii: tuple[float, ...]) -> list[DomainConfig]:
     """One seed's runs on one target."""
-    grid = itertools.product(learning_rates, radii)
-    trained = [dataclasses.replace(base, learning_rate=rate, rho=rho) for rate, rho in grid]
-    return [dataclasses.replace(base, n_epochs=0), *trained]
+    return [dataclasses.replace(base, n_epochs=0), *grid(base, learning_rates, radii)]
 
 
 def _reduced(profile: str) -> list[DomainConfig]:

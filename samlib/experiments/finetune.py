@@ -1,12 +1,11 @@
 """Which runs on annotated photographs chapters 1 and 4 need, at each profile."""
 
 import dataclasses
-import itertools
 import math
 from typing import Any
 
 from samlib.config import check_choice
-from samlib.experiments.pairs import EQUAL_BUDGET
+from samlib.experiments.tuned import EQUAL_BUDGET, at_seeds, grid, in_turn
 from samlib.finetune.config import FinetuneConfig
 
 # The paper's grids (Appendix B), middle values first.
@@ -107,9 +106,7 @@ def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
     """Every learning rate and radius, one seed."""
     if profile != "paper":
         return _reduced(profile)
-    return [
-        dataclasses.replace(base, learning_rate=rate, rho=rho) for rate, rho in itertools.product(LEARNING_RATES, RADII)
-    ]
+    return grid(base, LEARNING_RATES, RADII)
 
 
 def equal_budget(profile: str) -> list[FinetuneConfig]:
@@ -125,18 +122,12 @@ def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
         return _reduced(profile)
     epochs = tuple(sorted({math.ceil(share * base.n_epochs) for share in IMPORTANCE_SHARES}))
     base = dataclasses.replace(base, importance_epochs=epochs)
-    return [
-        config for both in zip(*(_seeds(base, method) for method in ("SGD", "SAM")), strict=True) for config in both
-    ]
+    return in_turn(*(_seeds(base, method) for method in ("SGD", "SAM")))
 
 
 def _seeds(base: FinetuneConfig, method: str) -> list[FinetuneConfig]:
     """One selected setting at all seeds."""
-    rate, rho = SELECTED[base.image_set][method]
-    return [
-        dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed, probe_each_epoch=True)
-        for seed in range(N_SEEDS)
-    ]
+    return at_seeds(dataclasses.replace(base, probe_each_epoch=True), SELECTED[base.image_set][method], N_SEEDS)
 
 
 def _reduced(profile: str) -> list[FinetuneConfig]:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from samlib.config import check_choice
+from samlib.experiments.tuned import EQUAL_BUDGET, at_seeds, grid, in_turn
 from samlib.vision.config import PairConfig
 
 # From the paper's two grids, and the same as in the live demonstration: fixed before these runs, not selected by them.
@@ -18,7 +19,6 @@ LEARNING_RATES = (0.05, 0.1, 0.01)
 RADII = (0.0, 0.1, 0.05, 0.01, 0.2, 0.03, 0.07)
 # (learning rate, radius) that validation chose on the grids' records, by the rule of `samlib.selection`, which a test
 # applies again: SGD's, SAM's on the whole grid, and SAM's at RADIUS, with as many settings as SGD had.
-EQUAL_BUDGET = "SAM, equal budget"
 SELECTED = {
     "cifar_mnist": {"SGD": (0.1, 0.0), "SAM": (0.1, 0.1), EQUAL_BUDGET: (0.1, 0.1)},
     "fmnist_mnist": {"SGD": (0.05, 0.0), "SAM": (0.1, 0.07), EQUAL_BUDGET: (0.1, 0.1)},
@@ -73,9 +73,7 @@ def _grid(pair: str, profile: str) -> list[PairConfig]:
     """Every learning rate and radius of the paper's sweep."""
     if profile != "paper":
         return _reduced(pair, profile)
-    return [
-        PairConfig(pair=pair, n_train=N_TRAIN, learning_rate=rate, rho=rho) for rate in LEARNING_RATES for rho in RADII
-    ]
+    return grid(PairConfig(pair=pair, n_train=N_TRAIN), LEARNING_RATES, RADII)
 
 
 def equal_budget(profile: str) -> list[PairConfig]:
@@ -94,18 +92,13 @@ def _selected(pair: str, profile: str) -> list[PairConfig]:
     """The selected settings of SGD and SAM, seed by seed."""
     if profile != "paper":
         return [dataclasses.replace(config, probe_each_epoch=True) for config in _reduced(pair, profile)]
-    return [
-        config for both in zip(*(_seeds(pair, method) for method in ("SGD", "SAM")), strict=True) for config in both
-    ]
+    return in_turn(*(_seeds(pair, method) for method in ("SGD", "SAM")))
 
 
 def _seeds(pair: str, method: str) -> list[PairConfig]:
     """One selected setting at all seeds."""
-    rate, rho = SELECTED[pair][method]
-    return [
-        PairConfig(pair=pair, n_train=N_TRAIN, learning_rate=rate, rho=rho, seed=seed, probe_each_epoch=True)
-        for seed in range(N_SELECTED_SEEDS)
-    ]
+    base = PairConfig(pair=pair, n_train=N_TRAIN, probe_each_epoch=True)
+    return at_seeds(base, SELECTED[pair][method], N_SELECTED_SEEDS)
 
 
 def _reduced(pair: str, profile: str) -> list[PairConfig]:
