@@ -19,18 +19,20 @@ from typing import Any
 import numpy as np
 
 from samlib.config import differences, from_dict, to_dict
+from samlib.controls.config import ControlConfig
 from samlib.domainbed.config import DomainConfig
 from samlib.files import write_atomically
 from samlib.finetune.config import FinetuneConfig
 from samlib.toy.config import ToyConfig
 from samlib.vision.config import PairConfig
 
-SCHEMAS = {"toy": 1, "pair": 1, "finetune": 1, "domainbed": 1}
+SCHEMAS = {"toy": 1, "pair": 1, "finetune": 1, "domainbed": 1, "control": 1}
 CONFIGS: dict[str, type] = {
     "toy": ToyConfig,
     "pair": PairConfig,
     "finetune": FinetuneConfig,
     "domainbed": DomainConfig,
+    "control": ControlConfig,
 }
 
 

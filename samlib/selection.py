@@ -15,7 +15,7 @@ from samlib.records import CONFIGS, Record
 TUNED = frozenset({"learning_rate", "rho"})
 # What is measured beside the errors; it changes no trained weight.
 MEASURED = frozenset({"probe_each_epoch", "importance_epochs", "importance_rho", "n_importance"})
-_DIGITS = 12  # errors that differ by rounding alone tie
+DIGITS = 12  # errors that differ by rounding alone tie
 
 
 def differing(records: Sequence[Record]) -> set[str]:
@@ -40,19 +40,19 @@ def select(records: Sequence[Record]) -> Record:
     Runs that diverged are out.
 
     Args:
-        records: of kind "pair" or "finetune", a grid: one record a setting, which differ in learning rate and rho
-            alone.
+        records: of kind "pair", "finetune" or "domainbed", a grid: one record a setting, which differ in learning
+            rate and rho alone.
     Raises:
         ValueError: no run that converged, or no grid.
     """
     _check_grid(records)
-    converged = _converged(records)
-    if not converged:
+    found = converged(records)
+    if not found:
         raise ValueError(
             f"records: expected at least one run that converged, got none among {len(records)}; run the grid, or add "
             f"lower learning rates and smaller radii to it"
         )
-    return min(converged, key=_rank)
+    return min(found, key=_rank)
 
 
 def selected(records: Sequence[Record]) -> dict[str, Record]:
@@ -110,10 +110,10 @@ def tuning_table(records: Sequence[Record]) -> pd.DataFrame:
 def _tuning_row(protocol: str, records: Sequence[Record]) -> dict[str, Any]:
     """Choose among these settings and describe the choice."""
     row: dict[str, Any] = {"protocol": protocol, "n_settings": len(records)}
-    if not _converged(records):
+    if not converged(records):
         return row | dict.fromkeys(("learning_rate", "rho", "validation_error"), math.nan) | {"n_tied": 0}
     best = select(records)
-    errors = [_rank(record)[0] for record in _converged(records)]
+    errors = [_rank(record)[0] for record in converged(records)]
     chosen = {name: best.config[name] for name in ("learning_rate", "rho")}
     return row | chosen | {"validation_error": best.metrics["validation_error"], "n_tied": errors.count(min(errors))}
 
@@ -129,14 +129,14 @@ def _rank(record: Record) -> tuple[float, float, float, float]:
     mean = math.fsum(curve) / len(curve)
     config = record.config
     return (
-        round(record.metrics["validation_error"], _DIGITS),
-        round(mean, _DIGITS),
+        round(record.metrics["validation_error"], DIGITS),
+        round(mean, DIGITS),
         config["learning_rate"],
         config["rho"],
     )
 
 
-def _converged(records: Sequence[Record]) -> list[Record]:
+def converged(records: Sequence[Record]) -> list[Record]:
     """Leave out the runs that diverged."""
     return [record for record in records if not record.metrics["diverged"]]
 

@@ -18,7 +18,7 @@ from samlib.domainbed.config import DOMAINS, DomainConfig, part_sizes
 from samlib.domainbed.embedded import digit_domains, draw_in
 from samlib.domainbed.splits import class_labels, domain_splits
 from samlib.domainbed.train import draw_batches, load_domains, train_domains
-from samlib.finetune.backbones import build_backbone
+from samlib.finetune.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
 from samlib.finetune.loop import predict
 from samlib.finetune.prepared import PreparedSet
 from samlib.finetune.views import ImageViews
@@ -142,29 +142,46 @@ def test_a_batch_has_as_many_images_of_each_domain_and_none_returns_early():
 # Training
 
 
+def plain_views(config: DomainConfig, data: PreparedSet, network: nn.Module):
+    """Inputs of some rows, drawn as in training: augmented images, or half-precision activations mirrored by chance."""
+    if config.trained == "all":
+        views = ImageViews(data, torch.arange(len(data.table)), size=32, device="cpu")
+        return views.augmented
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
+    with torch.no_grad():
+        plain, mirrored = (network.lower(images).half().float() for images in (pixels, pixels.flip(3)))
+
+    def drawn(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        turned = torch.randint(2, (len(rows), 1, 1, 1), generator=generator).bool()
+        return torch.where(turned, mirrored[rows], plain[rows])
+
+    return drawn
+
+
 def plain_training(config: DomainConfig, data: PreparedSet) -> nn.Module:
     """SGD with momentum and weight decay written out; SAM's ascent too, its pass without new running statistics."""
     splits = domain_splits(data, config)
-    network = build_backbone("smallnet", n_classes=10, trained="all", seed=config.seed)
-    views = ImageViews(data, torch.arange(len(data.table)), size=32, device="cpu")
+    network = build_backbone("smallnet", n_classes=10, trained=config.trained, seed=config.seed)
+    drawn = plain_views(config, data, network)
     labels = torch.tensor([int(name) for name in data.table["class"]])
     order, augmentation = stream(config.seed, "batch order"), stream(config.seed, "augmentation")
-    weights = list(network.parameters())
+    weights = [p for p in network.parameters() if p.requires_grad]
     velocity = [torch.zeros_like(p) for p in weights]
     step, n_steps = 0, config.n_epochs * (config.n_images // (3 * config.batch_per_domain))
     network.train()
     for _ in range(config.n_epochs):
         for rows in draw_batches(splits.train, config.batch_per_domain, order):
-            inputs = views.augmented(rows, augmentation)
+            inputs = drawn(rows, augmentation)
             gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), labels[rows]), weights)
             if config.rho:
                 norm = math.sqrt(sum((g.double() ** 2).sum().item() for g in gradients))
                 there = copy.deepcopy(network)
+                moved = [p for p in there.parameters() if p.requires_grad]
                 with torch.no_grad():
-                    for p, g in zip(there.parameters(), gradients, strict=True):
+                    for p, g in zip(moved, gradients, strict=True):
                         p += config.rho / norm * g
-                loss = nn.functional.cross_entropy(there(inputs), labels[rows])
-                gradients = torch.autograd.grad(loss, list(there.parameters()))
+                gradients = torch.autograd.grad(nn.functional.cross_entropy(there(inputs), labels[rows]), moved)
             rate = config.learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
             with torch.no_grad():
                 for p, g, v in zip(weights, gradients, velocity, strict=True):
@@ -174,14 +191,19 @@ def plain_training(config: DomainConfig, data: PreparedSet) -> nn.Module:
     return network
 
 
+@pytest.mark.parametrize("trained", ["all", "last block"])
 @pytest.mark.parametrize("rho", [0.0, 0.1])
-def test_training_matches_a_plain_loop(data, rho):
-    config = change(rho=rho, batch_per_domain=64, learning_rate=0.01)  # ten steps: rounding grows with their number
+def test_training_matches_a_plain_loop(data, rho, trained):
+    # Ten steps: rounding grows with their number.
+    config = change(rho=rho, trained=trained, batch_per_domain=64, learning_rate=0.01)
     expected, found = plain_training(config, data), train_domains(config, data).network
-    start = build_backbone("smallnet", n_classes=10, trained="all", seed=0).state_dict()
+    start = build_backbone("smallnet", n_classes=10, trained=trained, seed=0).state_dict()
     for name, value in found.state_dict().items():
         torch.testing.assert_close(value.double(), expected.state_dict()[name].double(), atol=2e-4, rtol=0)
-        assert "num_batches" in name or not torch.equal(value, start[name])
+        if name.startswith("lower"):
+            assert torch.equal(value, start[name]), name
+        else:
+            assert "num_batches" in name or not torch.equal(value, start[name]), name
 
 
 def test_errors_are_those_of_the_named_images(data):
@@ -203,7 +225,7 @@ def test_errors_are_those_of_the_named_images(data):
     probe.fit(((train - mean) / deviation).numpy(), labels[splits.probe_train].numpy())
     wrong = probe.predict(((test - mean) / deviation).numpy()) != labels[splits.test["thick"]].numpy()
     assert metrics["probe_error"] == pytest.approx(wrong.mean(), abs=2 / len(wrong))
-    assert metrics["probe_error"] < 0.5 < 0.9  # ten classes
+    assert metrics["probe_error"] < 0.5  # ten classes
     assert {n: metrics[f"n_{n}"] for n in ("train", "validation", "probe_train", "test", "classes", "features")} == {
         "train": config.n_images,
         "validation": 108,
@@ -212,6 +234,18 @@ def test_errors_are_those_of_the_named_images(data):
         "classes": 10,
         "features": 32,
     }
+
+
+def test_validation_counts_every_source_alike_whatever_its_size(data):
+    few = ~((data.table.domain == "plain") & (data.table["file"].index % 3 > 0))
+    smaller = without(data, few)
+    metrics, network = train_domains(change(n_epochs=1), smaller)
+    splits, labels = domain_splits(smaller, TINY), class_labels(smaller.table)[1]
+    views = ImageViews(smaller, torch.arange(len(smaller.table)), size=32, device="cpu")
+    wrong = {name: predict(network, views, rows)[1] != labels[rows] for name, rows in splits.validation.items()}
+    assert len(wrong["plain"]) < len(wrong["noisy"]) / 2
+    assert metrics["validation_error"] == pytest.approx(np.mean([part.double().mean() for part in wrong.values()]))
+    assert metrics["validation_error"] != pytest.approx(torch.cat(list(wrong.values())).double().mean().item())
 
 
 def test_without_epochs_the_backbone_stays_as_it_was(data):
@@ -277,6 +311,15 @@ def test_a_class_that_a_domain_lacks_is_named(data):
     lacking = ~((data.table.domain == "plain") & (data.table["class"] == "7"))
     with pytest.raises(ValueError, match="expected every class in every domain, but there is no 7 in plain; add"):
         train_domains(TINY, without(data, lacking))
+
+
+def test_rows_in_another_order_are_refused_since_the_splits_depend_on_it(data):
+    shuffled = data.table.sample(frac=1, random_state=0).index
+    other = dataclasses.replace(
+        data, images=data.images[shuffled], table=data.table.loc[shuffled].reset_index(drop=True)
+    )
+    with pytest.raises(ValueError, match=r"expected the rows of .* sorted by class and file name"):
+        domain_splits(other, TINY)
 
 
 def test_another_set_than_the_configurations_is_refused(data):

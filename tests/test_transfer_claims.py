@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from samlib.chapter import Results
+from samlib.chapter import Chapter, Results
 from samlib.claims.domainbed import (
     MEAN,
     chosen,
@@ -23,7 +23,7 @@ from samlib.claims.domainbed import (
 )
 from samlib.config import to_dict
 from samlib.domainbed.config import DOMAINS, DomainConfig
-from samlib.domainbed.demonstration import demonstrate, show_domains
+from samlib.domainbed.demonstration import demonstrate, show_domains, transfer_results
 from samlib.experiments import EXPERIMENTS
 from samlib.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
 from samlib.figures import domainbed as figures
@@ -114,6 +114,13 @@ def test_the_other_reading_lets_the_probes_held_out_tenth_choose():
         chosen(found.grid, reading="both")
 
 
+@pytest.mark.parametrize("reading", ["sources", "target"])
+def test_a_radius_outside_the_grid_is_refused(reading):
+    (found,) = trials(GRID).values()
+    with pytest.raises(ValueError, match=r"radius: expected one of 0\.05, 0\.1, got 0\.3"):
+        chosen(found.grid, reading=reading, radius=0.3)
+
+
 def test_ties_go_to_the_lower_rate_and_the_smaller_radius():
     rows = [(rate, rho, 0.1, 0.1, 0.2) for rate in (0.02, 0.01) for rho in (0.1, 0.05, 0.0)]
     (found,) = trials(grid(*rows)).values()
@@ -184,7 +191,7 @@ def test_an_experiment_has_every_setting_on_every_target_and_seed(name):
     assert len(set(configs)) == len(configs) == N_SEEDS * 4 * (len(LEARNING_RATES) * len(RADII) + 1)
     trained = {(c.target, c.seed, c.learning_rate, c.rho) for c in configs if c.n_epochs}
     assert trained == set(itertools.product(domains, range(N_SEEDS), LEARNING_RATES, RADII))
-    assert sorted(RADII) == [0.0, 0.03, 0.05, 0.1]  # the paper's
+    assert sorted(RADII) == [0.0, 0.03, 0.05, 0.1]  # Appendix F's, as known
 
 
 # On the page
@@ -231,7 +238,17 @@ def test_ways_of_tuning_choices_and_controls_are_tabulated():
     table = transfer_table(wide)
     assert cells(table_two.choices_html(table))[1] == ["Art", "0.02, 0.02", "0.01 at ρ = 0.1, 0.01 at ρ = 0.1"]
     controls = cells(table_two.controls_html(transfer_table(UP)))
-    assert controls[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0", "60", "40", "40"]
+    assert controls[1] == [
+        "Art",
+        "70.0",
+        "80.0",
+        "81.0",
+        "60.0",
+        "60.0",
+        "90.0",
+        "90.0",
+        *["60", "40", "40", "50", "50", "45"],
+    ]
 
 
 def moved(records: list[Record], target: str, seed: int) -> list[Record]:
@@ -269,6 +286,20 @@ def test_the_live_run_reads_the_target_far_above_chance():
     assert isinstance(table, pd.DataFrame) and table.index.tolist() == ["untrained", "SGD", "SAM, ρ = 0.05"]
     assert (table.probe > 40).all()  # ten classes: chance is 10 %
     assert table["sources' validation"]["SGD"] > table["sources' validation"]["untrained"] + 20
+
+
+def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp_path):
+    shown, trained = [], []
+    monkeypatch.setattr("samlib.domainbed.demonstration.display", shown.append)
+    whole, absent = Results("pacs", "paper", tuple(UP), 0), Results("vlcs", "paper", (), 156)
+    monkeypatch.setattr(Chapter, "recorded", lambda self, name: whole if name == "pacs" else absent)
+    monkeypatch.setattr(Chapter, "results", lambda self, name: trained.append(name) or whole)
+    found = transfer_results(Chapter(data_root=tmp_path, train_missing=True))
+    assert not trained and [bool(result) for result in found.values()] == [True, False, False]
+    assert f"Source: {len(UP)} records" in shown[0].data and "156 of 156 runs" in shown[1].data
+    (tmp_path / "prepared" / "vlcs-112").mkdir(parents=True)
+    transfer_results(Chapter(data_root=tmp_path, train_missing=True))
+    assert trained == ["vlcs"]
 
 
 def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):

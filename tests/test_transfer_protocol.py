@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from data_scripts import DataError
-from data_scripts.domains import LAYOUTS
 from data_scripts.prepare import prepare
 from samlib.claims.domainbed import transfer_improved, transfer_table
 from samlib.domainbed.config import DOMAINS, DomainConfig
@@ -112,7 +111,3 @@ def test_a_record_of_another_target_is_another_record(tmp_path):
     store.path("domainbed", TINY).write_text("{")
     with pytest.raises(RecordError):
         store.find("domainbed", TINY)
-
-
-def test_the_layouts_name_the_folders_that_domainbed_has():
-    assert [LAYOUTS[name].folders[0] for name in ("pacs", "officehome", "vlcs")] == ["PACS", "office_home", "VLCS"]

@@ -13,7 +13,7 @@ import pandas as pd
 from samlib.claims.rules import Effect, Verdict
 from samlib.config import check_choice
 from samlib.records import Record
-from samlib.selection import at_radius, select
+from samlib.selection import DIGITS, at_radius, converged, select
 from samlib.statistics import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ READINGS = ("sources", "target")
 # The paper's data sets -> their experiments.
 EXPERIMENTS = {"PACS": "pacs", "OfficeHome": "officehome", "VLCS": "vlcs"}
 MEAN = "mean"  # of the targets
-_DIGITS = 12  # errors that differ by rounding alone tie
 
 
 class Trial(NamedTuple):
@@ -94,12 +93,22 @@ def chosen(grid: Sequence[Record], *, reading: str = "sources", radius: float | 
         ValueError: unknown reading, or no setting of one of the methods that converged.
     """
     check_choice("reading", reading, READINGS)
-    sgd = [record for record in grid if record.config["rho"] == 0]
-    sam = [record for record in grid if record.config["rho"] > 0]
+    radii = sorted({record.config["rho"] for record in grid} - {0.0})
+    if radius is not None:
+        check_choice("radius", radius, tuple(radii))
+    methods = {
+        "SGD": [record for record in grid if record.config["rho"] == 0],
+        "SAM": [record for record in grid if record.config["rho"] in (radii if radius is None else [radius])],
+    }
     if reading == "sources":
-        return {"SGD": select(sgd), "SAM": select(sam) if radius is None else at_radius(sam, radius)}
-    sam = [record for record in sam if radius in (None, record.config["rho"])]
-    return {"SGD": min(_converged(sgd), key=_held_out), "SAM": min(_converged(sam), key=_held_out)}
+        return {method: select(records) for method, records in methods.items()}
+    lost = [method for method, records in methods.items() if not converged(records)]
+    if lost:
+        raise ValueError(
+            f"records: expected at least one run that converged, got none of {' and '.join(lost)}; add lower learning "
+            f"rates and smaller radii"
+        )
+    return {method: min(converged(records), key=_held_out) for method, records in methods.items()}
 
 
 def transfer_table(records: Sequence[Record], *, reading: str = "sources", radius: float | None = None) -> pd.DataFrame:
@@ -109,16 +118,17 @@ def transfer_table(records: Sequence[Record], *, reading: str = "sources", radiu
         records: of one experiment; see `trials`.
         reading, radius: see `chosen`.
     Returns:
-        One row per (target, seed). Columns: "image_set", "target", "seed"; "untrained": accuracy of the probe on
-        features without training; for method m of "sgd" and "sam": m (accuracy of the probe), m_zero_shot (of the
-        network's own answers), m_sources (of these on the sources' test splits), m_source_rank and m_target_rank
-        (effective ranks), m_learning_rate; "rho" (SAM's). Accuracies 0 to 1.
+        One row per (target, seed). Columns: "image_set", "target", "seed"; "untrained", accuracy of the probe on
+        features without training; for method m of "sgd" and "sam": m, accuracy of the probe; m_zero_shot, of the
+        network's own answers; m_sources, of these on the sources' test splits; m_learning_rate; "rho" (SAM's);
+        m_source_rank and m_target_rank, effective ranks, with m of "untrained" too. Accuracies are 0 to 1.
     """
     rows = []
     for (target, seed), trial in trials(records).items():
         row: dict[str, Any] = {"image_set": trial.untrained.config["image_set"], "target": target, "seed": seed}
         row["untrained"] = 1 - trial.untrained.metrics["probe_error"]
-        row["untrained_target_rank"] = trial.untrained.metrics["target_effective_rank"]
+        for part in ("source", "target"):
+            row[f"untrained_{part}_rank"] = trial.untrained.metrics[f"{part}_effective_rank"]
         for method, record in chosen(trial.grid, reading=reading, radius=radius).items():
             row |= _reached(method.lower(), record)
         rows.append(row)
@@ -129,8 +139,10 @@ def radius_table(records: Sequence[Record]) -> pd.DataFrame:
     """Tabulate every radius at its own best learning rate: equal budgets for SGD (rho = 0) and each SAM.
 
     Returns:
-        One row per (target, seed, rho) at which a run converged. Columns: "target", "seed", "rho", "learning_rate",
+        One row per (target, seed, rho). Columns: "target", "seed", "rho", "learning_rate",
         "accuracy" (of the probe, 0 to 1), "gain" (minus that at rho = 0).
+    Raises:
+        ValueError: no run at one of the radii converged.
     """
     rows = []
     for (target, seed), trial in trials(records).items():
@@ -152,7 +164,7 @@ def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
     Returns:
         Target, and last "mean" -> mean over seeds with its 95 % interval.
     """
-    wide = table.assign(_value=values.astype(float).round(_DIGITS)).pivot(
+    wide = table.assign(_value=values.astype(float).round(DIGITS)).pivot(
         index="seed", columns="target", values="_value"
     )
     found = {target: estimate(wide[target]) for target in dict.fromkeys(table.target)}
@@ -173,7 +185,7 @@ def transfer_improved(records: Sequence[Record], title: str) -> Verdict:
     """
     effects = [Effect("mean of the targets", gains(transfer_table(records))[MEAN], "above")] if records else []
     return Verdict(
-        f"domainbed-{title.lower()}-improved",
+        f"domainbed-{_slug(title)}-improved",
         "Appendix F.3, Table 2",
         f"SAM outperforms SGD on {title}.",
         "accuracy of a linear probe on the target domain's test split, SAM minus SGD, in points, mean of the targets; "
@@ -186,13 +198,18 @@ def each_target_improved(records: Sequence[Record], title: str) -> Verdict:
     """Table 2 has SAM ahead on every single target; arguments as in `transfer_improved`."""
     found = gains(transfer_table(records)) if records else {}
     return Verdict(
-        f"domainbed-{title.lower()}-each-target",
+        f"domainbed-{_slug(title)}-each-target",
         "Table 2",
         f"SAM's accuracy is higher on every target domain of {title}.",
         "accuracy of a linear probe on the target domain's test split, SAM minus SGD, in points, paired by seed, for "
         "each target",
         [Effect(target, value, "above") for target, value in found.items() if target != MEAN],
     )
+
+
+def _slug(title: str) -> str:
+    """A title as part of an identifier."""
+    return title.lower().replace(" ", "-")
 
 
 def _reached(method: str, record: Record) -> dict[str, Any]:
@@ -209,18 +226,7 @@ def _reached(method: str, record: Record) -> dict[str, Any]:
     }
 
 
-def _converged(records: Sequence[Record]) -> list[Record]:
-    """Leave out runs that diverged; refuse to be left with none."""
-    found = [record for record in records if not record.metrics["diverged"]]
-    if not found:
-        raise ValueError(
-            f"records: expected at least one run that converged, got none among {len(records)}; add lower learning "
-            f"rates and smaller radii"
-        )
-    return found
-
-
 def _held_out(record: Record) -> tuple[float, float, float]:
     """What decides where the probe is validated; lower is better."""
-    error = round(record.metrics["probe_held_out_error"], _DIGITS)
+    error = round(record.metrics["probe_held_out_error"], DIGITS)
     return error, record.config["learning_rate"], record.config["rho"]

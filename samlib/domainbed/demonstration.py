@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, display
 
-from samlib.chapter import show
+from samlib.chapter import Chapter, Results, show
+from samlib.claims.domainbed import EXPERIMENTS
 from samlib.domainbed.config import DomainConfig
 from samlib.domainbed.embedded import digit_domains
 from samlib.domainbed.train import load_domains, train_domains
+from samlib.experiments import experiment
 from samlib.experiments.domainbed import DEMO
 from samlib.figures.domainbed import domain_samples
 
@@ -36,6 +38,28 @@ def demonstrate(*, seed: int) -> pd.DataFrame:
             "sources' validation": 100 * (1 - metrics["validation_error"]),
         }
     return pd.DataFrame(rows).T
+
+
+def transfer_results(chapter: Chapter) -> dict[str, Results]:
+    """Return the results of the paper's three data sets; nothing is trained on a set that is not prepared here.
+
+    Args:
+        chapter: its profile, data root and parameters decide.
+    Returns:
+        Title -> results, complete or not.
+    Side effects:
+        Displays a source line or a box for each.
+    """
+    found = {}
+    for title, name in EXPERIMENTS.items():
+        config = experiment(name).configs(chapter.profile)[0]
+        folder = Path(chapter.data_root or "") / "prepared" / f"{config.image_set}-{config.stored_size}"
+        if chapter.profile != "paper" or folder.is_dir():
+            found[title] = chapter.results(name)
+        else:
+            found[title] = chapter.recorded(name)
+            display(found[title].source() if found[title] else found[title].missing_box())
+    return found
 
 
 def show_domains(config: DomainConfig, root: Path | None) -> None:

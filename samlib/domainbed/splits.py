@@ -100,6 +100,13 @@ def _check(data: PreparedSet, config: DomainConfig) -> None:
             f"{', '.join(f'{n} of {domain}' for domain, n in few.items())}; the table has "
             f"{', '.join(map(str, sorted(counts.index)))}: add the domain's images and prepare the set again"
         )
+    for domain, part in data.table.groupby("domain", sort=False):
+        order = part.sort_values(["class", "file"], kind="stable").index
+        if not part.index.equals(order):
+            raise ValueError(
+                f"{data.name}: expected the rows of {domain} sorted by class and file name, on which the splits "
+                f"depend, got another order; prepare the set again"
+            )
     present = pd.crosstab(data.table["class"], data.table["domain"])
     absent = [f"{kind} in {domain}" for domain in config.domains for kind in present.index[present[domain] == 0]]
     if absent:

@@ -15,7 +15,7 @@ from samlib.feature_rank import effective_rank, n_components, principal_variance
 from samlib.finetune.backbones import Backbone, build_backbone
 from samlib.finetune.loop import make_optimizer, predict, restore, snapshot, train_epoch
 from samlib.finetune.prepared import PreparedSet, load_prepared
-from samlib.finetune.views import ActivationViews, ImageViews, Views
+from samlib.finetune.views import Views, make_views
 from samlib.probe import FrozenFeatures, probe_error
 from samlib.shapes import Int64
 from samlib.streams import stream
@@ -102,13 +102,16 @@ def train_domains(
         config.backbone, n_classes=len(classes), trained=config.trained, seed=config.seed, device=device
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU 1.7 times as fast
-    images = Images(_views(data, network, config, folder, device), labels, splits)
+    # Of all images: activations that are stored once serve all targets, splits and seeds.
+    everything = torch.arange(len(data.table))
+    views = make_views(data, everything, network, config, mirrored=True, folder=folder, device=device)
+    images = Images(views, labels, splits)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         curves = _fit(network, images, config, checkpoint)
         probed, _ = predict(network, images.views, splits.probe_train, precision=config.precision)
         diverged = not (all(map(math.isfinite, curves["train_loss"])) and is_finite(network, probed))
         metrics = dict.fromkeys(MEASURED) if diverged else measure(network, images, config, probed)
-    metrics |= _origin(data, splits, network, len(classes))
+    metrics |= _origin(data, splits, network, config, len(classes))
     return DomainResult(metrics | {"diverged": diverged, "curves": curves}, network)
 
 
@@ -170,16 +173,6 @@ def draw_batches(
     return list(torch.cat(parts, dim=1))
 
 
-def _views(
-    data: PreparedSet, network: Backbone, config: DomainConfig, folder: Path | None, device: torch.device | str
-) -> Views:
-    """Views of all images of the set: activations that are stored once serve all targets, splits and seeds."""
-    rows = torch.arange(len(data.table))
-    if config.trained == "all":
-        return ImageViews(data, rows, size=config.image_size, device=device)
-    return ActivationViews(data, rows, network, size=config.image_size, mirrored=True, folder=folder, device=device)
-
-
 def _fit(network: Backbone, images: Images, config: DomainConfig, checkpoint: Checkpointer | None) -> Curves:
     """Run all epochs, stopping early at a loss that is not finite; return the curves."""
     optimizer = make_optimizer(network, config)
@@ -220,14 +213,15 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _origin(data: PreparedSet, splits: DomainSplits, network: Backbone, n_classes: int) -> dict[str, Any]:
+def _origin(
+    data: PreparedSet, splits: DomainSplits, network: Backbone, config: DomainConfig, n_classes: int
+) -> dict[str, Any]:
     """What the run was made from."""
-    target = next(domain for domain in splits.test if domain not in splits.train)
     return {
         "n_train": sum(map(len, splits.train.values())),
         "n_validation": sum(map(len, splits.validation.values())),
         "n_probe_train": len(splits.probe_train),
-        "n_test": len(splits.test[target]),
+        "n_test": len(splits.test[config.target]),
         "n_classes": n_classes,
         "n_features": network.n_features,
         "weights_sha256": network.weights_sha256,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samlib.config import check_choice
-from samlib.experiments import domainbed, finetune, pairs, toy
+from samlib.experiments import controls, domainbed, finetune, pairs, toy
 from samlib.experiments.toy import PROFILES
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "experiment"]
@@ -61,6 +61,9 @@ EXPERIMENTS = {
         Experiment("officehome", "domainbed", "OfficeHome, every setting and seed (Table 2)", domainbed.officehome),
         Experiment("vlcs", "domainbed", "VLCS, every setting and seed (Table 2)", domainbed.vlcs),
         Experiment("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.pacs_full),
+        Experiment("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
+        Experiment("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
+        Experiment("three_features", "control", "Three mixed features", controls.three_features),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
         Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),

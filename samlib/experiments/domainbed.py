@@ -7,7 +7,7 @@ from samlib.config import check_choice
 from samlib.domainbed.config import DOMAINS, DomainConfig
 from samlib.experiments.tuned import grid
 
-RADII = (0.0, 0.05, 0.1, 0.03)  # the paper's (Appendix F)
+RADII = (0.0, 0.05, 0.1, 0.03)  # Appendix F's, which we know second-hand: they are lost in our copy
 # Those of Appendix F are lost in our copy. Ours lie around the rate of SGD's lowest validation error in five short runs
 # on one target, at a seed of which nothing else was looked at and that is not among the runs below.
 LEARNING_RATES = (0.02, 0.01, 0.05)

@@ -110,17 +110,17 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
         records: of one data set's experiment.
     """
     table, chosen = radius_table(records), transfer_table(records)
-    found = {"ImageNet": over_targets(chosen, 100 * (chosen.untrained - chosen.sgd))}
+    found = {"none": over_targets(chosen, 100 * (chosen.untrained - chosen.sgd))}
     for rho, part in table[table.rho > 0].groupby("rho"):
         found[f"{rho:g}"] = over_targets(part, 100 * part.gain)
-    targets = list(found["ImageNet"])
+    targets = list(found["none"])
     figure, axes = plt.subplots(1, len(targets), figsize=(9.4, 3.3), sharey=True, squeeze=False)
     for panel, target in zip(axes[0], targets, strict=True):
         panel.axhline(0, color=style.SGD, lw=1.4, label="SGD")
         for place, values in enumerate(found.values()):
-            look = (UNTRAINED, "ImageNet features, no training", "s") if place == 0 else (style.SAM, "SAM", "o")
+            look = (UNTRAINED, "features before training", "s") if place == 0 else (style.SAM, "SAM", "o")
             _point(panel, place, values[target], look[0], 1, look[1], look[2])
-        panel.set_xticks(range(len(found)), ["none", *list(found)[1:]])
+        panel.set_xticks(range(len(found)), list(found))
         panel.set(title=shown_name(target), xlabel="ρ", xlim=(-0.6, len(found) - 0.4))
         panel.grid(False, axis="x")
     axes[0, 0].set_ylabel("accuracy − SGD's, points")
@@ -136,7 +136,7 @@ def controls(table: pd.DataFrame) -> Figure:
         table: what `samlib.claims.domainbed.transfer_table` returned.
     """
     shown = (
-        ("untrained", "probe, ImageNet features", UNTRAINED, "s"),
+        ("untrained", "probe, features before training", UNTRAINED, "s"),
         ("sgd", "probe, SGD", style.SGD, "o"),
         ("sam", "probe, SAM", style.SAM, "o"),
         ("sgd_zero_shot", "zero-shot, SGD", style.SGD, "^"),
@@ -165,7 +165,7 @@ def rank_and_accuracy(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(targets), figsize=(9.4, 3.2), squeeze=False)
     for panel, target in zip(axes[0], targets, strict=True):
         rows = table[table.target == target]
-        panel.plot(rows.untrained_target_rank, 100 * rows.untrained, "s", color=UNTRAINED, label="ImageNet features")
+        panel.plot(rows.untrained_target_rank, 100 * rows.untrained, "s", color=UNTRAINED, label="before training")
         for row in rows.itertuples():
             ends = [(row.sgd_target_rank, 100 * row.sgd), (row.sam_target_rank, 100 * row.sam)]
             panel.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": style.NEUTRAL, "lw": 0.8})

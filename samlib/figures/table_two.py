@@ -75,7 +75,7 @@ def controls_html(table: pd.DataFrame) -> str:
         table: what `samlib.claims.domainbed.transfer_table` returned.
     """
     shares = ("untrained", "sgd", "sam", "sgd_zero_shot", "sam_zero_shot", "sgd_sources", "sam_sources")
-    ranks = ("untrained_target_rank", "sgd_target_rank", "sam_target_rank")
+    ranks = [f"{name}_{part}_rank" for part in ("target", "source") for name in ("untrained", "sgd", "sam")]
     found = {name: over_targets(table, table[name]) for name in (*shares, *ranks)}
     rows = [
         (
@@ -87,14 +87,17 @@ def controls_html(table: pd.DataFrame) -> str:
     ]
     heads = (
         "target",
-        "probe, ImageNet features, %",
+        "probe, before training, %",
         "probe, SGD, %",
         "probe, SAM, %",
         "zero-shot, SGD, %",
         "zero-shot, SAM, %",
         "sources' test, SGD, %",
         "sources' test, SAM, %",
-        "effective rank, ImageNet",
+        "effective rank on the target, before training",
+        "rank, SGD",
+        "rank, SAM",
+        "effective rank on the sources, before training",
         "rank, SGD",
         "rank, SAM",
     )
@@ -167,7 +170,8 @@ def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str
         parts = [over_targets(table, table[name]) for name in ("sgd", "sam")] + [gains(table)]
         ours = {shown_name(target): tuple(part[target] for part in parts) for target in parts[0]}  # type: ignore[misc]
         config = next(DomainConfig(**record.config) for record in records if record.config["n_epochs"])
-        told = html.escape(scaled_down(config)) + f"; on {html.escape(records[0].provenance['device'])}"
+        devices = sorted({record.provenance["device"] for record in records})
+        told = html.escape(f"{scaled_down(config)}; on {' and '.join(devices)}")
     head = (
         f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}" style="text-align: left">{html.escape(title)}<br>'
         f'<span style="font-weight: normal">{told}</span></th></tr>'

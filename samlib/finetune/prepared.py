@@ -59,7 +59,7 @@ def load_prepared(
     if root is None:
         raise ValueError(
             f"root: expected the folder that holds the prepared images of {name!r}, got None; point SAMLIB_DATA at it, "
-            f"see README (the set 'digits_on_patches' needs no files)"
+            f"see README (the embedded sets 'digits_on_patches' and 'digit_domains' need no files)"
         )
     folder = Path(root) / "prepared" / f"{name}-{size}"
     command = f"python -m data_scripts.prepare {name} --size {size} --root {root}"

@@ -10,7 +10,6 @@ from torch import Tensor
 from samlib.finetune.activations import stored_activations
 from samlib.finetune.augment import augmented_view, centre_view
 from samlib.finetune.backbones import Backbone
-from samlib.finetune.config import FinetuneConfig
 from samlib.finetune.prepared import PreparedSet
 from samlib.shapes import Float, Int64
 
@@ -25,6 +24,18 @@ class Views(Protocol):
         self, places: Int64[Tensor, " batch"], generator: torch.Generator
     ) -> Float[Tensor, "batch channel height width"]:
         """Return inputs of augmented images, each drawn anew."""
+
+
+class Inputs(Protocol):
+    """What is read of a configuration; see `samlib.finetune.config.FinetuneConfig`."""
+
+    @property
+    def trained(self) -> str:
+        """Which part of the network is trained."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input, pixels."""
 
 
 class ImageViews:
@@ -108,7 +119,7 @@ def make_views(
     data: PreparedSet,
     rows: Int64[Tensor, " row"],
     backbone: Backbone,
-    config: FinetuneConfig,
+    config: Inputs,
     *,
     mirrored: bool,
     folder: Path | None,

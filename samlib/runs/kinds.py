@@ -6,6 +6,7 @@ How a kind is recorded stands in `samlib.records`, how it is trained in `samlib.
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
+from samlib.controls.config import ControlConfig
 from samlib.domainbed.config import DomainConfig
 from samlib.finetune.config import FinetuneConfig
 from samlib.toy.config import ToyConfig
@@ -66,6 +67,20 @@ def _domain_work(config: DomainConfig) -> float:
     return config.n_images * config.n_epochs * _passes(config.rho) + FINETUNE_MEASUREMENT
 
 
+def _control_work(config: ControlConfig) -> float:
+    """Steps on the toys, whose seeds go together; on images, images passed through the network."""
+    passes = _passes(config.rho) * (1.5 if config.part != "both" else 1)
+    if config.stacked:
+        chunks = config.batch_size / (config.per_perturbation or config.batch_size)
+        return config.n_epochs * config.n_examples / config.batch_size * passes * chunks
+    return config.n_epochs * config.n_examples * passes + MEASUREMENT
+
+
+def _network(config: FinetuneConfig | DomainConfig) -> Hashable:
+    """What decides an image's cost."""
+    return config.backbone, config.trained, config.image_size
+
+
 def _passes(rho: float) -> int:
     """Gradients a step: SAM takes two."""
     return 1 if rho == 0 else 2
@@ -88,7 +103,7 @@ KINDS = {
     "pair": Kind(_pair_work, lambda config: (), 5e-4, lambda config: 1, _pairs_at_once, checkpointed=True),
     "finetune": Kind(
         _finetune_work,
-        lambda config: (config.backbone, config.trained, config.image_size),
+        _network,
         0.02,
         lambda config: 1,
         lambda config, device: 1,
@@ -96,10 +111,18 @@ KINDS = {
     ),
     "domainbed": Kind(
         _domain_work,
-        lambda config: (config.backbone, config.trained, config.image_size),
+        _network,
         0.02,
         lambda config: 1,
         lambda config, device: 1,
         checkpointed=True,
+    ),
+    "control": Kind(
+        _control_work,
+        lambda config: config.task,
+        2e-3,
+        lambda config: 1,  # the seeds of a toy are one computation
+        lambda config, device: 1,
+        checkpointed=False,  # takes minutes
     ),
 }

@@ -16,11 +16,13 @@ from samlib.runs.work import Job, Outcome
 
 # What another processor, library or engine may change, by kind: the mean over seeds of these metrics, absolutely.
 # Rounding differs in the last bit there, and training amplifies it. Toy: three times or more of the largest difference
-# between the batched and the compiled engine over 30 runs of the paper's profile (0.022, 0.0016 and 0.0011).
+# between the batched and the compiled engine over 30 runs of the paper's profile (0.022, 0.0016 and 0.0011). Networks
+# on images: a few images of each test set more or less; no second machine has measured it yet.
 TOLERANCES: dict[str, dict[str, float]] = {
     "toy": {"final_easy_error": 0.07, "final_hard_error": 0.02, "final_test_error": 0.01},
     "pair": {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04},
     "finetune": {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04},
+    "control": {"test_error": 0.02, "*_probe_error": 0.07},
     "domainbed": {"validation_error": 0.02, "zero_shot_error": 0.04, "probe_error": 0.04},
 }
 

@@ -142,36 +142,44 @@ def _pairs(job: Job, report: Report) -> Trained:
     return "ensemble", [(result.metrics, {}) for result in results], checkpoint.seconds
 
 
-def _finetuned(job: Job, report: Report) -> Trained:
-    """Finetune one network."""
-    from samlib.finetune.train import load_images, train_finetune  # slow to import: torchvision and pandas
-
+def _resumable(job: Job, report: Report, load: Callable[..., Any], fit: Callable[..., Any]) -> tuple[Any, float]:
+    """Train one network on prepared images; return its result and the seconds, those before an interruption too."""
     (run,) = job.runs
     checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
-    result = train_finetune(
+    result = fit(
         run.config,
-        load_images(run.config, job.data_root),
+        load(run.config, job.data_root),
         folder=job.data_root,
         device=job.device,
         checkpoint=_Reporting(checkpoint, report),
     )
-    return "autograd", [(result.metrics, result.arrays)], checkpoint.seconds
+    return result, checkpoint.seconds
+
+
+def _finetuned(job: Job, report: Report) -> Trained:
+    """Finetune one network."""
+    from samlib.finetune.train import load_images, train_finetune  # slow to import: torchvision and pandas
+
+    result, seconds = _resumable(job, report, load_images, train_finetune)
+    return "autograd", [(result.metrics, result.arrays)], seconds
 
 
 def _transferred(job: Job, report: Report) -> Trained:
     """Train one network on all domains but one."""
     from samlib.domainbed.train import load_domains, train_domains  # slow to import, as above
 
+    result, seconds = _resumable(job, report, load_domains, train_domains)
+    return "autograd", [(result.metrics, {})], seconds
+
+
+def _controlled(job: Job, report: Report) -> Trained:
+    """Train one method of the controls."""
+    from samlib.controls.train import train_control
+
     (run,) = job.runs
-    checkpoint = Checkpoint(job.checkpoint, device=job.device, seconds=job.seconds)
-    result = train_domains(
-        run.config,
-        load_domains(run.config, job.data_root),
-        folder=job.data_root,
-        device=job.device,
-        checkpoint=_Reporting(checkpoint, report),
-    )
-    return "autograd", [(result.metrics, {})], checkpoint.seconds
+    begin = time.perf_counter()
+    metrics = train_control(run.config, root=job.data_root, report=report)
+    return "autograd", [(metrics, {})], time.perf_counter() - begin
 
 
 TRAINERS: dict[str, Callable[[Job, Report], Trained]] = {
@@ -179,4 +187,5 @@ TRAINERS: dict[str, Callable[[Job, Report], Trained]] = {
     "pair": _pairs,
     "finetune": _finetuned,
     "domainbed": _transferred,
+    "control": _controlled,
 }

@@ -1,0 +1,350 @@
+"""The controls: every method's gradient against a plain reference, tasks, measurements, and training."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samlib.controls.config import ControlConfig
+from samlib.controls.gradient import Batch, cross_entropy, descent, importance, moved, perturbation
+from samlib.controls.measure import ginis, largest_curvature, ranks
+from samlib.controls.networks import ImageNetwork, MixedNetworks, ToyNetworks
+from samlib.controls.tasks import make_task, rotation, three_features
+from samlib.controls.train import _Groups, train_control
+from samlib.toy.config import ToyConfig
+from samlib.toy.training import train_toy
+from samlib.vision import build_backbone
+from samlib.vision.config import PairConfig
+from samlib.vision.sources import load_pair
+from samlib.vision.train import train_pair
+
+TOY = ControlConfig(n_epochs=2, seeds=(0, 1))
+
+
+def batch_of(members: int = 2, n: int = 4, width: int = 4, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(members, n, width, generator=generator)
+    labels = torch.randint(2, (members, n), generator=generator)
+    return Batch(inputs, labels, torch.ones(members, n))
+
+
+def plain_gradient(network, batch: Batch, member: int, at: dict[str, torch.Tensor] | None = None):
+    """One member's gradient of its mean loss, parameters possibly replaced; by name."""
+    values = {n: (at or {}).get(n, p.detach()).clone().requires_grad_() for n, p in network.named_parameters()}
+    logits = torch.func.functional_call(network, values, (batch.inputs,))
+    loss = nn.functional.cross_entropy(logits[member], batch.labels[member])
+    return {n: g[member] for n, g in zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)}
+
+
+def climbed(network, batch: Batch, names, rho: float, scale: str = "unit"):
+    """Every member's parameters after its own ascent step, by name."""
+    there = {n: p.detach().clone() for n, p in network.named_parameters()}
+    for member in range(len(batch.labels)):
+        gradient = plain_gradient(network, batch, member)
+        size = {n: there[n][member].abs() + 0.01 if scale == "adaptive" else torch.ones(()) for n in names}
+        norm = math.sqrt(sum(((size[n] * gradient[n]).double() ** 2).sum().item() for n in names))
+        for n in names:
+            step = rho * gradient[n] if scale == "none" else rho / norm * size[n] ** 2 * gradient[n]
+            there[n][member] += step
+    return there
+
+
+PARAMETERS = ("w1", "b1", "w2", "b2", "w3", "b3", "v")
+CHOICES = {
+    "all": PARAMETERS,
+    "last layer": ("v",),
+    "all but last layer": PARAMETERS[:-1],
+    "biases": ("b1", "b2", "b3"),
+}
+
+
+@pytest.mark.parametrize("perturbed", list(CHOICES))
+@pytest.mark.parametrize("scale", ["unit", "none", "adaptive"])
+def test_the_gradient_is_that_at_every_members_own_phantom(perturbed, scale):
+    network, batch = ToyNetworks((0, 1), hidden=5), batch_of()
+    config = ControlConfig(rho=0.5, perturbed=perturbed, scale=scale, seeds=(0, 1))
+    there = climbed(network, batch, CHOICES[perturbed], 0.5, scale)
+    found = descent(network, batch, config, active=True)
+    for member in range(2):
+        expected = plain_gradient(network, batch, member, there)
+        for name, gradient in zip(PARAMETERS, found.gradients, strict=True):
+            torch.testing.assert_close(gradient[member], expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_without_a_radius_or_when_switched_off_the_gradient_is_sgds():
+    network, batch = MixedNetworks((0, 1), inputs=4, widths=(6, 5)), batch_of()
+    sgd = descent(network, batch, TOY, active=True)
+    off = descent(network, batch, dataclasses.replace(TOY, rho=0.7), active=False)
+    for member in range(2):
+        expected = plain_gradient(network, batch, member)
+        for name, one, two in zip(expected, sgd.gradients, off.gradients, strict=True):
+            torch.testing.assert_close(one[member], expected[name])
+            assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("part", ["logit", "jacobian"])
+def test_one_factor_is_taken_at_the_phantom_and_the_other_at_w(part):
+    network, batch = ToyNetworks((0, 1), hidden=5), batch_of()
+    found = descent(network, batch, ControlConfig(rho=0.5, part=part, seeds=(0, 1)), active=True)
+    there = climbed(network, batch, PARAMETERS, 0.5)
+    here = {n: p.detach() for n, p in network.named_parameters()}
+    loss_at, jacobian_at = (there, here) if part == "logit" else (here, there)
+    values = {n: p.clone().requires_grad_() for n, p in jacobian_at.items()}
+    with torch.no_grad():
+        logits = torch.func.functional_call(network, loss_at, (batch.inputs,))
+    probability = logits.softmax(2)[..., 1]
+    outputs = torch.func.functional_call(network, values, (batch.inputs,))[..., 1]  # f; the other logit is 0
+    for gradient in found.gradients:
+        assert gradient.isfinite().all()
+    for member in range(2):
+        expected = [torch.zeros_like(p[member]) for p in values.values()]
+        for i in range(4):  # sum over examples of dl/df times grad f
+            slope = (probability[member, i] - batch.labels[member, i]) / 4
+            grads = torch.autograd.grad(outputs[member, i], list(values.values()), retain_graph=True)
+            expected = [total + slope * g[member] for total, g in zip(expected, grads, strict=True)]
+        for one, two in zip(found.gradients, expected, strict=True):
+            torch.testing.assert_close(one[member], two, atol=1e-6, rtol=1e-4)
+
+
+def test_both_factors_meet_where_the_radius_vanishes():
+    network, batch = ToyNetworks((0, 1), hidden=5), batch_of()
+    sgd = descent(network, batch, TOY, active=True).gradients
+    for part in ("both", "logit", "jacobian"):
+        near = descent(network, batch, dataclasses.replace(TOY, rho=1e-6, part=part), active=True).gradients
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(sgd, near, strict=True))
+
+
+def test_small_perturbation_batches_average_the_gradients_of_each():
+    network, batch = ToyNetworks((0, 1), hidden=5), batch_of()
+    config = dataclasses.replace(TOY, rho=0.5, batch_size=4)
+    whole = descent(network, batch, config, active=True)
+    same = descent(network, batch, dataclasses.replace(config, per_perturbation=4), active=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.gradients, same.gradients, strict=True))
+    single = descent(network, batch, dataclasses.replace(config, per_perturbation=1), active=True)
+    alone = [descent(network, part, config, active=True) for part in batch.split(1)]
+    for i, gradient in enumerate(single.gradients):
+        torch.testing.assert_close(gradient, torch.stack([item.gradients[i] for item in alone]).mean(0))
+    assert not torch.allclose(single.gradients[0], whole.gradients[0])
+    assert single.weights.shape == single.losses.shape == (2, 4)
+
+
+def test_members_do_not_meet():
+    batch = batch_of()
+    both = descent(ToyNetworks((0, 1), hidden=5), batch, dataclasses.replace(TOY, rho=0.5), active=True)
+    part = Batch(*(field[1:] for field in batch))
+    alone = descent(ToyNetworks((1,), hidden=5), part, ControlConfig(rho=0.5, seeds=(1,)), active=True)
+    for one, two in zip(both.gradients, alone.gradients, strict=True):
+        torch.testing.assert_close(one[1:], two)
+
+
+def test_a_gradient_without_direction_gives_no_perturbation_and_weights_come_back_bit_for_bit():
+    network = ToyNetworks((0,), hidden=3)
+    parameters = list(network.parameters())
+    zero = [torch.zeros_like(p) for p in parameters]
+    steps = perturbation(network, parameters, zero, ControlConfig(rho=1.0))
+    assert all((step == 0).all() for step in steps)
+    before = [p.detach().clone() for p in parameters]
+    with pytest.raises(RuntimeError), moved(parameters, [torch.full_like(p, 0.1) for p in parameters]):
+        assert not torch.equal(parameters[0], before[0])
+        raise RuntimeError
+    assert all(torch.equal(p, value) for p, value in zip(parameters, before, strict=True))
+
+
+def test_importance_is_exact_where_it_is_tiny():
+    logits = torch.tensor([[[0.0, 40.0], [0.0, 0.0]]])
+    found = importance(logits, torch.tensor([[1, 0]]))
+    assert found[0, 0].item() == pytest.approx(math.exp(-40), rel=1e-5) and found[0, 1].item() == 0.5
+
+
+def test_l2_pulls_on_the_last_layer_and_on_features():
+    network, batch = ToyNetworks((0,), hidden=5), batch_of(members=1)
+    plain = descent(network, batch, ControlConfig(), active=True).gradients[-1]
+    pulled = descent(network, batch, ControlConfig(last_layer_l2=0.5), active=True).gradients[-1]
+    torch.testing.assert_close(pulled - plain, network.v.detach())  # d 0.5 v^2 = v
+    found = descent(network, batch, ControlConfig(feature_l2=0.1), active=True).gradients
+    values = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
+    features = torch.func.functional_call(
+        _Features(network), {f"network.{n}": v for n, v in values.items()}, (batch.inputs,)
+    )
+    loss = 0.1 * features.square().sum(2).mean()
+    extra = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
+    base = descent(network, batch, ControlConfig(), active=True).gradients
+    torch.testing.assert_close(found[0] - base[0], extra[0], atol=1e-6, rtol=1e-4)
+
+
+class _Features(nn.Module):
+    def __init__(self, network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs):
+        return self.network.features(inputs)
+
+
+def test_group_dro_moves_weight_to_the_group_with_the_larger_loss():
+    labels = torch.tensor([[0, 0, 0, 1]])
+    groups = _Groups(ControlConfig(reweighting="group dro", group_step=1.0), labels)
+    network = ToyNetworks((0,), hidden=3)
+    inputs = batch_of(members=1).inputs
+    losses = cross_entropy(network(inputs), labels)[0].detach()
+    grown = torch.stack([losses[:3].mean(), losses[3]]).exp()
+    shares = grown / grown.sum()
+    expected = 4 * torch.stack([shares[0] / 3] * 3 + [shares[1]])
+    torch.testing.assert_close(groups.weights(network, inputs, labels)[0], expected)
+    off = _Groups(ControlConfig(), labels).weights(network, inputs, labels)
+    assert torch.equal(off, torch.ones(1, 4))
+
+
+# Tasks
+
+
+def test_the_last_layer_method_is_chapter_twos_lsam():
+    config = ControlConfig(rho=1.0, perturbed="last layer", n_epochs=3, seeds=(0, 1))
+    found = train_control(config)
+    toy = train_toy([ToyConfig(rho=1.0, n_steps=180, n_snapshots=1, seeds=(0, 1))])[0].metrics
+    for mine, theirs in (("hard_probe_error", "final_hard_error"), ("easy_probe_error", "final_easy_error")):
+        assert found[mine] == pytest.approx(toy[theirs], abs=0.002)
+    assert found["test_error"] == pytest.approx(toy["final_test_error"], abs=0.002)
+
+
+def test_sgd_and_sam_on_images_are_chapter_ones():
+    for rho in (0.0, 0.1):
+        pair = PairConfig(pair="digits_patches", n_train=200, n_epochs=2, n_probe=200, rho=rho, learning_rate=0.05)
+        expected = train_pair(pair, load_pair("digits_patches")).metrics
+        config = ControlConfig(
+            task="digits_patches", rho=rho, learning_rate=0.05, momentum=0.9, batch_size=100, n_epochs=2, n_train=200
+        )
+        found = train_control(config)
+        assert found["train_loss"][0] == pytest.approx(expected["curves"]["train_loss"][-1], rel=1e-4)
+        for name in ("test_error", *(n for n in found if n.endswith("_probe_error"))):
+            assert found[name][0] == pytest.approx(expected[name], abs=0.02), name
+
+
+def test_three_features_agree_in_training_and_are_independent_for_probes():
+    for split, equal in (("train", True), ("test", True), ("probe train", False)):
+        found = three_features(400, seed=0, split=split)
+        same = (found.labels[:, 0] == found.labels[:, 2]).double().mean().item()
+        assert same == 1 if equal else 0.4 < same < 0.6
+    turn = rotation(3)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(6, dtype=torch.float64))
+    back = three_features(400, seed=0, split="train")
+    line = (back.inputs @ rotation(0).T)[:, :2]
+    assert (line[:, 1].abs() < 1e-12).all() and ((line[:, 0] > 0) == (back.labels[:, 0] == 1)).all()
+
+
+def test_a_task_gives_each_member_its_own_examples():
+    task = make_task(TOY, None)
+    rows = torch.tensor([[3, 5], [7, 5]])
+    assert torch.equal(task.inputs(rows), torch.stack([task.images[0, [3, 5]], task.images[1, [7, 5]]]))
+    assert not torch.equal(task.images[0], task.images[1])
+    assert task.labels.unique().tolist() == [0, 1]
+
+
+# Measurements
+
+
+def test_curvature_is_the_largest_eigenvalue_of_the_hessian():
+    network, batch = MixedNetworks((0, 1), inputs=4, widths=(3, 2)), batch_of()
+    found = largest_curvature(network, batch.inputs, batch.labels, iterations=200)
+    names = [n for n, _ in network.named_parameters()]
+    shapes = [p.shape for _, p in network.named_parameters()]
+    for member in range(2):
+        start = torch.cat([p.detach()[member].flatten() for p in network.parameters()]).double()
+
+        def loss(flat, member=member):
+            parts = flat.split([math.prod(shape[1:]) for shape in shapes])
+            values = {n: part.view(1, *shape[1:]) for n, part, shape in zip(names, parts, shapes, strict=True)}
+            logits = torch.func.functional_call(network, values, (batch.inputs[member : member + 1].double(),))
+            return nn.functional.cross_entropy(logits[0], batch.labels[member])
+
+        eigenvalues = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, start))
+        largest = eigenvalues[eigenvalues.abs().argmax()].item()
+        assert found[member] == pytest.approx(largest, rel=1e-3)
+
+
+def test_ranks_and_ginis_are_by_member():
+    network = MixedNetworks((0, 1), inputs=4, widths=(6, 5))
+    found = ranks(network, torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0)))
+    assert len(found["effective_rank"]) == len(found["components"]) == 2
+    assert all(1 <= rank <= 5 for rank in found["effective_rank"])
+    weights = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [math.nan, 1.0]])
+    assert ginis(weights) == [0.0, 0.5, None, None]
+
+
+def test_an_image_network_counts_as_one_member():
+    network = ImageNetwork(build_backbone("convnet", n_classes=2, seed=0))
+    assert network(torch.zeros(1, 3, 3, 64, 32)).shape == (1, 3, 2)
+    assert len(network.chosen("last layer")) == 2 and len(network.chosen("biases")) == 4
+    assert len(network.chosen("all but last layer")) == 6
+    weight = network.chosen("last layer")[0]
+    assert network.squared(weight).item() == pytest.approx(weight.square().sum().item())
+
+
+# Training
+
+METHODS = [
+    {},
+    {"rho": 0.3},
+    {"rho": 0.3, "part": "logit"},
+    {"rho": 0.3, "per_perturbation": 2},
+    {"base": "adam", "learning_rate": 0.001},
+    {"reweighting": "group dro"},
+    {"reweighting": "just train twice", "upweight": 4.0},
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_run_reports_every_number_for_every_seed_and_repeats(method):
+    config = dataclasses.replace(TOY, **method)
+    shares = []
+    found = train_control(config, report=shares.append)
+    assert found == train_control(config)
+    assert shares[-2:] == [0.5, 1.0]
+    assert set(found) == {
+        "test_error", "easy_probe_error", "hard_probe_error", "train_loss", "effective_rank", "components", "sharpness",
+        "gini_used", "gini_real", "missed", "diverged",
+    }  # fmt: skip
+    assert all(len(values) == 2 for values in found.values()) and found["diverged"] == [False, False]
+    assert all(0 <= value <= 1 for value in found["gini_used"])
+    assert (max(found["missed"]) > 0) == (method.get("reweighting") == "just train twice")
+
+
+def test_sam_in_no_epoch_is_sgd_and_in_the_first_half_is_neither():
+    sgd, none, half, whole = (
+        train_control(dataclasses.replace(TOY, **values))["train_loss"]
+        for values in ({}, {"rho": 0.3, "end": 0.0}, {"rho": 0.3, "end": 0.5}, {"rho": 0.3})
+    )
+    assert sgd == none and len({tuple(sgd), tuple(half), tuple(whole)}) == 3
+
+
+def test_one_diverged_seed_takes_no_other_with_it():
+    found = train_control(dataclasses.replace(TOY, learning_rate=1e4))
+    assert found["diverged"] == [True, True]
+    assert found["train_loss"] == [None, None]
+    assert all(value == [None, None] for name, value in found.items() if name not in ("diverged",))
+
+
+def test_three_features_are_probed_linearly():
+    found = train_control(ControlConfig(task="three_features", n_epochs=1, seeds=(0,)))
+    errors = [found[f"{name}_probe_error"][0] for name in ("line", "half_turn", "full_turn")]
+    assert all(0 <= error <= 0.6 for error in errors) and len(set(errors)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rho", -1.0), ("per_perturbation", 6), ("end", 1.5), ("upweight", 0.5), ("seeds", ()), ("momentum", 1.0)],
+)
+def test_unusable_settings_are_refused_by_name(name, value):
+    with pytest.raises((ValueError, TypeError), match=f"{name}: expected"):
+        dataclasses.replace(TOY, **{name: value})
+
+
+def test_images_train_one_seed_a_run():
+    with pytest.raises(ValueError, match="expected one seed for 'cifar_mnist'"):
+        ControlConfig(task="cifar_mnist", seeds=(0, 1))
+    with pytest.raises(ValueError, match="part: expected one of 'both', 'logit', 'jacobian'"):
+        ControlConfig(part="loss")
+    assert np.isfinite(ControlConfig().n_examples)
