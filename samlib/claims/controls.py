@@ -1,0 +1,199 @@
+"""Chapter 7: what the controls say about SAM's effect on the hard feature. The questions are later work's and ours.
+
+Every method is compared with SGD at its usual learning rate, paired by seed: both share data, initialization and batch
+order.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from samlib.claims.rules import Effect, Verdict
+from samlib.config import from_dict
+from samlib.controls.config import ControlConfig
+from samlib.experiments.controls import image_methods, methods
+from samlib.records import Record
+from samlib.statistics import Estimate, estimate, paired_difference, rank_correlations
+
+# What may drive the quality of the hard feature -> the sign that its account predicts for the rank correlation with the
+# hard feature's probing error over methods.
+ACCOUNTS = {
+    "sharpness": ("flatness: sharper minima, worse hard features", "above"),
+    "effective_rank": ("rank: more directions, better hard features", "below"),
+    "gini_used": ("balance: less even importance weights, worse hard features", "above"),
+}
+
+
+def control_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Tabulate control runs of one task.
+
+    Args:
+        records: of kind "control", of one task.
+    Returns:
+        One row per (record, seed). Columns: "method", "setting" (0, 1, 2 in the method's order; 0 is the middle one),
+        "seed", "record", every metric (NaN where a run diverged), and "hard_probe_error", "easy_probe_error": on
+        images, of the two features, that with the higher mean error under SGD and the other; "hard" and "easy" name
+        them.
+    Raises:
+        ValueError: two tasks, or a run that is no method's.
+    """
+    tasks = sorted({record.config["task"] for record in records})
+    if len(tasks) != 1:
+        raise ValueError(f"records: expected one task, got {', '.join(tasks) or 'none'}; pass one experiment's records")
+    rows = []
+    for record in records:
+        config = from_dict(ControlConfig, record.config)
+        method, setting = method_of(config)
+        for i, seed in enumerate(config.seeds):
+            values = {name: metric[i] for name, metric in record.metrics.items()}
+            rows.append({"method": method, "setting": setting, "seed": seed, "record": record.id} | values)
+    table = pd.DataFrame(rows)
+    numbers = [name for name in table if name not in ("method", "setting", "seed", "record", "diverged")]
+    table = table.astype(dict.fromkeys(numbers, float))
+    return _with_roles(table)
+
+
+def method_of(config: ControlConfig) -> tuple[str, int]:
+    """Return the name of a configuration's method, and the place of its setting among the method's.
+
+    >>> method_of(ControlConfig(rho=0.1))
+    ('SAM', 1)
+    """
+    for name, settings in _known(config).items():
+        for place, other in enumerate(settings):
+            if _method(config) == _method(other):
+                return name, place
+    raise ValueError(f"config: expected one of the methods of the experiments, got {config}; add it to them")
+
+
+def against_sgd(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], Estimate]:
+    """Estimate a metric minus that of SGD at its first setting, paired by seed, for every method and setting.
+
+    Args:
+        table: what `control_table` returned.
+        metric: a column. Seeds at which either run diverged are left out; settings with none left, too.
+    """
+    sgd = _of(table, "SGD", 0, metric)
+    found = {}
+    for (method, setting), rows in table.groupby(["method", "setting"], sort=False):
+        both = rows.set_index("seed")[metric].to_frame("treated").join(sgd.rename("control")).dropna()
+        if (method, setting) != ("SGD", 0) and len(both):
+            found[method, setting] = paired_difference(both.treated.to_numpy(), both.control.to_numpy())
+    return found
+
+
+def follows(table: pd.DataFrame, metric: str = "hard_probe_error") -> dict[str, Estimate]:
+    """Estimate, seed by seed, the rank correlation over methods and settings of a metric with each of `ACCOUNTS`.
+
+    Args:
+        table: what `control_table` returned.
+        metric: a column.
+    """
+    found = {}
+    for account in ACCOUNTS:
+        values = []
+        for _, rows in table.dropna(subset=[metric, account]).groupby("seed"):
+            values.append(rank_correlations(rows[account].to_list(), rows[[metric]].to_numpy().T)[0])
+        mean = estimate(values)
+        found[account] = dataclasses.replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0))
+    return found
+
+
+def account_holds(table: pd.DataFrame, account: str, where: str) -> Verdict:
+    """Judge one account of what drives the hard feature: does the probing error follow it over methods?
+
+    Args:
+        table: what `control_table` returned.
+        account: a key of `ACCOUNTS`.
+        where: name of the task.
+    """
+    told, predicted = ACCOUNTS[account]
+    return Verdict(
+        f"controls-{where.lower().replace(' ', '-')}-{account.replace('_', '-')}",
+        "later work; the test is ours",
+        f"Over methods, the hard feature's probing error follows {told}.",
+        "rank correlation over methods and settings of the hard feature's probing error with "
+        f"{account.replace('_', ' ')}, seed by seed; it does not say what causes what",
+        [Effect(where, follows(table)[account], predicted)],
+    )
+
+
+def parts_improve(table: pd.DataFrame, where: str) -> Verdict:
+    """Judge which factor of SAM's gradient carries its gain on the hard feature (Baek et al. 2024 ask it of noise)."""
+    found = against_sgd(table, "hard_probe_error")
+    wanted = ("SAM", "importance weights only", "Jacobian only")
+    return Verdict(
+        f"controls-{where.lower().replace(' ', '-')}-parts",
+        "asked by the paper's reviewers; the test is ours",
+        "SAM's gain on the hard feature comes from the phantom's importance weights as well as from its Jacobian.",
+        "probing error of the hard feature minus SGD's, paired by seed, for SAM, for SGD's gradient with the phantom's "
+        "importance weights, and for the phantom's gradient with SGD's weights",
+        [Effect(name, value, "below") for (name, _), value in found.items() if name in wanted],
+    )
+
+
+def three_improve(table: pd.DataFrame) -> Verdict:
+    """Judge whether SAM helps the two harder ones of three mixed features."""
+    effects = []
+    for feature in ("half_turn", "full_turn"):
+        found = against_sgd(table, f"{feature}_probe_error")
+        effects += [
+            Effect(f"{feature.replace('_', ' ')}, {method}", value, "below")
+            for (method, setting), value in found.items()
+            if method != "SGD" and setting == 0
+        ]
+    return Verdict(
+        "controls-three-features",
+        "asked by the paper's reviewers; the test is ours",
+        "With three redundant features, mixed by a rotation, SAM improves both of the harder ones.",
+        "linear probing error of the two spirals on examples whose features are independent, minus SGD's, paired by "
+        "seed, at the middle radius",
+        effects,
+    )
+
+
+def comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds of what is compared, a row per method and setting."""
+    metrics = ["hard_probe_error", "easy_probe_error", "test_error", "effective_rank", "sharpness", "gini_used"]
+    shown = [name for name in metrics if name in table]
+    return table.groupby(["method", "setting"], sort=False)[shown].mean().reset_index()
+
+
+def _known(config: ControlConfig) -> dict[str, list[ControlConfig]]:
+    """All methods' settings on a task."""
+    if config.stacked:
+        return methods()
+    return {name: [known] for name, known in image_methods(config.seeds[0]).items()}
+
+
+def _method(config: ControlConfig) -> dict[str, object]:
+    """What tells methods and settings apart: everything but the task, its length and its seeds."""
+    skipped = {"seeds", "n_epochs", "task", "n_train"}
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in skipped}
+
+
+def _with_roles(table: pd.DataFrame) -> pd.DataFrame:
+    """Name the columns of the two features of images after their roles."""
+    features = [name.removesuffix("_probe_error") for name in table if name.endswith("_probe_error")]
+    if set(features) == {"easy", "hard"} or len(features) != 2:
+        return table
+    sgd = table[(table.method == "SGD") & (table.setting == 0)]
+    means = {feature: sgd[f"{feature}_probe_error"].mean() for feature in features}
+    if any(map(math.isnan, means.values())):
+        raise ValueError("records: expected a run of SGD that converged, got none; it decides which feature is easy")
+    easy, hard = sorted(features, key=lambda feature: means[feature])
+    renamed = table.rename(
+        columns={f"{easy}_probe_error": "easy_probe_error", f"{hard}_probe_error": "hard_probe_error"}
+    )
+    return renamed.assign(easy=easy, hard=hard)
+
+
+def _of(table: pd.DataFrame, method: str, setting: int, metric: str) -> pd.Series:
+    """One setting's metric by seed."""
+    rows = table[(table.method == method) & (table.setting == setting)]
+    if rows.empty:
+        raise ValueError(f"records: expected runs of {method}, got none; run the experiment")
+    return rows.set_index("seed")[metric].astype(np.float64)

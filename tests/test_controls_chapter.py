@@ -1,0 +1,154 @@
+"""Chapter 7's tables, verdicts and figures, on records whose answers are known."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samlib.claims.controls import (
+    ACCOUNTS,
+    account_holds,
+    against_sgd,
+    comparison,
+    control_table,
+    follows,
+    method_of,
+    parts_improve,
+    three_improve,
+)
+from samlib.config import to_dict
+from samlib.controls.config import ControlConfig
+from samlib.experiments import EXPERIMENTS
+from samlib.experiments.controls import image_methods, methods, settings
+from samlib.figures.controls import methods_against_sgd, quality_follows
+from samlib.records import Record
+
+SEEDS = (0, 1, 2)
+
+
+def record(config: ControlConfig, **metrics: object) -> Record:
+    n = len(config.seeds)
+    usual: dict[str, object] = {
+        "easy_probe_error": [0.0] * n,
+        "hard_probe_error": [0.3] * n,
+        "test_error": [0.0] * n,
+        "sharpness": [1.0] * n,
+        "effective_rank": [5.0] * n,
+        "gini_used": [0.5] * n,
+        "diverged": [False] * n,
+    }
+    return Record("control", repr(config), to_dict(config), usual | metrics, {}, Path("x"))
+
+
+def small(config: ControlConfig) -> ControlConfig:
+    return dataclasses.replace(config, seeds=SEEDS)
+
+
+def toy_records() -> list[Record]:
+    """SGD errs on 30 %, the k-th other setting on k points less; sharpness falls with it, Gini rises, rank is mixed."""
+    found = []
+    for k, config in enumerate(config for each in methods().values() for config in each):
+        error = np.array([0.300, 0.302, 0.298]) - 0.004 * k
+        found.append(
+            record(
+                small(config),
+                hard_probe_error=error.tolist(),
+                sharpness=(10 * error).tolist(),
+                gini_used=(1 - error).tolist(),
+                effective_rank=[5.0 + (-1) ** k, 5.0 + (-1) ** (k // 2), 5.0 + (-1) ** (k // 4)],
+            )
+        )
+    return found
+
+
+def test_every_configuration_of_the_experiments_is_a_named_method_and_setting():
+    for name in ("controls_toy", "three_features", "controls_images"):
+        for profile in ("paper", "quick"):
+            configs = EXPERIMENTS[name].configs(profile)
+            named = [method_of(config) for config in configs]
+            assert len(set(named)) == len({(n, repr(c.seeds)) for n, c in zip(named, configs, strict=True)}) / (
+                4 if (name, profile) == ("controls_images", "paper") else 1
+            )
+    assert method_of(ControlConfig(rho=1.0, perturbed="last layer")) == ("last layer only", 2)
+    with pytest.raises(ValueError, match="expected one of the methods of the experiments"):
+        method_of(ControlConfig(rho=0.123))
+
+
+def test_every_method_has_as_many_settings_as_every_other():
+    assert {len(found) for found in methods().values()} == {3}
+    assert len(methods()) == len(image_methods(0)) == 17
+    assert [config.rho for config in settings("ASAM", ControlConfig())] == [0.3, 0.1, 1.0]
+    assert image_methods(2)["small perturbation batches"].per_perturbation == 10
+    assert image_methods(2)["SAM"].seeds == (2,) and image_methods(2)["SAM"].rho == 0.1
+
+
+def test_differences_are_paired_with_sgds_first_setting():
+    found = against_sgd(control_table(toy_records()), "hard_probe_error")
+    assert ("SGD", 0) not in found and ("SGD", 1) in found
+    sam = found["SAM", 0]
+    assert sam.mean == pytest.approx(-0.012) and sam.n == 3 and sam.high - sam.low < 1e-9
+
+
+def test_a_seed_that_diverged_is_left_out_of_its_pair():
+    records = toy_records()
+    place = next(i for i, r in enumerate(records) if method_of(small(ControlConfig(**r.config))) == ("SAM", 0))
+    metrics = records[place].metrics | {"hard_probe_error": [None, 0.2, 0.2], "diverged": [True, False, False]}
+    records[place] = dataclasses.replace(records[place], metrics=metrics)
+    assert against_sgd(control_table(records), "hard_probe_error")["SAM", 0].n == 2
+
+
+def test_accounts_are_judged_by_rank_correlation_over_methods():
+    table = control_table(toy_records())
+    found = follows(table)
+    assert found["sharpness"].mean == pytest.approx(1) and found["gini_used"].mean == pytest.approx(-1)
+    assert abs(found["effective_rank"].mean) < 0.3
+    statuses = {account: account_holds(table, account, "the toy").status for account in ACCOUNTS}
+    assert statuses == {"sharpness": "confirmed", "effective_rank": "not confirmed", "gini_used": "not confirmed"}
+
+
+def test_the_easy_feature_of_images_is_decided_by_sgds_probes():
+    records = []
+    for seed in SEEDS:
+        for k, config in enumerate(image_methods(seed).values()):
+            errors = {"mnist_probe_error": [0.01 + 0.001 * seed], "cifar_probe_error": [0.3 - 0.01 * k + 0.001 * seed]}
+            item = record(config, **errors)
+            for name in ("easy_probe_error", "hard_probe_error"):
+                item.metrics.pop(name)
+            records.append(item)
+    table = control_table(records)
+    assert table.hard.unique().tolist() == ["cifar"] and table.easy.unique().tolist() == ["mnist"]
+    verdict = parts_improve(table, "CIFAR-MNIST")
+    assert verdict.status == "confirmed"
+    assert [effect.name for effect in verdict.effects] == ["SAM", "importance weights only", "Jacobian only"]
+
+
+def test_three_features_are_judged_on_the_two_harder_ones():
+    records = []
+    for k, config in enumerate(EXPERIMENTS["three_features"].configs("quick")):
+        errors = {f"{n}_probe_error": [0.1 + 0.001 * s - 0.01 * k for s in SEEDS] for n in ("half_turn", "full_turn")}
+        item = record(config, line_probe_error=[0.0] * 3, **errors)
+        for name in ("easy_probe_error", "hard_probe_error"):
+            item.metrics.pop(name)
+        records.append(item)
+    verdict = three_improve(control_table(records))
+    assert verdict.status == "confirmed"
+    assert [effect.name for effect in verdict.effects] == [
+        "half turn, SAM", "half turn, last layer only", "full turn, SAM", "full turn, last layer only"
+    ]  # fmt: skip
+
+
+def test_records_of_two_tasks_are_refused():
+    with pytest.raises(ValueError, match="expected one task, got cifar_mnist, toy"):
+        control_table([record(ControlConfig()), record(image_methods(0)["SGD"])])
+    with pytest.raises(ValueError, match="expected one task, got none"):
+        control_table([])
+
+
+def test_figures_draw_every_method():
+    table = control_table(toy_records())
+    figure = methods_against_sgd({"Toy": table})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(methods())
+    assert len(figure.axes) == 2 and len(figure.axes[0].containers) == 50
+    assert len(quality_follows({"Toy": table}).axes) == 3
+    assert len(comparison(table)) == 51
