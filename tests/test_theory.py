@@ -1,0 +1,255 @@
+"""Appendix D: closed forms against automatic differentiation, the first-order law, batches, losses, bad input."""
+
+import math
+
+import pytest
+import torch
+
+from samlib.theory import (
+    Network,
+    first_order,
+    gradient_norm,
+    hidden_layers,
+    linear_estimate,
+    log_ratio,
+    log_weights,
+    logits,
+    phantom,
+    squared_norms,
+)
+from samlib.theory.importance import ascent_direction
+from samlib.theory.study import draw
+
+SHAPES = [((4, 6), "linear"), ((4, 6, 5, 3), "linear"), ((4, 12), "relu"), ((4, 9, 8, 7), "relu")]
+NAMES = ["two-layer linear", "deep linear", "two-layer ReLU", "deep ReLU"]
+networks = pytest.mark.parametrize("net", [draw(*shape, seed=0) for shape in SHAPES], ids=NAMES)
+losses = pytest.mark.parametrize("loss", ["exponential", "logistic"])
+RELU = draw((4, 9, 8, 7), "relu", seed=0)
+
+
+def numbers(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def batch(n: int = 12, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels of n examples."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    return inputs, torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0).double()
+
+
+def reference(net: Network, x: torch.Tensor, weights=None) -> torch.Tensor:
+    """f(x) of one example, as a reader would write it."""
+    v, *layers = weights or net.weights
+    for layer in layers:
+        x = layer @ x
+        x = torch.clamp(x, min=0) if net.activation == "relu" else x
+    return v @ x
+
+
+def autograd(net: Network, inputs: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Gradient of f at every example, a list of parts v, W_1, ..., W_L."""
+    found = []
+    for x in inputs:
+        weights = [weight.clone().requires_grad_() for weight in net.weights]
+        found.append(torch.autograd.grad(reference(net, x, weights), weights))
+    return found
+
+
+def flat(parts) -> torch.Tensor:
+    return torch.cat([part.flatten() for part in parts])
+
+
+ONE, TWO = numbers(1), numbers([2])
+TINY = Network(ONE, (TWO,))  # f(x) = 2 x
+
+
+def test_a_network_of_two_weights_by_hand():
+    x = numbers([3])  # h = 6, f = 6, grad_v f = 6, grad_W f = v x = 3
+    assert logits(TINY, x).tolist() == [6]
+    assert squared_norms(TINY, x).tolist() == [[36, 9]]
+    assert gradient_norm(TINY, x).item() == pytest.approx(math.sqrt(45))
+    assert gradient_norm(TINY, x, perturbed="last layer").item() == 6
+    moved = phantom(TINY, x, ONE, rho=math.sqrt(45))  # w~ = w - (6, 3): v~ = -5, W~ = -1, f~ = 15
+    assert (moved.v.item(), moved.layers[0].item()) == pytest.approx((-5, -1))
+    assert log_ratio(TINY, x, ONE, rho=math.sqrt(45)).item() == pytest.approx(-(15 - 6))
+    assert first_order(TINY, x, ONE, rho=math.sqrt(45)).item() == pytest.approx(45)
+
+
+def test_a_relu_that_is_off_cuts_its_layer_out():
+    net = Network(numbers(1, 1), (numbers([2], [-3]),), "relu")  # at x = 1 only the first unit is on
+    assert squared_norms(net, numbers([1])).tolist() == [[4, 1]]
+    assert linear_estimate(net, numbers([1])).tolist() == [4 + 2]
+
+
+@networks
+def test_logits_equal_the_plain_computation(net):
+    inputs, _ = batch()
+    expected = torch.stack([reference(net, x) for x in inputs])
+    assert torch.allclose(logits(net, inputs), expected, rtol=0, atol=1e-12)
+
+
+@networks
+def test_squared_norms_equal_automatic_differentiation_layer_by_layer(net):
+    inputs, _ = batch()
+    expected = torch.stack([torch.stack([part.square().sum() for part in row]) for row in autograd(net, inputs)])
+    assert torch.allclose(squared_norms(net, inputs), expected, rtol=1e-10, atol=1e-10)
+
+
+@networks
+def test_the_gradients_norm_equals_finite_differences(net):
+    inputs, _ = batch(3)
+    step, total = 1e-6, torch.zeros(3, dtype=torch.float64)
+    for index, weight in enumerate(net.weights):
+        for entry in range(weight.numel()):
+            ends = []
+            for sign in (1, -1):
+                changed = [part.clone() for part in net.weights]
+                changed[index].view(-1)[entry] += sign * step
+                ends.append(torch.stack([reference(net, x, changed) for x in inputs]))
+            total += ((ends[0] - ends[1]) / (2 * step)).square()
+    assert torch.allclose(gradient_norm(net, inputs).square(), total, rtol=1e-6)
+
+
+@networks
+@losses
+@pytest.mark.parametrize("perturbed", ["all", "last layer"])
+def test_log_ratios_of_a_batch_equal_a_loop_with_automatic_differentiation(net, loss, perturbed):
+    inputs, labels = batch()
+    weights = [weight.clone().requires_grad_() for weight in net.weights]
+    margins = labels * torch.stack([reference(net, x, weights) for x in inputs])
+    total = margins.neg().exp().sum() if loss == "exponential" else torch.log1p(margins.neg().exp()).sum()
+    moving = weights if perturbed == "all" else weights[:1]
+    gradient = torch.autograd.grad(total, moving)
+    norm = flat(gradient).norm()
+    moved = [weight.detach() for weight in weights]
+    for index, part in enumerate(gradient):
+        moved[index] = moved[index] + 0.3 * part / norm
+    there = labels * torch.stack([reference(net, x, moved) for x in inputs])
+    importance = {"exponential": lambda m: (-m).exp(), "logistic": lambda m: torch.sigmoid(-m)}[loss]
+    expected = (importance(there) / importance(margins.detach())).log()
+    found = log_ratio(net, inputs, labels, rho=0.3, loss=loss, perturbed=perturbed)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@networks
+@losses
+def test_the_law_of_a_batch_is_built_from_the_examples_gradients(net, loss):
+    inputs, labels = batch()
+    gradients = torch.stack([flat(row) for row in autograd(net, inputs)])
+    weights = log_weights(labels * logits(net, inputs), loss).exp()
+    total = (weights * labels) @ gradients
+    expected = 0.2 * labels * (gradients @ total) / total.norm()
+    if loss == "logistic":
+        expected = (1 - weights) * expected
+    assert torch.allclose(first_order(net, inputs, labels, rho=0.2, loss=loss), expected, rtol=1e-10, atol=1e-10)
+
+
+@networks
+@losses
+def test_the_error_of_the_law_falls_with_the_square_of_the_radius(net, loss):
+    inputs, labels = batch()
+    errors = [
+        (log_ratio(net, inputs, labels, rho=rho, loss=loss) - first_order(net, inputs, labels, rho=rho, loss=loss))
+        for rho in (1e-4, 1e-3)
+    ]
+    assert torch.allclose(100 * errors[0], errors[1], rtol=0.05, atol=1e-9)
+
+
+@networks
+def test_one_example_a_batch_obeys_equation_23_for_either_label(net):
+    inputs, labels = batch()
+    law = first_order(net, inputs[:, None], labels[:, None], rho=0.1)[:, 0]
+    assert torch.allclose(law, 0.1 * gradient_norm(net, inputs), rtol=1e-10)
+    assert torch.equal(law, first_order(net, inputs[:, None], -labels[:, None], rho=0.1)[:, 0])
+
+
+@pytest.mark.parametrize("rho", [0.01, 1.0, 100.0])
+def test_perturbing_the_last_layer_is_exact_at_every_radius(rho):
+    inputs, labels = batch()
+    exact = log_ratio(RELU, inputs[:, None], labels[:, None], rho=rho, perturbed="last layer")[:, 0]
+    lengths = hidden_layers(RELU, inputs)[-1].norm(dim=1)
+    assert torch.allclose(exact, rho * lengths, rtol=1e-10)
+
+
+def test_two_linear_layers_have_a_second_order_term_and_no_other():
+    net, (inputs, labels) = draw((4, 6), "linear", seed=3), batch()
+    norm, f = gradient_norm(net, inputs), logits(net, inputs)
+    expected = 2.0 * norm - 4.0 * labels * f * inputs.square().sum(1) / norm.square()
+    found = log_ratio(net, inputs[:, None], labels[:, None], rho=2.0)[:, 0]
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_in_a_batch_the_weighted_law_adds_up_to_the_gradients_norm():
+    inputs, labels = batch()
+    weights = log_weights(labels * logits(RELU, inputs)).exp()
+    gradients = torch.stack([flat(row) for row in autograd(RELU, inputs)])
+    total = (weights * first_order(RELU, inputs, labels, rho=0.5)).sum()
+    assert total.item() == pytest.approx(0.5 * ((weights * labels) @ gradients).norm().item(), rel=1e-10)
+
+
+def test_an_example_on_the_wrong_side_of_its_batch_loses_weight():
+    inputs, labels = numbers([3], [1]), numbers(1, -1)  # f = 6, 2: the second is wrong and pulls the batch its way
+    found = log_ratio(TINY, inputs, labels, rho=0.1, perturbed="last layer")  # lambda = e^-6, e^2: v moves up by 0.1
+    assert found.tolist() == pytest.approx([-0.6, 0.2])
+
+
+def test_the_direction_has_length_one_whatever_the_size_of_the_weights():
+    huge = Network(1000 * RELU.v, RELU.layers, "relu")  # exp(-y f) alone would overflow
+    inputs, labels = batch()
+    assert flat(ascent_direction(huge, inputs, labels)).norm().item() == pytest.approx(1)
+    assert log_ratio(huge, inputs, labels, rho=0.1).isfinite().all()
+
+
+def test_a_radius_of_zero_changes_nothing():
+    inputs, labels = batch()
+    assert log_ratio(RELU, inputs, labels, rho=0).abs().max() == 0
+
+
+def test_the_linear_estimate_is_exact_for_linear_networks_only():
+    inputs, _ = batch()
+    deep = draw((4, 6, 5), "linear", seed=0)
+    assert torch.allclose(linear_estimate(deep, inputs), squared_norms(deep, inputs).sum(1), rtol=1e-12)
+    assert (linear_estimate(RELU, inputs) - squared_norms(RELU, inputs).sum(1)).abs().min() > 0.01
+
+
+X, Y = batch(3)
+BAD = [
+    (lambda: Network(ONE, ()), ValueError, "at least one W_l"),
+    (lambda: Network(numbers(1, 1), (TWO,)), ValueError, r"got v \(2,\) and \(1, 1\)"),
+    (lambda: Network(ONE, (torch.ones(3, 4).double(), torch.ones(1, 2).double())), ValueError, "check the order"),
+    (lambda: Network(ONE, (TWO[None],)), ValueError, "equal leading axes"),
+    (lambda: Network(ONE.float(), (TWO.float(),)), TypeError, "expected torch.float64 throughout"),
+    (lambda: Network(ONE, (TWO,), "tanh"), ValueError, "activation: expected one of 'linear', 'relu'"),
+    (lambda: logits(TINY, X), ValueError, r"inputs: expected \(..., example, 1\), as W_1 takes, got \(3, 4\)"),
+    (lambda: logits(RELU, X[0]), ValueError, "one example is a row"),
+    (lambda: logits(RELU, X.float()), TypeError, "inputs: expected torch.float64"),
+    (lambda: log_ratio(RELU, X, Y, rho=-0.1), ValueError, "rho"),
+    (lambda: first_order(RELU, X, Y, rho=math.nan), ValueError, "rho"),
+    (lambda: log_ratio(RELU, X, Y[:2], rho=0.1), ValueError, r"one an example, \(3,\), got \(2,\)"),
+    (lambda: log_ratio(RELU, X, (Y + 1) / 2, rho=0.1), ValueError, "expected -1 or \\+1"),
+    (lambda: log_ratio(RELU, X, Y, rho=0.1, loss="hinge"), ValueError, "loss: expected one of"),
+    (lambda: log_ratio(RELU, X, Y, rho=0.1, perturbed="first"), ValueError, "perturbed: expected one of"),
+    (lambda: gradient_norm(RELU, X, perturbed="first"), ValueError, "perturbed: expected one of"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "words"), BAD, ids=[words for _, _, words in BAD])
+def test_bad_input_is_refused_with_advice(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+DEAD = Network(ONE, (-TWO,), "relu")
+
+
+def test_a_dead_network_has_a_gradient_of_zero_and_no_phantom():
+    x = numbers([3], [-3])  # the one unit is off at 3, on at -3
+    assert gradient_norm(DEAD, x).tolist() == pytest.approx([0, math.sqrt(45)])
+    with pytest.raises(ValueError, match="got zero for 1 of 2 batches: Eq 13 divides by its norm"):
+        phantom(DEAD, x[:, None], numbers([1], [1]), rho=0.1)
+
+
+def test_examples_that_cancel_have_no_phantom():
+    with pytest.raises(ValueError, match="zero for 1 of 1 batches"):
+        log_ratio(Network(0 * ONE, (TWO,)), numbers([3], [3]), numbers(1, -1), rho=0.1)

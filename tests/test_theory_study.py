@@ -1,0 +1,175 @@
+"""The random networks of the appendix on theory: fitting, measuring, its verdicts and its figures."""
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from samlib.claims import theory as claims
+from samlib.figures import theory as figures
+from samlib.theory import Network, log_ratio, study
+from samlib.theory.study import Ensemble, Measured, breaking_radii, crossing, draw, fresh, measure
+from samlib.toy.config import ToyData
+from samlib.toy.data import sample
+
+mpl.use("agg")
+
+
+def numbers(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_several_networks_at_once_equal_one_by_one():
+    together = fresh("ReLU", (0, 1))
+    for index in (0, 1):
+        alone = fresh("ReLU", (index,))
+        for size in (1, 5):
+            both, single = (measure(part, rho=0.2, batch_size=size) for part in (together, alone))
+            assert torch.allclose(both.exact[index], single.exact[0], rtol=1e-10, atol=1e-12)
+            assert torch.allclose(both.law[index], single.law[0], rtol=1e-10, atol=1e-12)
+
+
+def test_batches_are_dealt_in_order():
+    networks = fresh("deep linear", (0,))
+    measured = measure(networks, rho=0.1, batch_size=50).exact[0]
+    net = Network(networks.network.v[0], tuple(layer[0] for layer in networks.network.layers))
+    expected = log_ratio(net, networks.inputs[0, 50:], networks.labels[0, 50:], rho=0.1)
+    assert torch.allclose(measured[50:], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_fitting_is_gradient_descent_on_the_mean_logistic_loss():
+    net, (inputs, labels) = draw((4, 5), "relu", seed=0), sample(ToyData(n_train=10), seed=0, split="train")
+    fitted = study.descend(net, inputs, labels, rate=0.1, n_steps=3)
+    weights = [weight.clone().requires_grad_() for weight in net.weights]
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        margins = labels * (torch.relu(inputs @ weights[1].T) @ weights[0])
+        torch.nn.functional.softplus(-margins).mean().backward()
+        optimizer.step()
+    for found, expected in zip(fitted.weights, weights, strict=True):
+        assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_batch_size_that_leaves_examples_over_is_refused():
+    with pytest.raises(ValueError, match="a divisor of 100, got 3; every example needs a batch"):
+        measure(fresh("ReLU", (0,)), rho=0.1, batch_size=3)
+
+
+def test_the_length_of_the_weights_is_that_of_one_vector():
+    networks = Ensemble(Network(numbers([2], [0]), (numbers([[1]], [[3]]),)), numbers([[1]], [[1]]), numbers([1], [1]))
+    assert study.length(networks) == pytest.approx((math.sqrt(5) + 3) / 2)
+
+
+def test_draws_come_from_their_own_stream():
+    state = torch.random.get_rng_state()
+    first, again, other = draw((4, 8), "relu", seed=0), draw((4, 8), "relu", seed=0), draw((4, 8), "relu", seed=1)
+    assert torch.equal(first.v, again.v) and not torch.equal(first.v, other.v)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_crossing_is_interpolated_and_may_lie_at_the_start_or_nowhere():
+    assert crossing([0.1, 1.0, 10.0], [0.01, 0.1, 1.0], 0.1) == pytest.approx(1.0)
+    assert crossing([0.1, 1.0], [0.5, 1.0], 0.1) == 0.1
+    assert math.isnan(crossing([0.1, 1.0], [0.01, 0.02], 0.1))
+
+
+def test_the_error_of_a_network_is_the_median_over_its_examples():
+    measured = Measured(exact=numbers([1.1, 2.0, 1.5]), law=numbers([1.0, 1.0, 1.0]))
+    assert measured.error().tolist() == pytest.approx([0.5])
+    assert Measured(numbers([-1, 1, 2, 3]), numbers([1, 1, 1, 1])).falling().tolist() == [0.25]
+
+
+def test_breaking_radii_are_those_of_the_median_network():
+    def at(error):
+        return Measured(exact=numbers([1 + error]), law=numbers([1]))
+
+    found = breaking_radii({"a": [at(0.01), at(1.0)], "b": [at(0.0), at(0.0)]}, radii=(0.01, 1.0))
+    assert found["a"] == pytest.approx(0.1) and math.isnan(found["b"])
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Three networks instead of twenty, fitted in few steps."""
+    seeds = (0, 1, 2)
+    monkeypatch.setattr(study, "N_STEPS", 20)
+    fitted = study.fitted(seeds)
+    monkeypatch.setattr(study, "fresh", lambda kind: fresh(kind, seeds))
+    monkeypatch.setattr(study, "fitted", lambda: fitted)
+
+
+def by_hand(margins: torch.Tensor) -> Ensemble:
+    """Networks f(x) = x with the given margins as inputs, all labels +1."""
+    n = len(margins)
+    one = torch.ones(n, 1, dtype=torch.float64)
+    return Ensemble(Network(one, (one[..., None],), "relu"), margins[..., None], torch.ones_like(margins))
+
+
+def with_networks(monkeypatch, networks: Ensemble) -> None:
+    monkeypatch.setattr(claims, "ensemble", lambda name: networks)
+
+
+def test_the_law_holds_for_flat_networks_and_not_for_curved_ones(monkeypatch):
+    # v = W = 1 at x = m: |grad f|^2 = 2 m^2, and the second-order term is rho^2 m / 2 against rho m sqrt(2).
+    with_networks(monkeypatch, by_hand(numbers([1, 2], [1, 3])))
+    verdict = claims.first_order_law()
+    assert verdict.status == "partly" and verdict.effects[0].value.n == 2
+    errors = {effect.name: effect.value.mean for effect in verdict.effects}
+    assert errors["ReLU, rho = 0.1"] == pytest.approx(0.1 / (2 * math.sqrt(2)))
+    assert [effect.holds for effect in verdict.effects] == [True, True, False] * 4
+
+
+def test_the_last_layers_law_is_confirmed(monkeypatch):
+    with_networks(monkeypatch, by_hand(numbers([1, 2], [1, 3])))
+    assert claims.last_layer_exact().status == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("margins", "status"), [((9.0, 12.0), "confirmed"), ((0.5, 1.0), "not confirmed")], ids=["large", "small"]
+)
+def test_losses_agree_at_large_margins_only(monkeypatch, margins, status):
+    with_networks(monkeypatch, by_hand(numbers(margins, margins)))
+    verdict = claims.losses_agree()
+    assert verdict.status == status
+    expected = np.mean([1 / (1 + math.exp(margin)) for margin in margins])
+    assert verdict.effects[0].value.mean == pytest.approx(expected)
+
+
+def test_misclassified_points_do_not_count_in_the_comparison_of_losses(monkeypatch):
+    networks = by_hand(numbers([9, 12], [9, 12]))
+    with_networks(monkeypatch, networks._replace(labels=numbers([1, -1], [1, -1])))
+    assert claims.losses_agree().effects[0].value.mean == pytest.approx(1 / (1 + math.exp(9)))
+
+
+def test_the_linear_approximation_is_judged_by_ranks_and_size(monkeypatch):
+    with_networks(monkeypatch, fresh("deep linear", (0, 1)))
+    assert claims.linear_approximates().status == "confirmed"
+    # v = (0.1, 3), W = diag(2, 1): at (1, 0) |grad f|^2 = 4 + 0.01, at (0, 1) it is 1 + 9; with c = 9.01 throughout
+    # the estimates are 13.01 and 10.01, the other way round.
+    net = Network(numbers([0.1, 3], [0.1, 3]), (numbers([[2, 0], [0, 1]], [[2, 0], [0, 1]]),), "relu")
+    with_networks(monkeypatch, Ensemble(net, numbers([[1, 0], [0, 1]], [[1, 0], [0, 1]]), numbers([1, 1], [1, 1])))
+    verdict = claims.linear_approximates()
+    assert [effect.value.mean for effect in verdict.effects[:4]] == pytest.approx([-1] * 4)
+    assert verdict.status == "partly"  # their size is still right to a factor of two
+
+
+def test_every_figure_is_drawn_from_the_measurements(few):
+    radii, sizes = (0.01, 0.1, 1.0), (1, 5)
+    measured = study.by_radius(radii)
+    left, right = figures.first_order(measured, radii).axes
+    assert left.get_title() and right.get_xlabel() and right.get_ylabel()
+    assert len(left.get_lines()) == len(study.CASES)
+    assert np.allclose(left.get_lines()[0].get_ydata(), 1)  # LSAM lies on the law
+    spread, share, rank = figures.batches(study.by_batch(sizes, rho=0.1), sizes).axes
+    assert [label.get_text() for label in spread.get_xticklabels()] == ["1", "5"]
+    assert share.get_lines()[0].get_ydata()[0] <= 0.01 < share.get_lines()[0].get_ydata()[1]
+    assert rank.get_lines()[0].get_ydata()[0] > 0.9
+    assert len(figures.losses(rho=0.1).axes) == 3  # two panels and the colour bar
+    assert [axes.get_title() for axes in figures.linear_approximation(1).axes] == [
+        "Inputs as drawn",
+        "Inputs of length 1",
+    ]
+    plt.close("all")
