@@ -54,6 +54,8 @@ def descent(network: ControlNetwork, batch: Batch, config: ControlConfig, *, act
         return _plain(network, batch, config)
     parts = batch.split(config.per_perturbation or batch.labels.shape[1])
     found = [_perturbed(network, part, config) for part in parts]
+    if len(found) == 1:
+        return found[0]
     shares = [part.labels.shape[1] / batch.labels.shape[1] for part in parts]
     gradients = [
         torch.stack([share * gradient for share, gradient in zip(shares, each, strict=True)]).sum(0)
@@ -87,16 +89,14 @@ def perturbation(
     """
     if config.scale == "none":
         return [config.rho * gradient for gradient in gradients]
-    sizes = [torch.ones_like(p) for p in parameters]
+    directions = scaled = gradients
     if config.scale == "adaptive":
         sizes = [p.detach().abs() + ADAPTIVE_SHIFT for p in parameters]
-    squares = [network.squared(size * gradient) for size, gradient in zip(sizes, gradients, strict=True)]
-    norm = torch.stack(squares).sum(0).sqrt()
+        scaled = [size * gradient for size, gradient in zip(sizes, gradients, strict=True)]
+        directions = [size * part for size, part in zip(sizes, scaled, strict=True)]
+    norm = torch.stack([network.squared(part) for part in scaled]).sum(0).sqrt()
     factor = torch.where(norm > TINY, config.rho / norm.clamp(min=TINY), 0.0)
-    return [
-        network.spread(factor, gradient) * size.square() * gradient
-        for size, gradient in zip(sizes, gradients, strict=True)
-    ]
+    return [network.spread(factor, part) * part for part in directions]
 
 
 @contextmanager
@@ -104,14 +104,12 @@ def moved(parameters: list[nn.Parameter], steps: list[Tensor]) -> Iterator[None]
     """Add steps to parameters for a while; afterwards they have their old values, bit for bit."""
     kept = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
-        for parameter, step in zip(parameters, steps, strict=True):
-            parameter.add_(step)
+        torch._foreach_add_(list[Tensor](parameters), steps)
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
+            torch._foreach_copy_(list[Tensor](parameters), kept)
 
 
 def _plain(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Descent:
