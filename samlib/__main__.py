@@ -1,4 +1,4 @@
-"""The command line: `python -m samlib runs list|start|status|verify`.
+"""The command line: `python -m samlib runs list|start|status|verify` and `python -m samlib claims`.
 
 argparse, since runs are also done on machines that have torch and little else.
 """
@@ -16,6 +16,7 @@ import torch
 
 from samlib import runs
 from samlib.arguments import whole_number
+from samlib.claims.rules import STATUSES
 from samlib.config import check_choice, differences
 from samlib.experiments import EXPERIMENTS, PROFILES
 from samlib.records import RecordError, Store
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe all commands."""
-    parser = argparse.ArgumentParser(prog="python -m samlib", description="The runs behind the book.")
+    parser = argparse.ArgumentParser(prog="python -m samlib", description="The runs behind the book, and its claims.")
     areas = parser.add_subparsers(required=True, metavar="AREA")
     area = areas.add_parser("runs", help="which runs have records, and doing those that have none")
     commands = area.add_subparsers(required=True, metavar="COMMAND")
@@ -66,7 +67,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_machine(check)
     check.add_argument("--sample", type=whole_number, metavar="N", help="this many runs, drawn at random (all)")
     check.add_argument("--seed", type=int, default=0, help="of the draw (0)")
+    _add_claims(areas)
     return parser
+
+
+def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the ledger of claims."""
+    text = "print every claim with its statistic, value, interval and verdict, computed from records"
+    parser = areas.add_parser("claims", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=_claims)
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+    profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
+    parser.add_argument("--profile", type=_profile, default="paper", metavar="P", help=profiles)
+    verdicts = f"only these: one of {', '.join(STATUSES)}; a hyphen may stand for the blank (all)"
+    parser.add_argument("--verdict", type=_verdict, metavar="V", help=verdicts)
 
 
 def _add(
@@ -188,6 +202,18 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if found or failed else 0
 
 
+def _claims(options: argparse.Namespace) -> int:
+    """Print the ledger."""
+    from samlib.claims import ledger  # reads arrays and tables, which doing runs does not need
+
+    rows = ledger.ledger(options.profile)
+    chosen = [row for row in rows if options.verdict in (None, row.verdict.status)]
+    print(
+        json.dumps([row.values() for row in chosen], indent=1, allow_nan=False) if options.json else ledger.text(chosen)
+    )
+    return 0
+
+
 def _needed(options: argparse.Namespace, profile: str) -> dict[str, list[Run]]:
     """Runs by experiment."""
     chosen = [EXPERIMENTS[options.experiment]] if options.experiment else EXPERIMENTS.values()
@@ -232,6 +258,11 @@ def _experiment(text: str) -> str:
 def _profile(text: str) -> str:
     """Read a profile's name."""
     return _choice("profile", text, PROFILES)
+
+
+def _verdict(text: str) -> str:
+    """Read a verdict's words."""
+    return _choice("verdict", text.replace("-", " "), STATUSES)
 
 
 def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:

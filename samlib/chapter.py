@@ -6,24 +6,23 @@ import inspect
 import math
 import os
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from samlib import runs
-from samlib.claims import Verdict
+from samlib.claims import Effect, Verdict
 from samlib.config import check_choice, check_number
 from samlib.experiments import PROFILES, experiment
-from samlib.records import Record, Store
-from samlib.results import curve_table, seed_table
+from samlib.records import Store
+from samlib.results import Results, read
 from samlib.runs.progress import Bars
 from samlib.widgets.frames import photograph, picture
 
@@ -66,7 +65,7 @@ class Chapter:
         """Where to compute: "auto" means the GPU where there is one."""
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
-    def results(self, name: str) -> "Results":
+    def results(self, name: str) -> Results:
         """Load an experiment's records at this profile, training first what the parameters allow.
 
         Args:
@@ -93,13 +92,13 @@ class Chapter:
             for error in summary.failed.values():
                 raise error
             missing = []
-        results = _read(name, self.profile, store)
+        results = read(name, self.profile, store)
         display(results.missing_box() if missing else results.source())
         return results
 
-    def recorded(self, name: str) -> "Results":
+    def recorded(self, name: str) -> Results:
         """Load what an experiment has on record at this profile; train nothing and display nothing."""
-        return _read(name, self.profile, runs.store_for(self.profile))
+        return read(name, self.profile)
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
@@ -139,63 +138,6 @@ def _assigned(cells: Sequence[str]) -> list[str]:
     return names
 
 
-@dataclass(frozen=True)
-class Results:
-    """The records of one experiment at one profile.
-
-    Attributes:
-        name: the experiment.
-        profile: at which scale.
-        records: those found, in the experiment's order.
-        n_missing: how many runs have no record.
-    """
-
-    name: str
-    profile: str
-    records: tuple[Record, ...]
-    n_missing: int
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per (record, seed); see `samlib.results.seed_table`."""
-        return seed_table(self.records)
-
-    @cached_property
-    def curves(self) -> pd.DataFrame:
-        """One row per (record, seed, snapshot); see `samlib.results.curve_table`."""
-        return curve_table(self.records)
-
-    def __bool__(self) -> bool:
-        return self.n_missing == 0 and bool(self.records)
-
-    def missing_box(self) -> HTML:
-        """Return the box that stands where results are missing, with the command that fills it."""
-        command = f"python -m samlib runs start --experiment {self.name} --profile {self.profile}"
-        return HTML(
-            '<div class="missing-record"><p><strong>Not run yet.</strong> '
-            f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
-            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:</p>"
-            f"<pre>{command}</pre></div>"
-        )
-
-    def source(self) -> HTML:
-        """Return the line under a figure: which records it was drawn from, with a link to their provenance."""
-        origins = {(record.provenance["revision"], record.provenance["device"]) for record in self.records}
-        told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
-        scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
-        return HTML(
-            f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
-            f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
-        )
-
-
-def _read(name: str, profile: str, store: Store) -> Results:
-    """Collect an experiment's records from a store and count those that are not there."""
-    found = [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], profile)]
-    records = tuple(record for record in found if record)
-    return Results(name, profile, records, len(found) - len(records))
-
-
 def show(draw: Callable[[], Figure], *results: Results, photographs: bool = False) -> None:
     """Draw a figure from results in the book's look; a box stands for it where results are missing.
 
@@ -230,7 +172,7 @@ def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
 
 def show_source(code: Callable[..., Any]) -> None:
     """Display the source of a function as it runs, its docstring cut to the first line, with the module it lives in."""
-    lines = inspect.getsource(code).rstrip().splitlines()
+    lines = textwrap.dedent(inspect.getsource(code)).rstrip().splitlines()
     docstring = ast.parse("\n".join(lines)).body[0].body[0]  # type: ignore[attr-defined]
     if inspect.getdoc(code) and docstring.end_lineno > docstring.lineno:
         first = lines[docstring.lineno - 1]
@@ -241,24 +183,34 @@ def show_source(code: Callable[..., Any]) -> None:
 
 def verdict_html(verdict: Verdict) -> str:
     """Return a verdict as a small HTML table: claim, statistic, effects with intervals and n, status."""
-    rows = "".join(
-        f"<tr><td>{html.escape(effect.name)}</td><td>{_number(effect.value.mean)}</td>"
-        f"<td>[{_number(effect.value.low)}, {_number(effect.value.high)}]</td><td>{effect.value.n}</td>"
-        f"<td>{effect.predicted} {effect.threshold:g}</td><td>{'yes' if effect.holds else 'no'}</td></tr>"
-        for effect in verdict.effects
-    )
     css = verdict.status.replace(" ", "-")
     return (
         f'<div class="verdict verdict-{css}" id="{verdict.id}"><p><strong class="status">{verdict.status}</strong> '
         f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
-        f"<p>Statistic: {html.escape(verdict.statistic)}.</p>"
-        "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
-        f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>Statistic: {html.escape(verdict.statistic)}.</p>{effects_html(verdict.effects)}</div>"
     )
 
 
-def _number(value: float) -> str:
-    """Three decimals, with a true minus sign and no negative zero."""
+def effects_html(effects: Sequence[Effect]) -> str:
+    """Return measured effects as an HTML table, with what the claim predicts of each."""
+    rows = "".join(
+        f"<tr><td>{html.escape(effect.name)}</td><td>{number(effect.value.mean)}</td>"
+        f"<td>[{number(effect.value.low)}, {number(effect.value.high)}]</td><td>{effect.value.n}</td>"
+        f"<td>{effect.predicted} {effect.threshold:g}</td><td>{'yes' if effect.holds else 'no'}</td></tr>"
+        for effect in effects
+    )
+    return (
+        "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
+        f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def number(value: float) -> str:
+    """Write three decimals, with a true minus sign and no negative zero.
+
+    >>> number(-0.25), number(-0.0001)
+    ('−0.250', '0.000')
+    """
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞"
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")

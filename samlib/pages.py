@@ -1,45 +1,96 @@
-"""Pages that list: the summary of verdicts on the landing page, and the records with their provenance."""
+"""Pages that list: the ledger of claims, the records with their provenance, the benchmarks' sources."""
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from samlib import runs
-from samlib.chapter import Chapter
-from samlib.claims.registry import CLAIMS, Claim
+from samlib.chapter import effects_html, number
+from samlib.claims.ledger import Row, counts, split
+from samlib.claims.registry import LEDGER
 from samlib.config import differences, from_dict
 from samlib.experiments import EXPERIMENTS, Experiment
 from samlib.records import CONFIGS, Record, Store
 
 
-def summary(chapter: Chapter) -> str:
-    """Return HTML with every claim, its computed status, and a link to the page that shows it.
+def claims_table(rows: Sequence[Row]) -> str:
+    """Return the ledger as an HTML table: verdict; claim, place, statistic, deciding value, all effects, records.
 
     Args:
-        chapter: whose profile decides which records are judged; claims without complete records are "not tested".
+        rows: those to show, in order; a line opens each part of the paper.
     """
-    rows = "".join(
-        f'<tr><td><span class="verdict-{status.replace(" ", "-")}"><strong class="status">{status}</strong></span></td>'
-        f'<td><a href="{claim.chapter}.html">{html.escape(told)}</a></td><td>{html.escape(place)}</td></tr>'
-        for claim, status, told, place in _judged(chapter)
-    )
+    told, part = [], ""
+    for row in rows:
+        if row.part != part:
+            part = row.part
+            told.append(f'<tr><th colspan="2" scope="rowgroup">{html.escape(part)}</th></tr>')
+        told.append(_claim_row(row))
     return (
-        '<table class="summary"><thead><tr><th>verdict</th><th>claim</th><th>where the paper makes it</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
+        '<table class="summary"><thead><tr><th>verdict</th><th>claim, statistic, deciding value [95 % interval]</th>'
+        f"</tr></thead><tbody>{''.join(told)}</tbody></table>"
     )
 
 
-def _judged(chapter: Chapter) -> Iterator[tuple[Claim, str, str, str]]:
-    """Yield every claim with its status, its words and its place; titles stand in where nothing could be judged."""
-    needed = {name for claim in CLAIMS for name in claim.needs}
-    results = {name: chapter.recorded(name) for name in sorted(needed)}
-    for claim in CLAIMS:
-        if all(results[name] for name in claim.needs):
-            verdict = claim.judge(results)
-            yield claim, verdict.status, verdict.claim, verdict.place
-        else:
-            yield claim, "not tested", claim.title, ""
+def _claim_row(row: Row) -> str:
+    """Return one claim's row, with its anchor and a link to the verdict on the page that shows it."""
+    verdict, status, words = row.verdict, row.verdict.status, html.escape(row.verdict.claim)
+    if row.claim.chapter != LEDGER:
+        words = f'<a href="{row.page}">{words}</a>'
+    told = f"{words} <em>({html.escape(row.claim.place)})</em><br>Statistic: {html.escape(verdict.statistic)}.<br>"
+    told += _deciding(row)
+    if row.claim.needs:
+        links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in row.claim.needs)
+        told += f"<br>Records: {links}."
+    if row.claim.figure and verdict.effects:
+        told += f' <a href="{row.claim.figure}">Figure or table</a>.'
+    if len(verdict.effects) > 1:
+        n = len(verdict.effects)
+        told += f"<details><summary>all {n} effects</summary>{effects_html(verdict.effects)}</details>"
+    return (
+        f'<tr id="{row.claim.id}"><td><span class="verdict-{status.replace(" ", "-")}"><strong class="status">{status}'
+        f"</strong></span></td><td>{told}</td></tr>"
+    )
+
+
+def _deciding(row: Row) -> str:
+    """Return the deciding effect, or the reason why there is none."""
+    effect = row.deciding
+    if effect is None:
+        return html.escape(row.why)
+    value = effect.value
+    return (
+        f"<strong>{number(value.mean)} [{number(value.low)}, {number(value.high)}]</strong>, n = {value.n}: "
+        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}."
+    )
+
+
+def not_tested(rows: Sequence[Row]) -> str:
+    """Return HTML that lists every claim that was not tested, with the reason."""
+    items = "".join(
+        f'<li><a href="#{row.claim.id}">{html.escape(row.verdict.claim.rstrip("."))}</a> '
+        f"({html.escape(row.claim.place)}). {html.escape(row.why)}</li>"
+        for row in rows
+        if row.why
+    )
+    return f"<ul>{items}</ul>" if items else "<p>None: all claims were tested.</p>"
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """Say in two sentences (Markdown) how many claims got which verdict, the paper's and the others apart."""
+    paper, others = split(rows)
+    return (
+        f"Of the paper's **{len(paper)}** claims, {_counts(paper)}. Counted apart: of **{len(others)}** questions of "
+        f"this book or of later work, {_counts(others)}."
+    )
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """Count every verdict that occurs, in words."""
+    words = {"partly": "partly so"}
+    found = {words.get(status, status): count for status, count in counts(rows).items() if count}
+    told = [f"**{count}** {'is' if count == 1 else 'are'} {status}" for status, count in found.items()]
+    return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "none"
 
 
 def benchmark_source(record: dict[str, Any]) -> str:

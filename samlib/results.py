@@ -1,11 +1,94 @@
-"""From records to tables: one row a seed, configuration and metrics side by side."""
+"""An experiment's records and their tables: one row a seed, configuration and metrics side by side."""
 
+import html
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from samlib.records import Record
+from samlib import runs
+from samlib.experiments import experiment
+from samlib.records import Record, Store
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of one experiment at one profile.
+
+    Attributes:
+        name: the experiment.
+        profile: at which scale.
+        records: those found, in the experiment's order.
+        n_missing: how many runs have no record.
+    """
+
+    name: str
+    profile: str
+    records: tuple[Record, ...]
+    n_missing: int
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per (record, seed); see `seed_table`."""
+        return seed_table(self.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per (record, seed, snapshot); see `curve_table`."""
+        return curve_table(self.records)
+
+    def __bool__(self) -> bool:
+        return self.n_missing == 0 and bool(self.records)
+
+    @property
+    def command(self) -> str:
+        """What makes the runs that are missing."""
+        return f"python -m samlib runs start --experiment {self.name} --profile {self.profile}"
+
+    def missing_box(self) -> "HTML":
+        """Return the box that stands where results are missing, with the command that fills it."""
+        from IPython.display import HTML  # notebooks have it; who reads results to judge them may not
+
+        return HTML(
+            '<div class="missing-record"><p><strong>Not run yet.</strong> '
+            f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
+            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:</p>"
+            f"<pre>{self.command}</pre></div>"
+        )
+
+    def source(self) -> "HTML":
+        """Return the line under a figure: which records it was drawn from, with a link to their provenance."""
+        from IPython.display import HTML
+
+        origins = {(record.provenance["revision"], record.provenance["device"]) for record in self.records}
+        told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
+        scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
+        return HTML(
+            f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
+            f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
+        )
+
+
+def read(name: str, profile: str, store: Store | None = None) -> Results:
+    """Collect what an experiment has on record, and count what it has not; train nothing.
+
+    Args:
+        name: a key of `samlib.experiments.EXPERIMENTS`.
+        profile: at which scale.
+        store: where to look; None means where this profile's records are.
+    Raises:
+        ValueError: unknown experiment or profile.
+        RecordError: a record cannot be read or trusted.
+    """
+    store = store or runs.store_for(profile)
+    found = [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], profile)]
+    records = tuple(record for record in found if record)
+    return Results(name, profile, records, len(found) - len(records))
 
 
 def seed_table(records: Sequence[Record]) -> pd.DataFrame:

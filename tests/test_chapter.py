@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from samlib import chapter, pages, runs
 from samlib.chapter import Chapter, Results, open_chapter, show, show_source, show_verdict, verdict_html
 from samlib.claims import Effect, Verdict
-from samlib.claims.registry import CLAIMS, Claim
 from samlib.experiments import EXPERIMENTS, Experiment
 from samlib.records import RecordError, Store, record_id
 from samlib.runs import Run, do
@@ -275,6 +274,30 @@ def test_source_is_shown_as_it_runs_with_its_module(shown):
     assert shown[0].data.endswith("*From* `samlib.chapter`.")
 
 
+class Measured:
+    """Something with a method to show."""
+
+    @property
+    def mean(self) -> float:
+        """Return one.
+
+        Always.
+        """
+        return 1.0
+
+
+def test_source_of_a_method_is_shown_without_its_indent(shown):
+    show_source(Measured.mean.fget)
+    assert shown[0].data.startswith('```python\n@property\ndef mean(self) -> float:\n    """Return one."""\n    return')
+
+
+def test_reading_what_is_recorded_trains_and_displays_nothing(stores, shown):
+    do([Run("toy", CONFIGS[1])], stores["paper"], device="cpu")
+    results = Chapter(device="cpu", train_missing=True).recorded("tiny")
+    assert (len(results.records), results.n_missing, bool(results)) == (1, 1, False)
+    assert len(files(stores["paper"])) == 1 and shown == []
+
+
 def test_the_records_page_lists_every_record_with_its_provenance_and_counts_the_missing(stores):
     record = do([Run("toy", CONFIGS[1])], stores["paper"], device="cpu")[0]
     page = pages.record_tables("paper")
@@ -282,25 +305,3 @@ def test_the_records_page_lists_every_record_with_its_provenance_and_counts_the_
     assert f'href="../results/toy/{record.id}.json"' in page and page.count("<tr>") == 2
     for text in ("rho: 0.5", "2 seeds", record.provenance["utc"], str(record.provenance["wall_seconds"])):
         assert text in page
-
-
-def test_the_summary_judges_what_is_recorded_and_trains_nothing(stores, shown, monkeypatch):
-    item = Experiment("other", "toy", "Other", lambda profile: [TINY.vary(rho=0.1)])
-    monkeypatch.setitem(EXPERIMENTS, "other", item)
-    claims = [Claim(f"needs {name} <x>", "02_toy", (name,), lambda results: VERDICT) for name in ("tiny", "other")]
-    monkeypatch.setattr(pages, "CLAIMS", claims)
-    do([Run("toy", config) for config in CONFIGS], stores["paper"], device="cpu")
-    first, second = pages.summary(Chapter(device="cpu", train_missing=True)).split("<tbody>")[1].split("</tr>")[:2]
-    assert "partly" in first and '<a href="02_toy.html">a &lt; b &amp; c</a>' in first and "Section &lt;5&gt;" in first
-    assert "not tested" in second and "needs other &lt;x&gt;" in second
-    assert len(files(stores["paper"])) == 2 and shown == []
-
-
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.title)
-def test_every_claim_needs_experiments_that_exist_and_is_shown_in_a_chapter(claim):
-    assert set(claim.needs) <= set(EXPERIMENTS)
-    assert (Path(__file__).parent.parent / "book" / f"{claim.chapter}.ipynb").exists()
-
-
-def test_claims_have_different_titles():
-    assert len({claim.title for claim in CLAIMS}) == len(CLAIMS)

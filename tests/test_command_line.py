@@ -1,4 +1,4 @@
-"""The command line: list, status, start and verify, on a registry of tiny experiments; and once for real."""
+"""The command line: runs and claims, on a registry of tiny experiments and made-up claims; and once for real."""
 
 import importlib.metadata
 import json
@@ -13,8 +13,12 @@ import torch
 
 from samlib import runs
 from samlib.__main__ import main
+from samlib.claims import Effect, Verdict, ledger
+from samlib.claims.registry import CLAIMS, Claim
+from samlib.claims.rules import STATUSES
 from samlib.experiments import EXPERIMENTS, PROFILES, Experiment
 from samlib.records import SCHEMAS, Store, record_id
+from samlib.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=12, n_snapshots=1).vary(n_train=30, n_test=20)
@@ -179,6 +183,65 @@ def test_help_names_every_option(call, command):
     assert all(word in text for word in expected.split())
 
 
+@pytest.fixture
+def tell(store, monkeypatch, capsys):
+    """The command `claims` on four claims, one a verdict; the last needs runs of "one"."""
+    effects = {side: Effect(side, Estimate(1.0, 0.5, 1.5, 3), side, 0.25) for side in ("above", "below")}
+    sides = {"a": ("above",), "b": ("above", "below"), "c": ("below",)}
+    found = {name: Verdict(name, "Section 5", "Words.", "mean", [effects[s] for s in sides[name]]) for name in sides}
+    claims = [Claim(name, "Section 5", "s", "s", "c", judge=lambda _, n=name: found[n]) for name in found]
+    claims.append(Claim("d", "Section 6", "s", "s", "c", "", ("one",), lambda _: pytest.fail("judged without runs")))
+    monkeypatch.setattr(ledger, "PARTS", {"part": claims})
+
+    def tell(*arguments: str, code: int = 0) -> str:
+        try:
+            status = main(["claims", *arguments])
+        except SystemExit as stop:
+            status = stop.code
+        output = capsys.readouterr()
+        assert status == code, output
+        return output.err if code else output.out
+
+    return tell
+
+
+def test_claims_are_printed_with_value_and_verdict_and_nothing_is_trained(tell, store):
+    lines = tell().splitlines()
+    assert [line.split("  ")[0] for line in lines[:-2:3]] == list(STATUSES)
+    assert lines[1:3] == ["    Words.", "    1.000 [0.500, 1.500], n = 3 (above; predicted above 0.25); mean"]
+    assert lines[-2].startswith("the paper's claims: 4, of these 1 confirmed")
+    assert not store.root.exists()
+
+
+def test_claims_as_json_are_a_list_with_the_promised_keys(tell):
+    found = json.loads(tell("--json"))
+    keys = ["id", "place", "claim", "statistic", "value", "low", "high", "n", "verdict"]
+    assert all(list(item)[: len(keys)] == keys for item in found)
+    assert [(item["verdict"], item["value"]) for item in found] == list(zip(STATUSES, (1, 1, 1, None), strict=True))
+    assert "--experiment one --profile paper" in found[-1]["why"]
+
+
+@pytest.mark.parametrize("words", ["not confirmed", "not-confirmed"])
+def test_claims_of_one_verdict(tell, words):
+    assert [item["id"] for item in json.loads(tell("--json", "--verdict", words))] == ["c"]
+
+
+def test_claims_of_another_profile_name_its_command(tell):
+    assert "--experiment one --profile quick" in tell("--profile", "quick", "--verdict", "not tested")
+
+
+@pytest.mark.parametrize("wrong", [("--verdict", "maybe"), ("--profile", "full")])
+def test_unknown_options_of_claims_are_refused_with_what_there_is(tell, wrong):
+    assert "expected one of" in tell(*wrong, code=2)
+
+
+def test_a_damaged_record_stops_the_claims_with_one_line(tell, store):
+    path = write(store, CONFIGS[0]).path
+    path.write_text("{")
+    output = tell(code=1)
+    assert output.startswith("error: ") and path.name in output and len(output.splitlines()) == 1
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -224,17 +287,30 @@ def bare_environment(folder: Path) -> Path:
     return folder
 
 
-def test_runs_are_done_where_only_torch_and_scikit_learn_are_installed(tmp_path):
-    site, store = tmp_path / "site", tmp_path / "store"
+def bare(site: Path, *arguments: str) -> str:
+    """Call the command line where there is nothing but the packages of `BARE`; return what it printed."""
     site.mkdir()
-    options = ["--profile", "smoke", "--experiment", "checkpoints", "--store", str(store), "--device", "cpu"]
     done = subprocess.run(
-        [sys.executable, "-S", "-c", TOLD, "runs", "start", *options],
+        [sys.executable, "-S", "-c", TOLD, *arguments],
         env={"PYTHONPATH": f"{ROOT}{os.pathsep}{bare_environment(site)}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == ""  # none of them was there
+    *told, imported = done.stdout.splitlines()
+    assert imported == ""  # none of what `TOLD` looks for was there
+    return "\n".join(told)
+
+
+def test_runs_are_done_where_only_torch_and_scikit_learn_are_installed(tmp_path):
+    store = tmp_path / "store"
+    options = ["--profile", "smoke", "--experiment", "checkpoints", "--store", str(store), "--device", "cpu"]
+    bare(tmp_path / "site", "runs", "start", *options)
     assert {record.provenance["engine"] for record in Store(store).all()} == {"batched"}
+
+
+def test_the_real_claims_are_judged_there_too_from_the_committed_records(tmp_path):
+    found = json.loads(bare(tmp_path / "site", "claims", "--json"))
+    assert [item["id"] for item in found] == [claim.id for claim in CLAIMS]
+    assert {"confirmed", "partly", "not confirmed"} <= {item["verdict"] for item in found}

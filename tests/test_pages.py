@@ -1,4 +1,4 @@
-"""The landing page's summary and the records page: computed from what is on record, and honest where nothing is."""
+"""The claims page and the records page: computed from what is on record, and honest where nothing is."""
 
 import dataclasses
 import re
@@ -6,11 +6,13 @@ import re
 import pytest
 
 from samlib import runs
-from samlib.chapter import Chapter
-from samlib.claims.registry import CLAIMS
+from samlib.claims import Effect, Verdict
+from samlib.claims.ledger import Row, ledger
+from samlib.claims.registry import CLAIMS, LEDGER, OURS, PAPER, Claim
 from samlib.experiments import EXPERIMENTS
-from samlib.pages import record_tables, summary
+from samlib.pages import claims_table, counted, not_tested, record_tables
 from samlib.records import Store
+from samlib.statistics import Estimate
 
 
 @pytest.fixture
@@ -24,27 +26,77 @@ def statuses(page: str) -> list[str]:
     return re.findall(r'<strong class="status">([^<]+)</strong>', page)
 
 
-def test_every_claim_names_existing_experiments_and_a_chapter_of_the_book():
-    toc = (runs.REPOSITORY / "_toc.yml").read_text()
+def test_every_claim_names_existing_experiments_and_a_page_of_the_book():
     for claim in CLAIMS:
-        assert set(claim.needs) <= set(EXPERIMENTS), claim.title
-        assert f"book/{claim.chapter}" in toc, claim.title
+        assert set(claim.needs) <= set(EXPERIMENTS), claim.id
+        assert (runs.REPOSITORY / "book" / f"{claim.chapter}.ipynb").exists(), claim.id
 
 
-def test_claims_without_records_are_not_tested(empty_store):
-    assert statuses(summary(Chapter())) == ["not tested"] * len(CLAIMS)
+def test_claims_without_records_are_not_tested_and_their_commands_are_listed(empty_store):
+    rows = [row for row in ledger("paper") if row.claim.needs]
+    assert statuses(claims_table(rows)) == ["not tested"] * len(rows)
+    page = not_tested(rows)
+    assert page.count("<li>") == len(rows)
+    for name in {name for row in rows for name in row.claim.needs}:
+        assert f"python -m samlib runs start --experiment {name} --profile paper" in page
 
 
-def test_every_claim_on_record_gets_a_computed_status_and_its_own_id():
-    chapter = Chapter()
-    needed = {name for claim in CLAIMS for name in claim.needs}
-    results = {name: chapter.recorded(name) for name in needed}
-    verdicts = [claim.judge(results) for claim in CLAIMS if all(results[name] for name in claim.needs)]
-    assert verdicts, "the repository holds records of at least one claim"
-    assert len({verdict.id for verdict in verdicts}) == len(verdicts)
-    shown = statuses(summary(chapter))
-    judged = [all(results[name] for name in claim.needs) for claim in CLAIMS]
-    assert [status for status, done in zip(shown, judged, strict=True) if done] == [item.status for item in verdicts]
+HOLDS = Effect("first & best", Estimate(0.25, 0.2, 0.3, 4), "above")
+FAILS = Effect("second", Estimate(-0.5, float("-inf"), float("inf"), 1), "above", 0.5)
+
+
+def row(*effects: Effect, chapter="02_toy", figure="02_toy.html#fig", why="", origin=PAPER, part="Part <1>") -> Row:
+    claim = Claim("some-id", "Section <5>", "short", "short", chapter, figure, ("tiny", "other"), origin=origin)
+    verdict = Verdict("some-id", "Section <5>", "a < b & c", "mean <difference>", effects)
+    return Row(claim, part, verdict, why, f"{chapter}.html#some-id")
+
+
+def test_the_claims_table_shows_everything_escaped_with_its_links():
+    page = claims_table([row(HOLDS, FAILS)])
+    assert statuses(page) == ["partly"] and 'class="verdict-partly"' in page
+    for part in (
+        '<tr id="some-id">',
+        "Part &lt;1&gt;",
+        '<a href="02_toy.html#some-id">a &lt; b &amp; c</a>',
+        "Section &lt;5&gt;",
+        "mean &lt;difference&gt;",
+        "<strong>−0.500 [−∞, ∞]</strong>, n = 1: second, predicted above 0.5",
+        "all 2 effects",
+        "first &amp; best",
+        '<a href="records.html#tiny">tiny</a>, <a href="records.html#other">other</a>',
+        '<a href="02_toy.html#fig">',
+    ):
+        assert part in page, part
+
+
+def test_a_single_effect_is_not_listed_again():
+    assert "<details>" not in claims_table([row(HOLDS)])
+
+
+def test_an_untested_claim_shows_its_reason_and_no_figure():
+    page = claims_table([row(why="no <runs>")])
+    assert statuses(page) == ["not tested"] and "no &lt;runs&gt;" in page and "#fig" not in page
+    assert "no &lt;runs&gt;" in not_tested([row(HOLDS), row(why="no <runs>")])
+    assert not_tested([row(HOLDS)]) == "<p>None: all claims were tested.</p>"
+
+
+def test_a_claim_that_no_chapter_shows_has_its_anchor_here_and_no_link_to_itself():
+    page = claims_table([row(HOLDS, chapter=LEDGER)])
+    assert 'id="some-id"' in page and "claims.html" not in page
+
+
+def test_a_line_opens_each_part():
+    page = claims_table([row(HOLDS), row(HOLDS), row(HOLDS, part="Part 2")])
+    assert re.findall(r"<th colspan[^>]*>([^<]+)</th>", page) == ["Part &lt;1&gt;", "Part 2"]
+
+
+def test_the_papers_claims_are_counted_apart_from_other_questions():
+    rows = [row(HOLDS), row(HOLDS), row(HOLDS, FAILS), row(FAILS, origin=OURS), row(FAILS, origin=OURS)]
+    rows.append(row(why="none"))
+    assert counted(rows) == (
+        "Of the paper's **4** claims, **2** are confirmed, **1** is partly so and **1** is not tested. Counted apart: "
+        "of **2** questions of this book or of later work, **2** are not confirmed."
+    )
 
 
 def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store, monkeypatch):
@@ -63,4 +115,4 @@ def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store
 
 def test_claims_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        CLAIMS[0].title = "another"
+        CLAIMS[0].place = "another"

@@ -151,9 +151,10 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_runs_need_neither_figures_nor_notebooks():
+@pytest.mark.parametrize("module", ["samlib.runs", "samlib.claims.ledger", "samlib.__main__"])
+def test_runs_and_claims_need_neither_figures_nor_notebooks(module):
     unwanted = ("matplotlib", "IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill")
-    code = f"import sys, samlib.runs; print(sorted(set({unwanted}) & set(sys.modules)))"
+    code = f"import sys, {module}; print(sorted(set({unwanted}) & set(sys.modules)))"
     assert python(code) == "[]"
 
 

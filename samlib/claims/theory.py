@@ -12,13 +12,42 @@ from torch import Tensor
 from samlib.claims.rules import Effect, Verdict
 from samlib.experiments.toy import REFERENCE_RHO
 from samlib.statistics import Estimate, estimate
-from samlib.theory import gradient_norm
-from samlib.theory.study import FITTED, KINDS, STATES, TENTH, Ensemble, ensemble, measure, norms, ranks
+from samlib.theory import gradient_norm, squared_norms
+from samlib.theory.study import (
+    FITTED,
+    KINDS,
+    STATES,
+    TENTH,
+    Ensemble,
+    by_differentiation,
+    ensemble,
+    measure,
+    norms,
+    ranks,
+)
 
 # Small, the largest radius of the DomainBed grid, and the one of the book's toy verdicts.
 RADII = (0.01, 0.1, REFERENCE_RHO)
 RANKED, FACTOR = 0.7, 2.0
 ROUNDING = 1e-10
+
+
+def closed_forms() -> Verdict:
+    """Appendix D, Eqs 25 to 37: the norm of the logit's gradient, layer by layer, against automatic differentiation."""
+    effects = []
+    for name in (*KINDS, FITTED):
+        networks = ensemble(name)
+        closed = squared_norms(networks.network, networks.inputs)
+        apart = (closed / by_differentiation(networks) - 1).abs().flatten(1).amax(1)
+        effects.append(Effect(name, estimate(apart.numpy()), "below", ROUNDING))
+    return Verdict(
+        "theory-closed-forms",
+        "Appendix D, Eqs 25, 27, 31, 37",
+        "The squared norm of the logit's gradient is a weighted sum of the squared norms of the representations.",
+        "largest relative difference over inputs and layers between the closed forms and automatic differentiation; "
+        f"equal up to rounding below {ROUNDING:g}",
+        effects,
+    )
 
 
 def first_order_law() -> Verdict:

@@ -195,6 +195,18 @@ def crossing(radii: Sequence[float], errors: Sequence[float] | np.ndarray, level
     return float(np.exp(np.interp(np.log(level), np.log(errors[span]), np.log(radii[span]))))
 
 
+def by_differentiation(networks: Ensemble) -> Float[Tensor, "network example part"]:
+    """Return what `samlib.theory.squared_norms` does, from automatic differentiation of one copy an example."""
+    inputs = networks.inputs[:, :, None]  # (network, example, 1, 4): each example is a batch with weights of its own
+    copies = []
+    for weight in networks.network.weights:
+        shape = (*inputs.shape[:2], *weight.shape[1:])
+        copies.append(weight[:, None].expand(shape).clone().requires_grad_())
+    network = Network(copies[0], tuple(copies[1:]), networks.network.activation)
+    gradients = torch.autograd.grad(logits(network, inputs).sum(), copies)
+    return torch.stack([gradient.flatten(2).square().sum(2) for gradient in gradients], dim=2)
+
+
 def ranks(first: Float[Tensor, "network example"], second: Float[Tensor, "network example"]) -> np.ndarray:
     """Return the rank correlation over examples of two quantities, one number a network."""
     rows = zip(first.tolist(), second.numpy(), strict=True)
