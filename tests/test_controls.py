@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -347,4 +346,3 @@ def test_images_train_one_seed_a_run():
         ControlConfig(task="cifar_mnist", seeds=(0, 1))
     with pytest.raises(ValueError, match="part: expected one of 'both', 'logit', 'jacobian'"):
         ControlConfig(part="loss")
-    assert np.isfinite(ControlConfig().n_examples)

@@ -5,6 +5,8 @@ tenth off; an approximation where it ranks the inputs with a correlation above 0
 within a factor of two.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -116,7 +118,7 @@ def linear_approximates() -> Verdict:
             value = estimate(ranks(true, approximate))
             ranked.append(Effect(f"ranks, {state}, inputs {told}", value, "above", RANKED))
         doublings = np.abs((approximate / true).log2().median(-1).values.numpy())
-        sized.append(Effect(f"size, {state}", estimate(doublings), "below", np.log2(FACTOR)))
+        sized.append(Effect(f"size, {state}", estimate(doublings), "below", math.log2(FACTOR)))
     return Verdict(
         "theory-linear",
         "Appendix D, end",
