@@ -32,7 +32,8 @@ class Descent(NamedTuple):
 
     Attributes:
         gradients: one for every parameter.
-        weights: importance of each example where the derivative of the loss was taken, i.e. in this gradient.
+        weights: how much each example counts in this gradient: its weight in the batch times its importance where the
+            derivative of the loss was taken.
         losses: cross-entropy at the real parameters.
     """
 
@@ -119,7 +120,7 @@ def _plain(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Desc
     losses = cross_entropy(logits, batch.labels)
     total = torch.add((batch.weights * losses).mean(1).sum(), _penalty(network, features, config))
     gradients = torch.autograd.grad(total, list(network.parameters()))
-    return Descent(list(gradients), importance(logits, batch.labels), losses.detach())
+    return Descent(list(gradients), batch.weights * importance(logits, batch.labels), losses.detach())
 
 
 def _perturbed(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Descent:
@@ -142,7 +143,7 @@ def _perturbed(network: ControlNetwork, batch: Batch, config: ControlConfig) -> 
         slopes = _slopes(logits, batch)
         with moved(parameters, steps):
             gradients = _along(network, batch, slopes, config)
-    return Descent(gradients, importance(logits, batch.labels), at_w.losses)
+    return Descent(gradients, batch.weights * importance(logits, batch.labels), at_w.losses)
 
 
 def _slopes(logits: Tensor, batch: Batch) -> Float[Tensor, "member example class"]:
