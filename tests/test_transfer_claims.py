@@ -229,6 +229,9 @@ def test_the_sentence_says_what_the_interval_says():
     )
     assert "**undecided**" in table_two.in_short({"PACS": MIXED})
     assert "Nothing has been run" in table_two.in_short({})
+    told = table_two.controls_sentence(transfer_table(UP)).replace("\u00a0", " ")
+    assert "+10.0 [+10.0, +10.0] points with SGD and by +11.5 [+11.0, +12.0] with SAM" in told
+    assert "minus SGD's is 0.0 [0.0, 0.0]" in told
 
 
 def test_ways_of_tuning_choices_and_controls_are_tabulated():

@@ -104,6 +104,21 @@ def controls_html(table: pd.DataFrame) -> str:
     return _table(heads, _rows(rows), "Controls, wide: scrolls")
 
 
+def controls_sentence(table: pd.DataFrame) -> str:
+    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown).
+
+    Args:
+        table: what `samlib.claims.domainbed.transfer_table` returned.
+    """
+    sgd, sam = (over_targets(table, 100 * (table[m] - table.untrained))[MEAN] for m in ("sgd", "sam"))
+    ranks = over_targets(table, table.sam_target_rank - table.sgd_target_rank)[MEAN]
+    return (
+        f"Against features before training, the probe's accuracy changes by {_with_interval(sgd)} points with SGD and by "
+        f"{_with_interval(sam)} with SAM, mean of the targets. SAM's effective rank on the target minus SGD's is "
+        f"{_with_interval(ranks)}."
+    )
+
+
 def in_short(records: Mapping[str, Sequence[Record]]) -> str:
     """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run.
 
