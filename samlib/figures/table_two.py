@@ -113,8 +113,8 @@ def controls_sentence(table: pd.DataFrame) -> str:
     sgd, sam = (over_targets(table, 100 * (table[m] - table.untrained))[MEAN] for m in ("sgd", "sam"))
     ranks = over_targets(table, table.sam_target_rank - table.sgd_target_rank)[MEAN]
     return (
-        f"Against features before training, the probe's accuracy changes by {_with_interval(sgd)} points with SGD and by "
-        f"{_with_interval(sam)} with SAM, mean of the targets. SAM's effective rank on the target minus SGD's is "
+        f"Against features before training, the probe's accuracy changes by {_with_interval(sgd)} points with SGD and "
+        f"by {_with_interval(sam)} with SAM, mean of the targets. SAM's effective rank on the target minus SGD's is "
         f"{_with_interval(ranks)}."
     )
 
