@@ -212,9 +212,9 @@ def test_the_papers_twelve_pairs_are_as_printed():
 def test_table_two_puts_the_paper_and_ours_side_by_side():
     rows = cells(table_two.table_two_html(table_2(), {"PACS": UP}))
     art = next(row for row in rows if row[0] == "Art")
-    assert art == ["Art", "91.0", "91.4", "+0.4", "80.0", "81.0", "+1.0", "[+0.5, +1.5]", "better", "3"]
+    assert art == ["Art", "91.0", "91.4", "+0.4", "80.0", "81.0", "+1.00", "[+0.50,\u00a0+1.50]", "better", "3"]
     mean = next(row for row in rows if row[0] == "mean")
-    assert mean == ["mean", "91.4", "92.7", "+1.3", "80.0", "81.5", "+1.5", "[+1.0, +2.0]", "better", "3"]
+    assert mean == ["mean", "91.4", "92.7", "+1.3", "80.0", "81.5", "+1.50", "[+1.00,\u00a0+2.00]", "better", "3"]
     assert [row[0] for row in rows if row[4:] == [""] * 6] == [
         "Art", "Clipart", "Product", "Real-World", "mean", "Caltech101", "LabelMe", "SUN09", "VOC2007", "mean"
     ]  # fmt: skip
@@ -224,34 +224,26 @@ def test_table_two_puts_the_paper_and_ours_side_by_side():
 
 
 def test_the_sentence_says_what_the_interval_says():
-    assert "on PACS the probe's accuracy is **better** with SAM: +1.5 points [+1.0, +2.0], n = 3 seeds" in (
-        table_two.in_short({"PACS": UP})
+    assert "on PACS the probe's accuracy is **better** with SAM: +1.50 points [+1.00, +2.00], n = 3 seeds" in (
+        table_two.in_short({"PACS": UP}).replace("\u00a0", " ")
     )
     assert "**undecided**" in table_two.in_short({"PACS": MIXED})
     assert "Nothing has been run" in table_two.in_short({})
     told = table_two.controls_sentence(transfer_table(UP)).replace("\u00a0", " ")
-    assert "+10.0 [+10.0, +10.0] points with SGD and by +11.5 [+11.0, +12.0] with SAM" in told
-    assert "minus SGD's is 0.0 [0.0, 0.0]" in told
+    assert "+10.00 [+10.00, +10.00] points with SGD and by +11.50 [+11.00, +12.00] with SAM" in told
+    assert "minus SGD's is 0.00 [0.00, 0.00]" in told
 
 
 def test_ways_of_tuning_choices_and_controls_are_tabulated():
     wide = [item for seed in range(2) for target in TARGETS for item in moved(GRID, target, seed)]
     protocols = cells(table_two.protocols_html(wide))
-    assert [row[-1].partition("\u00a0")[0] for row in protocols[1:]] == ["−3.0", "−2.0", "−23.0", "−20.0"]
-    table = transfer_table(wide)
-    assert cells(table_two.choices_html(table))[1] == ["Art", "0.02, 0.02", "0.01 at ρ = 0.1, 0.01 at ρ = 0.1"]
-    controls = cells(table_two.controls_html(transfer_table(UP)))
-    assert controls[1] == [
-        "Art",
-        "70.0",
-        "80.0",
-        "81.0",
-        "60.0",
-        "60.0",
-        "90.0",
-        "90.0",
-        *["60", "40", "40", "50", "50", "45"],
-    ]
+    assert protocols[-1][0] == MEAN
+    assert [cell.partition(" ")[0] for cell in protocols[-1][1:]] == ["−3.00", "−2.00", "−23.00", "−20.00"]
+    choices = cells(table_two.choices_html(transfer_table(wide)))
+    assert choices[1] == ["Art", "0.02, 0.02", "0.01 (ρ\u00a00.1), 0.01 (ρ\u00a00.1)"]
+    accuracies, ranks = table_two.controls_html(transfer_table(UP)).split("Effective rank")
+    assert cells(accuracies)[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0"]
+    assert cells(ranks)[1] == ["Art", "60", "40", "40", "50", "50", "45"]
 
 
 def moved(records: list[Record], target: str, seed: int) -> list[Record]:

@@ -76,5 +76,5 @@ def _cell(axes: Axes, left: float, top: float, status: str, label: str = "") -> 
 def _legend(axes: Axes) -> None:
     """Say above the cells what the marks mean."""
     for index, status in enumerate(LOOKS):
-        _cell(axes, 3.2 * index, -2.4, status)
-        axes.text(3.2 * index + 1.1, -1.9, status, va="center")
+        _cell(axes, 4.2 * index, -2.4, status)
+        axes.text(4.2 * index + 1.1, -1.9, status, va="center")

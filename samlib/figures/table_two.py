@@ -15,11 +15,12 @@ from samlib.statistics import Estimate
 
 RADIUS = 0.05  # of the equal budget: the default of Foret et al. (2020), fixed before the runs
 HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
+TRAINED = ("zero-shot, SGD", "zero-shot, SAM", "sources' test, SGD", "sources' test, SAM")
 PROTOCOLS = {
-    "all radii, validated on the sources (used above)": {"reading": READINGS[0]},
-    f"equal budget: ρ = {RADIUS:g}, validated on the sources": {"reading": READINGS[0], "radius": RADIUS},
-    "all radii, validated by the probe on the target": {"reading": READINGS[1]},
-    f"equal budget: ρ = {RADIUS:g}, validated by the probe on the target": {"reading": READINGS[1], "radius": RADIUS},
+    "all ρ, sources (as above)": {"reading": READINGS[0]},
+    f"ρ = {RADIUS:g}, sources": {"reading": READINGS[0], "radius": RADIUS},
+    "all ρ, target": {"reading": READINGS[1]},
+    f"ρ = {RADIUS:g}, target": {"reading": READINGS[1], "radius": RADIUS},
 }
 
 
@@ -40,17 +41,16 @@ def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]])
 
 
 def protocols_html(records: Sequence[Record]) -> str:
-    """Return SAM's gain under four ways of tuning, by target and averaged, as points with 95 % intervals.
+    """Return SAM's gain by target and averaged, as points with 95 % intervals, a column a way of tuning.
+
+    SAM has all radii or one, and settings are validated on the sources or by the probe on the target.
 
     Args:
         records: of one data set's experiment, at profile "paper".
     """
-    rows = []
-    for told, options in PROTOCOLS.items():
-        found = gains(transfer_table(records, **options))  # type: ignore[arg-type]
-        rows.append((told, *(_with_interval(value) for value in found.values())))
-    heads = ("tuned", *(shown_name(target) for target in found))
-    return _table(heads, _rows(rows), "Ways of tuning, wide: scrolls")
+    found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
+    rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
+    return _table(("target", *PROTOCOLS), _rows(rows), "Ways of tuning, wide: scrolls")
 
 
 def choices_html(table: pd.DataFrame) -> str:
@@ -62,9 +62,9 @@ def choices_html(table: pd.DataFrame) -> str:
     rows = []
     for target, part in table.groupby("target", sort=False):
         sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
-        sam = ", ".join(f"{row.sam_learning_rate:g} at ρ = {row.rho:g}" for row in part.itertuples())
+        sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
         rows.append((shown_name(str(target)), sgd, sam))
-    heads = ("target", "SGD's learning rate, by seed", "SAM's learning rate and radius, by seed")
+    heads = ("target", "SGD's learning rate by seed", "SAM's, and its radius")
     return _table(heads, _rows(rows), "Chosen settings")
 
 
@@ -77,31 +77,18 @@ def controls_html(table: pd.DataFrame) -> str:
     shares = ("untrained", "sgd", "sam", "sgd_zero_shot", "sam_zero_shot", "sgd_sources", "sam_sources")
     ranks = [f"{name}_{part}_rank" for part in ("target", "source") for name in ("untrained", "sgd", "sam")]
     found = {name: over_targets(table, table[name]) for name in (*shares, *ranks)}
-    rows = [
-        (
-            shown_name(target),
-            *(f"{100 * found[name][target].mean:.1f}" for name in shares),
-            *(f"{found[name][target].mean:.0f}" for name in ranks),
-        )
-        for target in found["sgd"]
+    accuracies = [
+        (shown_name(target), *(f"{100 * found[name][target].mean:.1f}" for name in shares)) for target in found["sgd"]
     ]
-    heads = (
-        "target",
-        "probe, before training, %",
-        "probe, SGD, %",
-        "probe, SAM, %",
-        "zero-shot, SGD, %",
-        "zero-shot, SAM, %",
-        "sources' test, SGD, %",
-        "sources' test, SAM, %",
-        "effective rank on the target, before training",
-        "rank, SGD",
-        "rank, SAM",
-        "effective rank on the sources, before training",
-        "rank, SGD",
-        "rank, SAM",
+    numbers = [(shown_name(target), *(f"{found[name][target].mean:.0f}" for name in ranks)) for target in found["sgd"]]
+    methods = ("before", "SGD", "SAM")
+    first = ("target", *(f"probe, {name}" for name in methods), *TRAINED)
+    second = ("target", *(f"on the {part}, {name}" for part in ("target", "sources") for name in methods))
+    return (
+        "<p>Accuracy in percent, mean over seeds; <em>before</em> any training on the set:</p>"
+        f"{_table(first, _rows(accuracies), 'Accuracies, wide: scrolls')}<p>Effective rank of the features:</p>"
+        f"{_table(second, _rows(numbers), 'Ranks, wide: scrolls')}"
     )
-    return _table(heads, _rows(rows), "Controls, wide: scrolls")
 
 
 def controls_sentence(table: pd.DataFrame) -> str:
@@ -164,13 +151,13 @@ def word(value: Estimate) -> str:
 
 
 def points(value: float) -> str:
-    """Return points of accuracy with sign and one decimal.
+    """Return points of accuracy with sign and two decimals.
 
-    >>> points(-0.04), points(1.25)
-    ('0.0', '+1.2')
+    >>> points(-0.004), points(1.25)
+    ('0.00', '+1.25')
     """
-    text = f"{value:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
 
 
 def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str:
@@ -201,7 +188,7 @@ def _target(
     """One target: the paper's three numbers, and ours."""
     first = ("", "", "")
     if paper:
-        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", points(100 * (paper[1] - paper[0])))
+        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", _printed(100 * (paper[1] - paper[0])))
     if ours is None:
         return (name, *first, *([""] * 6))
     sgd, sam, gain = ours
@@ -209,14 +196,19 @@ def _target(
     return (name, *first, *means, _ends(gain), word(gain), str(gain.n))
 
 
+def _printed(value: float) -> str:
+    """A difference of the paper's numbers, which have one decimal in percent."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def _ends(value: Estimate) -> str:
     """The interval in brackets."""
-    return f"[{points(value.low)}, {points(value.high)}]" if value.n > 1 else "no interval"
+    return f"[{points(value.low)},\u00a0{points(value.high)}]" if value.n > 1 else "no interval"
 
 
 def _with_interval(value: Estimate) -> str:
     """Mean and interval."""
-    return f"{points(value.mean)} {_ends(value)}".replace(" ", "\u00a0")
+    return f"{points(value.mean)} {_ends(value)}"
 
 
 def _rows(rows: Iterable[Sequence[Any]]) -> str:
