@@ -1,15 +1,14 @@
 """Training on all domains but one and probing the target: DomainBed's splits, plain references, bad input."""
 
-import copy
 import dataclasses
 import hashlib
-import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from interruption import Interrupted, Memory
+from plain_training import train_plainly
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -160,34 +159,20 @@ def plain_views(config: DomainConfig, data: PreparedSet, network: nn.Module):
 
 
 def plain_training(config: DomainConfig, data: PreparedSet) -> nn.Module:
-    """SGD with momentum and weight decay written out; SAM's ascent too, its pass without new running statistics."""
+    """The run written out, its batches drawn one after another."""
     splits = domain_splits(data, config)
     network = build_backbone("smallnet", n_classes=10, trained=config.trained, seed=config.seed)
     drawn = plain_views(config, data, network)
     labels = torch.tensor([int(name) for name in data.table["class"]])
     order, augmentation = stream(config.seed, "batch order"), stream(config.seed, "augmentation")
-    weights = [p for p in network.parameters() if p.requires_grad]
-    velocity = [torch.zeros_like(p) for p in weights]
-    step, n_steps = 0, config.n_epochs * (config.n_images // (3 * config.batch_per_domain))
-    network.train()
-    for _ in range(config.n_epochs):
-        for rows in draw_batches(splits.train, config.batch_per_domain, order):
-            inputs = drawn(rows, augmentation)
-            gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), labels[rows]), weights)
-            if config.rho:
-                norm = math.sqrt(sum((g.double() ** 2).sum().item() for g in gradients))
-                there = copy.deepcopy(network)
-                moved = [p for p in there.parameters() if p.requires_grad]
-                with torch.no_grad():
-                    for p, g in zip(moved, gradients, strict=True):
-                        p += config.rho / norm * g
-                gradients = torch.autograd.grad(nn.functional.cross_entropy(there(inputs), labels[rows]), moved)
-            rate = config.learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
-            with torch.no_grad():
-                for p, g, v in zip(weights, gradients, velocity, strict=True):
-                    v.mul_(config.momentum).add_(g + config.weight_decay * p)
-                    p -= rate * v
-            step += 1
+
+    def batches():
+        for _ in range(config.n_epochs):
+            for rows in draw_batches(splits.train, config.batch_per_domain, order):
+                yield drawn(rows, augmentation), labels[rows]
+
+    n_steps = config.n_epochs * (config.n_images // (3 * config.batch_per_domain))
+    train_plainly(network.train(), batches(), config, n_steps=n_steps)
     return network
 
 

@@ -1,10 +1,8 @@
 """Finetuning on annotated images: equal to a plain loop, reproducible, resumable, and measured by group."""
 
-import copy
 import dataclasses
 import hashlib
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from interruption import Interrupted, Memory
+from plain_training import train_plainly
 from torch import nn
 
 from samlib.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
@@ -51,36 +50,22 @@ def change(**values: object) -> FinetuneConfig:
 
 
 def plain_training(config: FinetuneConfig, data: PreparedSet) -> nn.Module:
-    """SGD with momentum and weight decay written out; SAM's ascent too, its pass without new running statistics."""
+    """The run written out, its batches drawn one after another."""
     splits = attribute_splits(data, config)
     network = build_backbone("smallnet", n_classes=2, trained=config.trained, seed=config.seed)
     views = make_views(data, splits.train, network, config, mirrored=True, folder=None, device="cpu")
     labels = labels_of(data, splits.train)[:, 0]
     order, augmentation = stream(config.seed, "batch order"), stream(config.seed, "augmentation")
-    weights = [p for p in network.parameters() if p.requires_grad]
-    velocity = [torch.zeros_like(p) for p in weights]
-    step, n_steps = 0, config.n_epochs * (len(labels) // config.batch_size)
-    network.train()
-    for _ in range(config.n_epochs):
-        permutation = torch.randperm(len(labels), generator=order)
-        for start in range(0, len(labels) - config.batch_size + 1, config.batch_size):
-            rows = permutation[start : start + config.batch_size]
-            inputs = views.augmented(rows, augmentation)
-            gradients = torch.autograd.grad(nn.functional.cross_entropy(network(inputs), labels[rows]), weights)
-            if config.rho:
-                norm = math.sqrt(sum((g.double() ** 2).sum().item() for g in gradients))
-                there = copy.deepcopy(network)
-                moved = [p for p in there.parameters() if p.requires_grad]
-                with torch.no_grad():
-                    for p, g in zip(moved, gradients, strict=True):
-                        p += config.rho / norm * g
-                gradients = torch.autograd.grad(nn.functional.cross_entropy(there(inputs), labels[rows]), moved)
-            rate = config.learning_rate * (1 + math.cos(math.pi * step / n_steps)) / 2
-            with torch.no_grad():
-                for p, g, v in zip(weights, gradients, velocity, strict=True):
-                    v.mul_(config.momentum).add_(g + config.weight_decay * p)
-                    p -= rate * v
-            step += 1
+    n_batches = len(labels) // config.batch_size
+
+    def batches():
+        for _ in range(config.n_epochs):
+            permutation = torch.randperm(len(labels), generator=order)
+            for start in range(0, n_batches * config.batch_size, config.batch_size):
+                rows = permutation[start : start + config.batch_size]
+                yield views.augmented(rows, augmentation), labels[rows]
+
+    train_plainly(network.train(), batches(), config, n_steps=config.n_epochs * n_batches)
     return network
 
 

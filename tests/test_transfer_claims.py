@@ -299,7 +299,7 @@ def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp
 
 def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr("samlib.domainbed.demonstration.display", shown.append)
+    monkeypatch.setattr("samlib.finetune.demonstration.display", shown.append)
     monkeypatch.setattr("samlib.domainbed.demonstration.show", lambda draw, **options: shown.append(draw()))
     show_domains(DomainConfig(), tmp_path)
     assert "the data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data

@@ -18,7 +18,7 @@ from samlib.toy.data import Examples, sample, spiral
 from samlib.toy.training import probing_errors
 from samlib.vision.backbones import build_backbone
 from samlib.vision.config import PairConfig
-from samlib.vision.pairs import pair_sets
+from samlib.vision.pairs import PairSets, pair_sets
 from samlib.vision.sources import load_pair
 from samlib.vision.train import mean_pixel, measure, normalize
 
@@ -36,12 +36,14 @@ class Task(NamedTuple):
         images: training inputs (member, example, ...), images 0..255.
         labels: (member, example), 0 .. classes - 1.
         mean: what is subtracted from images scaled to 0..1; None for inputs that are no images.
+        sets: all sets of a run on images.
     """
 
     network: ControlNetwork
     images: Tensor
     labels: Int64[Tensor, "member example"]
     mean: float | None = None
+    sets: PairSets | None = None
 
     def inputs(self, rows: Int64[Tensor, "member row"]) -> Tensor:
         """Return inputs as the network reads them."""
@@ -76,10 +78,10 @@ def make_task(config: ControlConfig, root: Path | None) -> Task:
     sets = pair_sets(load_pair(pair.pair, root), pair)
     network = build_backbone(pair.backbone, n_classes=sets.n_classes, seed=pair.seed)
     labels = sets.train.labels[:, 0]
-    return Task(ImageNetwork(network), sets.train.images[None], labels[None], mean_pixel(sets.train.images))
+    return Task(ImageNetwork(network), sets.train.images[None], labels[None], mean_pixel(sets.train.images), sets)
 
 
-def errors(config: ControlConfig, network: ControlNetwork, root: Path | None) -> dict[str, list[float]]:
+def errors(config: ControlConfig, task: Task) -> dict[str, list[float]]:
     """Measure test error and the probing error of every feature, a number a seed.
 
     The toy's probes are v_k phi_k (Section 5.1); the others are linear probes on examples whose features are
@@ -87,11 +89,11 @@ def errors(config: ControlConfig, network: ControlNetwork, root: Path | None) ->
 
     Args:
         config: the run.
-        network: as trained.
-        root: as in `make_task`.
+        task: what `make_task` returned, its network trained.
     Returns:
         test_error and <feature>_probe_error: lists by seed.
     """
+    network = task.network
     if isinstance(network, ToyNetworks):
         found = _stacked([sample(ToyData(), seed=seed, split="test") for seed in config.seeds])
         examples = Examples(found.inputs.float(), found.labels.float())
@@ -100,11 +102,9 @@ def errors(config: ControlConfig, network: ControlNetwork, root: Path | None) ->
         return {"test_error": test.tolist()} | told
     if config.task == "three_features":
         return _three_errors(config, network)
-    assert isinstance(network, ImageNetwork)
-    pair = _pair(config)
-    sets = pair_sets(load_pair(pair.pair, root), pair)
-    metrics = measure(network.network, sets, mean=mean_pixel(sets.train.images), seed=pair.seed)
-    names = ["test_error", *(f"{feature}_probe_error" for feature in sets.features)]
+    assert isinstance(network, ImageNetwork) and task.sets is not None and task.mean is not None
+    metrics = measure(network.network, task.sets, mean=task.mean, seed=config.seeds[0])
+    names = ["test_error", *(f"{feature}_probe_error" for feature in task.sets.features)]
     return {name: [metrics[name]] for name in names}
 
 

@@ -52,7 +52,7 @@ def train_control(
     if diverged.all():
         found: dict[str, Any] = {}
     else:
-        found = errors(config, task.network, root) | _measured(task)
+        found = errors(config, task) | _measured(task)
     found |= {"train_loss": seen["train_loss"].tolist(), "missed": ((weights > 1).double().mean(1)).tolist()}
     found |= {name: seen[name] for name in ("gini_used", "gini_real")}
     names = {*found}

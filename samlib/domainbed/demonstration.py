@@ -1,12 +1,11 @@
 """Chapter 6's live run, and pictures of the domains where their prepared images are at hand."""
 
 import dataclasses
-import html
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import display
 
 from samlib.chapter import Chapter, Results, show
 from samlib.claims.domainbed import EXPERIMENTS
@@ -16,6 +15,7 @@ from samlib.domainbed.train import load_domains, train_domains
 from samlib.experiments import experiment
 from samlib.experiments.domainbed import DEMO
 from samlib.figures.domainbed import domain_samples
+from samlib.finetune.demonstration import images_or_box
 
 
 def demonstrate(*, seed: int) -> pd.DataFrame:
@@ -75,12 +75,6 @@ def show_domains(config: DomainConfig, root: Path | None) -> None:
     Side effects:
         Displays a figure, or a box where the prepared images are not at hand.
     """
-    try:
-        data = load_domains(config, root)
-    except (FileNotFoundError, ValueError) as error:
-        if root is not None and not isinstance(error, FileNotFoundError):
-            raise
-        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
-        display(HTML(f'<div class="missing-record"><p>Not drawn: {told}</p></div>'))
-        return
-    show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)
+    data = images_or_box(lambda: load_domains(config, root), root, "Not drawn")
+    if data is not None:
+        show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)

@@ -1,6 +1,5 @@
 """Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows."""
 
-import html
 from collections.abc import Mapping
 
 import pandas as pd
@@ -10,6 +9,7 @@ from scipy.stats import rankdata
 
 from samlib.claims.controls import ACCOUNTS, against_sgd, follows
 from samlib.figures import style
+from samlib.figures.tables import body_rows, wide_table
 from samlib.statistics import Estimate
 
 AXES = {
@@ -102,20 +102,12 @@ def comparison_html(table: pd.DataFrame, shown: Mapping[str, tuple[str, float, s
         table: what `samlib.claims.controls.comparison` returned.
         shown: column -> (heading, what a number is multiplied with, its format).
     """
-    rows = table[table.setting == 0]
-    heads = "".join(f'<th scope="col" style="text-align: right">{html.escape(h)}</th>' for h, _, _ in shown.values())
-    bodies = []
-    for _, row in rows.iterrows():
-        cells = "".join(
-            f'<td style="text-align: right">{format(scale * row[name], form)}</td>'
-            for name, (_, scale, form) in shown.items()
-        )
-        bodies.append(f'<tr><th scope="row" style="text-align: left">{html.escape(row.method)}</th>{cells}</tr>')
-    return (
-        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Methods, wide: scrolls">'
-        f'<table><thead><tr><th scope="col">method</th>{heads}</tr></thead><tbody>{"".join(bodies)}</tbody>'
-        "</table></div>"
-    )
+    rows = [
+        (row.method, *(format(scale * row[name], form) for name, (_, scale, form) in shown.items()))
+        for _, row in table[table.setting == 0].iterrows()
+    ]
+    heads = ("method", *(heading for heading, _, _ in shown.values()))
+    return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
 
 
 SHOWN = {

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from samlib.claims.table_one import METRICS, direction, early_epoch, in_points
 from samlib.figures import style
 from samlib.figures.bands import mean_curve
+from samlib.figures.tables import scrolling
 
 TITLES = {
     "easy_probe_error": "Easy ft. probe",
@@ -58,10 +59,8 @@ def table_html(table: pd.DataFrame) -> str:
     """
     heads = "".join(f'<th scope="col" style="text-align: {side}">{text}</th>' for text, side in HEADINGS.items())
     bodies = "".join(_body(str(title), rows) for title, rows in table.groupby("data_set", sort=False))
-    return (
-        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Table 1, wide: scrolls">'
-        f'<table class="table-one"><thead><tr>{heads}</tr></thead>{bodies}</table></div>'
-    )
+    table_one = f'<table class="table-one"><thead><tr>{heads}</tr></thead>{bodies}</table>'
+    return scrolling("Table 1, wide: scrolls", table_one)
 
 
 def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -78,10 +77,8 @@ def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
         )
         bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    return (
-        '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Tuning, wide: scrolls">'
-        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
-    )
+    tuning = f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
+    return scrolling("Tuning, wide: scrolls", tuning)
 
 
 def table_picture(table: pd.DataFrame) -> Figure:

@@ -1,19 +1,19 @@
 """Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML."""
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from samlib.claims.domainbed import MEAN, READINGS, gains, over_targets, transfer_table
 from samlib.domainbed.config import DomainConfig
+from samlib.experiments.finetune import RADIUS  # of the equal budget, fixed before the runs
 from samlib.figures.domainbed import shown_name
 from samlib.figures.table_one import BACKBONES
+from samlib.figures.tables import body_rows, wide_table
 from samlib.records import Record
 from samlib.statistics import Estimate
 
-RADIUS = 0.05  # of the equal budget: the default of Foret et al. (2020), fixed before the runs
 HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
 TRAINED = ("zero-shot, SGD", "zero-shot, SAM", "sources' test, SGD", "sources' test, SAM")
 PROTOCOLS = {
@@ -37,7 +37,7 @@ def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]])
     """
     titles = [*records, *(title for title in dict.fromkeys(paper.data_set) if title not in records)]
     bodies = "".join(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
-    return _table(HEADINGS, bodies, "Table 2, wide: scrolls")
+    return wide_table(HEADINGS, bodies, "Table 2, wide: scrolls")
 
 
 def protocols_html(records: Sequence[Record]) -> str:
@@ -50,7 +50,7 @@ def protocols_html(records: Sequence[Record]) -> str:
     """
     found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
     rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
-    return _table(("target", *PROTOCOLS), _rows(rows), "Ways of tuning, wide: scrolls")
+    return wide_table(("target", *PROTOCOLS), body_rows(rows), "Ways of tuning, wide: scrolls")
 
 
 def choices_html(table: pd.DataFrame) -> str:
@@ -65,7 +65,7 @@ def choices_html(table: pd.DataFrame) -> str:
         sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
         rows.append((shown_name(str(target)), sgd, sam))
     heads = ("target", "SGD's learning rate by seed", "SAM's, and its radius")
-    return _table(heads, _rows(rows), "Chosen settings")
+    return wide_table(heads, body_rows(rows), "Chosen settings")
 
 
 def controls_html(table: pd.DataFrame) -> str:
@@ -86,8 +86,8 @@ def controls_html(table: pd.DataFrame) -> str:
     second = ("target", *(f"on the {part}, {name}" for part in ("target", "sources") for name in methods))
     return (
         "<p>Accuracy in percent, mean over seeds; <em>before</em> any training on the set:</p>"
-        f"{_table(first, _rows(accuracies), 'Accuracies, wide: scrolls')}<p>Effective rank of the features:</p>"
-        f"{_table(second, _rows(numbers), 'Ranks, wide: scrolls')}"
+        f"{wide_table(first, body_rows(accuracies), 'Accuracies, wide: scrolls')}<p>Effective rank of the features:</p>"
+        f"{wide_table(second, body_rows(numbers), 'Ranks, wide: scrolls')}"
     )
 
 
@@ -179,7 +179,7 @@ def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str
         f'<span style="font-weight: normal">{told}</span></th></tr>'
     )
     rows = [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
-    return f"<tbody>{head}{_rows(rows)}</tbody>"
+    return f"<tbody>{head}{body_rows(rows)}</tbody>"
 
 
 def _target(
@@ -209,26 +209,3 @@ def _ends(value: Estimate) -> str:
 def _with_interval(value: Estimate) -> str:
     """Mean and interval."""
     return f"{points(value.mean)} {_ends(value)}"
-
-
-def _rows(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of cells, the first a heading."""
-    return "".join(
-        f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>'
-        + "".join(f'<td style="text-align: right">{html.escape(str(cell))}</td>' for cell in rest)
-        + "</tr>"
-        for first, *rest in rows
-    )
-
-
-def _table(heads: Sequence[str], body: str, label: str) -> str:
-    """A table that scrolls inside its box on a narrow screen."""
-    sides = ("left", *["right"] * (len(heads) - 1))
-    cells = "".join(
-        f'<th scope="col" style="text-align: {side}">{html.escape(head)}</th>'
-        for side, head in zip(sides, heads, strict=True)
-    )
-    return (
-        f'<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="{label}">'
-        f"<table><thead><tr>{cells}</tr></thead>{body}</table></div>"
-    )

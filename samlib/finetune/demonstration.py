@@ -1,12 +1,14 @@
 """Chapter 1's pictures of the annotated photographs, where their prepared images are at hand."""
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 
 from IPython.display import HTML, Image, display
 
 from samlib.figures.table_one import group_samples
 from samlib.finetune.config import FinetuneConfig
+from samlib.finetune.prepared import PreparedSet
 from samlib.finetune.splits import attribute_splits
 from samlib.finetune.train import load_images
 from samlib.widgets.frames import photograph
@@ -21,6 +23,26 @@ GROUP_NAMES = {
 AVERAGED = ("celeba",)
 
 
+def images_or_box(load: Callable[[], PreparedSet], root: Path | None, words: str) -> PreparedSet | None:
+    """Load a prepared set; where it is not at hand, display a box that says how to get it and return None.
+
+    Args:
+        load: loads it.
+        root: folder of the real data sets, None where there is none; its path is not shown.
+        words: what the box begins with.
+    Raises:
+        ValueError: the prepared set is there and damaged.
+    """
+    try:
+        return load()
+    except (FileNotFoundError, ValueError) as error:
+        if root is not None and not isinstance(error, FileNotFoundError):
+            raise
+        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
+        display(HTML(f'<div class="missing-record"><p>{words}: {told}</p></div>'))
+        return None
+
+
 def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     """Show images of all four groups, of the training and the probes' test images, or say how to get them.
 
@@ -32,13 +54,8 @@ def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     Side effects:
         Displays a figure, or a box where the prepared images are not at hand.
     """
-    try:
-        data = load_images(config, root)
-    except (FileNotFoundError, ValueError) as error:
-        if root is not None and not isinstance(error, FileNotFoundError):
-            raise
-        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
-        display(HTML(f'<div class="missing-record"><p>No images of {config.image_set} at hand: {told}</p></div>'))
+    data = images_or_box(lambda: load_images(config, root), root, f"No images of {config.image_set} at hand")
+    if data is None:
         return
     splits = attribute_splits(data, config)
     rows = {"training": splits.train.tolist(), "probe test": splits.test.tolist()}
