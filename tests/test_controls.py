@@ -328,7 +328,7 @@ def test_one_diverged_seed_takes_no_other_with_it():
 
 def test_three_features_are_probed_linearly():
     found = train_control(ControlConfig(task="three_features", n_epochs=1, seeds=(0,)))
-    errors = [found[f"{name}_probe_error"][0] for name in ("line", "half_turn", "full_turn")]
+    errors = [found[f"{name}_probe_error"][0] for name in ("line", "three_quarter_turn", "full_turn")]
     assert all(0 <= error <= 0.6 for error in errors) and len(set(errors)) == 3
 
 

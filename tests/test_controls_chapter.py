@@ -8,20 +8,23 @@ import pytest
 
 from samlib.claims.controls import (
     ACCOUNTS,
+    QUESTIONS,
     account_holds,
     against_sgd,
+    chosen,
     comparison,
     control_table,
     follows,
+    improvement,
     method_of,
-    parts_improve,
+    methods_improve,
     three_improve,
 )
 from samlib.config import to_dict
 from samlib.controls.config import ControlConfig
 from samlib.experiments import EXPERIMENTS
 from samlib.experiments.controls import image_methods, methods, settings
-from samlib.figures.controls import methods_against_sgd, quality_follows
+from samlib.figures.controls import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
 from samlib.records import Record
 
 SEEDS = (0, 1, 2)
@@ -107,6 +110,58 @@ def test_accounts_are_judged_by_rank_correlation_over_methods():
     assert statuses == {"sharpness": "confirmed", "effective_rank": "not confirmed", "gini_used": "not confirmed"}
 
 
+def sgd_and_sam(sgd: dict[int, list[float]], sam: dict[int, list[float]], **tests: list[float]) -> list[Record]:
+    """Records of both methods' settings, with these errors by seed; `tests` are test errors by method and setting."""
+    found = []
+    for name, errors in (("SGD", sgd), ("SAM", sam)):
+        for place, config in enumerate(methods()[name]):
+            changes = {"test_error": tests.get(f"{name}{place}", [0.0] * 3)}
+            found.append(record(small(config), hard_probe_error=errors[place], **changes))
+    return found
+
+
+def test_a_seed_is_measured_at_the_setting_that_the_other_seeds_choose():
+    sgd = {0: [0.3, 0.3, 0.3], 1: [0.1, 0.3, 0.9], 2: [0.5, 0.5, 0.5]}
+    sam = {0: [0.2, 0.2, 0.2], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}
+    table = control_table(sgd_and_sam(sgd, sam))
+    rows = chosen(table).set_index(["method", "seed"])
+    # Seed 2 of SGD: the others' means are .3, .2 and .5, so it is measured at setting 1, its own worst.
+    assert [rows.setting["SGD", s] for s in SEEDS] == [0, 0, 1]
+    assert [rows.hard_probe_error["SGD", s] for s in SEEDS] == [0.3, 0.3, 0.9]
+    assert improvement(table, "SAM").mean == pytest.approx(-(0.1 + 0.1 + 0.7) / 3)
+    assert improvement(table, "Adam") is None
+
+
+def test_settings_that_have_not_learned_the_task_are_not_chosen():
+    sgd, sam = {0: [0.3] * 3, 1: [0.3] * 3, 2: [0.3] * 3}, {0: [0.2] * 3, 1: [0.25] * 3, 2: [0.1] * 3}
+    table = control_table(sgd_and_sam(sgd, sam, SAM2=[0.5, 0.5, 0.5]))
+    assert set(chosen(table).query("method == 'SAM'").setting) == {0}
+    unsolved = control_table(sgd_and_sam(sgd, sam, SAM0=[0.5] * 3, SAM1=[0.5] * 3, SAM2=[0.5] * 3))
+    assert set(chosen(unsolved).query("method == 'SAM'").setting) == {2}
+
+
+def test_networks_that_have_not_learned_the_task_do_not_decide_what_quality_follows():
+    records = toy_records()
+    broken = records[5].metrics | {"test_error": [0.5] * 3, "hard_probe_error": [9.0] * 3, "sharpness": [0.0] * 3}
+    records[5] = dataclasses.replace(records[5], metrics=broken)
+    table = control_table(records)
+    assert follows(table)["sharpness"].mean == pytest.approx(1)
+    # One of 51 differs by 50 places and the others by one: 1 - 6 (50^2 + 50) / (51 (51^2 - 1)).
+    assert follows(table, worst_test_error=1.0)["sharpness"].mean == pytest.approx(1 - 6 * 2550 / (51 * 2600))
+    assert "Toy: 3 of 153 networks left out; with them, sharpness +0.88" in without_rule({"Toy": table})
+
+
+def test_every_question_names_methods_of_the_experiments():
+    asked = {name for question in QUESTIONS.values() for pair in question.pairs for name in pair}
+    assert asked == set(methods())
+
+
+def test_one_seed_decides_nothing():
+    table = control_table([record(dataclasses.replace(c[0], seeds=(0,))) for c in methods().values()])
+    verdict = methods_improve(table, "l2", "Toy")
+    assert verdict.status == "not confirmed" and np.isinf(verdict.effects[0].value.low)
+
+
 def test_the_easy_feature_of_images_is_decided_by_sgds_probes():
     records = []
     for seed in SEEDS:
@@ -118,15 +173,21 @@ def test_the_easy_feature_of_images_is_decided_by_sgds_probes():
             records.append(item)
     table = control_table(records)
     assert table.hard.unique().tolist() == ["cifar"] and table.easy.unique().tolist() == ["mnist"]
-    verdict = parts_improve(table, "CIFAR-MNIST")
-    assert verdict.status == "confirmed"
-    assert [effect.name for effect in verdict.effects] == ["SAM", "importance weights only", "Jacobian only"]
+    verdict = methods_improve(table, "parts", "CIFAR-MNIST")
+    assert verdict.status == "confirmed" and verdict.id == "controls-cifar-mnist-parts"
+    assert verdict.statistic.endswith("one setting a method")
+    assert [effect.name for effect in verdict.effects] == [
+        "SAM − SGD", "importance weights only − SGD", "Jacobian only − SGD"
+    ]  # fmt: skip
+    assert verdict.effects[0].value.mean == pytest.approx(-0.01)
 
 
 def test_three_features_are_judged_on_the_two_harder_ones():
     records = []
     for k, config in enumerate(EXPERIMENTS["three_features"].configs("quick")):
-        errors = {f"{n}_probe_error": [0.1 + 0.001 * s - 0.01 * k for s in SEEDS] for n in ("half_turn", "full_turn")}
+        errors = {
+            f"{n}_probe_error": [0.1 + 0.001 * s - 0.01 * k for s in SEEDS] for n in ("three_quarter_turn", "full_turn")
+        }
         item = record(config, line_probe_error=[0.0] * 3, **errors)
         for name in ("easy_probe_error", "hard_probe_error"):
             item.metrics.pop(name)
@@ -134,7 +195,7 @@ def test_three_features_are_judged_on_the_two_harder_ones():
     verdict = three_improve(control_table(records))
     assert verdict.status == "confirmed"
     assert [effect.name for effect in verdict.effects] == [
-        "half turn, SAM", "half turn, last layer only", "full turn, SAM", "full turn, last layer only"
+        "three quarter turn, SAM", "three quarter turn, last layer only", "full turn, SAM", "full turn, last layer only"
     ]  # fmt: skip
 
 
@@ -151,4 +212,14 @@ def test_figures_draw_every_method():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(methods())
     assert len(figure.axes) == 2 and len(figure.axes[0].containers) == 50
     assert len(quality_follows({"Toy": table}).axes) == 3
-    assert len(comparison(table)) == 51
+    told = comparison(table).set_index("method")
+    assert len(told) == 17 and told.settings["just train twice"] == [2]
+    assert told.hard_probe_error["just train twice"] == pytest.approx(0.3 - 0.004 * 50)
+    assert comparison_html(table).count("<tr>") == 18 and "−19.2" in comparison_html(table)
+
+
+def test_the_answer_in_short_is_computed():
+    assert in_short({}) == "**In short.** Nothing has been run at this profile yet."
+    told = in_short({"Toy": control_table(toy_records())})
+    assert "just train twice (−19.2)" in told and "(points, interval below zero; 16 of 16)" in told
+    assert "its quality follows **flatness** of 3 accounts." in told

@@ -141,7 +141,7 @@ LAW, LOSSES, LINEAR = (
     f"{THEORY}.html#sec-theory-loss",
     f"{THEORY}.html#fig-theory-linear",
 )
-FOLLOWS = f"{BEYOND}.html#fig-follows"
+FOLLOWS, MIXED, METHODS = (f"{BEYOND}.html#fig-{name}" for name in ("follows", "three-features", "methods-{}"))
 FIG_9, FIG_10 = f"{NOISE}.html#fig-9", f"{BATCH}.html#fig-10"
 
 FIXED = "Section 4.2, Table 1, CIFAR-MNIST; without tuning, the control is ours"
@@ -313,19 +313,20 @@ CONTROL_CLAIMS = (
               f"{name}: over methods, the hard feature follows {told}",
               "rank correlation over methods with the hard feature's probing error", BEYOND, FOLLOWS,
               *_controls(controls.account_holds, experiment, account, name), OURS)
-        for name, experiment in (("Toy", "controls_toy"), ("CIFAR-MNIST", "controls_images"))
+        for name, experiment in controls.TASKS.items()
         for account, (told, _) in controls.ACCOUNTS.items()
     ),
     *(
-        Claim(f"controls-{name.lower()}-parts", "asked by the paper's reviewers; the test is ours",
-              f"{name}: SAM's gain comes from importance weights as well as from the Jacobian",
-              "hard-feature probing error minus SGD's, by the factor taken at the phantom",
-              BEYOND, "", *_controls(controls.parts_improve, experiment, name), OURS)
-        for name, experiment in (("Toy", "controls_toy"), ("CIFAR-MNIST", "controls_images"))
+        Claim(f"controls-{name.lower()}-{question}", "asked by the paper's reviewers and later work; the test is ours",
+              f"{name}: {asked.claim.rstrip('.')}", "hard-feature probing error, each method minus its counterpart",
+              BEYOND, METHODS.format(name.lower()), *_controls(controls.methods_improve, experiment, question, name),
+              OURS)
+        for name, experiment in controls.TASKS.items()
+        for question, asked in controls.QUESTIONS.items()
     ),
     Claim("controls-three-features", "asked by the paper's reviewers; the test is ours",
           "Of three mixed features, SAM improves both harder ones", "linear probing error minus SGD's",
-          BEYOND, "", *_controls(controls.three_improve, "three_features"), OURS),
+          BEYOND, MIXED, *_controls(controls.three_improve, "three_features"), OURS),
 )
 # fmt: on
 PARTS: dict[str, tuple[Claim, ...]] = {

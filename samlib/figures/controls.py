@@ -7,15 +7,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from samlib.claims.controls import ACCOUNTS, against_sgd, follows
+from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvement
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
 from samlib.statistics import Estimate
 
 AXES = {
-    "sharpness": "sharpness (largest curvature), rank",
-    "effective_rank": "effective rank, rank",
-    "gini_used": "Gini of importance weights, rank",
+    "sharpness": "sharpness (largest curvature), ordered",
+    "effective_rank": "effective rank of the features, ordered",
+    "gini_used": "Gini of importance weights, ordered",
 }
 MARKERS = ("o", "v", "^")  # of the settings: middle, smaller, larger
 
@@ -53,7 +53,9 @@ def methods_against_sgd(
 
 
 def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the rank of the hard feature's probing error over methods against those of sharpness, rank and balance.
+    """Draw the hard feature's probing error over methods against sharpness, rank and balance, all as places in order.
+
+    Networks with a test error above `samlib.claims.controls.SOLVED` are left out.
 
     Args:
         tables: title of the task -> what `samlib.claims.controls.control_table` returned.
@@ -62,7 +64,8 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
         len(tables), len(ACCOUNTS), figsize=(9.4, 3.0 * len(tables) + 0.3), squeeze=False, sharey="row"
     )
     for line, (title, table) in zip(axes, tables.items(), strict=True):
-        means = table.groupby(["method", "setting"], sort=False)[["hard_probe_error", *ACCOUNTS]].mean().dropna()
+        solved = table[table.test_error <= SOLVED]
+        means = solved.groupby(["method", "setting"], sort=False)[["hard_probe_error", *ACCOUNTS]].mean().dropna()
         found = follows(table)
         for panel, account in zip(line, ACCOUNTS, strict=True):
             x, y = rankdata(means[account]), rankdata(means.hard_probe_error)
@@ -70,7 +73,7 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
             panel.scatter(x, y, c=colours, s=26, zorder=3)
             panel.set_xlabel(AXES[account])
             panel.set_title(f"{title}: {_told(found[account])}", fontsize=9.5)
-        line[0].set_ylabel("hard feature's probing error, rank")
+        line[0].set_ylabel("hard probing error, ordered")
     figure.legend(
         handles=[
             plt.Line2D([], [], marker="o", ls="", color=colour, label=label)
@@ -89,32 +92,83 @@ def _colour(method: str) -> str:
     return style.NEUTRAL if method in ("Adam", "SGD with l2", "group DRO", "just train twice") else style.SAM
 
 
-def _told(value: Estimate) -> str:
-    """A correlation with its interval."""
-    numbers = [f"{x:+.2f}".replace("-", "−") for x in (value.mean, value.low, value.high)]
+def _told(value: Estimate, *, scale: float = 1, form: str = "+.2f") -> str:
+    """A number with its interval."""
+    numbers = [format(scale * x, form).replace("-", "−") for x in (value.mean, value.low, value.high)]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
-def comparison_html(table: pd.DataFrame, shown: Mapping[str, tuple[str, float, str]]) -> str:
-    """Return the means over seeds of every method at its middle setting as plain HTML.
+def comparison_html(table: pd.DataFrame) -> str:
+    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
 
     Args:
-        table: what `samlib.claims.controls.comparison` returned.
-        shown: column -> (heading, what a number is multiplied with, its format).
+        table: what `samlib.claims.controls.control_table` returned.
     """
-    rows = [
-        (row.method, *(format(scale * row[name], form) for name, (_, scale, form) in shown.items()))
-        for _, row in table[table.setting == 0].iterrows()
-    ]
-    heads = ("method", *(heading for heading, _, _ in shown.values()))
+    several = table.setting.nunique() > 1
+    rows = []
+    for _, row in comparison(table).iterrows():
+        value = None if row.method == "SGD" else improvement(table, str(row.method))
+        gain = ("",) if value is None else (_told(value, scale=100, form="+.1f"),)
+        cells = [format(scale * row[name], form) for name, (_, scale, form) in SHOWN.items()]
+        places = (", ".join(SETTINGS[place] for place in row.settings),) if several else ()
+        rows.append((row.method, cells[0], *gain, *cells[1:], *places))
+    first, *others = (heading for heading, _, _ in SHOWN.values())
+    heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
     return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
 
 
+def in_short(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows.
+
+    Args:
+        tables: title of the task -> what `samlib.claims.controls.control_table` returned.
+    """
+    if not tables:
+        return "**In short.** Nothing has been run at this profile yet."
+    return "**In short.** " + " ".join(_one_task(title, table) for title, table in tables.items())
+
+
+def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Say how many networks have not learned the task, and what the correlations are with them.
+
+    Args:
+        tables: title of the task -> what `samlib.claims.controls.control_table` returned.
+    """
+    told = []
+    for title, table in tables.items():
+        missed = int((table.test_error > SOLVED).sum())
+        found = follows(table, worst_test_error=1.0)
+        numbers = ", ".join(f"{name.replace('_used', '').replace('_', ' ')} {_told(v)}" for name, v in found.items())
+        told.append(f"{title}: {missed} of {len(table)} networks left out; with them, {numbers}.")
+    return " ".join(told)
+
+
+def _one_task(title: str, table: pd.DataFrame) -> str:
+    """A task's part of `in_short`."""
+    names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
+    values = {name: value for name in names if (value := improvement(table, name))}
+    better = sorted((name for name, value in values.items() if value.high < 0), key=lambda name: values[name].mean)
+    said = ", ".join(f"{name} ({100 * values[name].mean:+.1f})".replace("-", "−") for name in better) or "no method"
+    found = follows(table)
+    going = [ACCOUNTS[name][0].split(":")[0] for name, value in found.items() if _as_predicted(name, value)]
+    return (
+        f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points, interval below "
+        f"zero; {len(better)} of {len(values)}); over methods its quality follows **{' and '.join(going) or 'none'}** "
+        f"of {len(ACCOUNTS)} accounts."
+    )
+
+
+def _as_predicted(account: str, value: Estimate) -> bool:
+    """Whether the whole interval lies where an account puts it."""
+    return value.low > 0 if ACCOUNTS[account][1] == "above" else value.high < 0
+
+
+SETTINGS = ("middle", "small", "large")
 SHOWN = {
     "hard_probe_error": ("hard probe, %", 100, ".1f"),
     "easy_probe_error": ("easy probe, %", 100, ".2f"),
     "test_error": ("test, %", 100, ".2f"),
     "effective_rank": ("effective rank", 1, ".1f"),
-    "sharpness": ("sharpness", 1, ".3g"),
-    "gini_used": ("Gini of importance", 1, ".3f"),
+    "sharpness": ("sharpness", 1, ".2g"),
+    "gini_used": ("Gini of importance", 1, ".2f"),
 }
