@@ -26,6 +26,7 @@ from samlib.experiments import EXPERIMENTS
 from samlib.experiments.controls import image_methods, methods, settings
 from samlib.figures.controls import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
 from samlib.records import Record
+from samlib.widgets.controls import measure_explorer
 
 SEEDS = (0, 1, 2)
 
@@ -222,4 +223,12 @@ def test_the_answer_in_short_is_computed():
     assert in_short({}) == "**In short.** Nothing has been run at this profile yet."
     told = in_short({"Toy": control_table(toy_records())})
     assert "just train twice (−19.2)" in told and "(points, interval below zero; 16 of 16)" in told
-    assert "its quality follows **flatness** of 3 accounts." in told
+    assert told.endswith("its quality over methods follows **flatness**.")
+
+
+def test_a_slider_shows_every_measure_of_every_method():
+    frames = measure_explorer({"Toy": control_table(toy_records())})
+    assert frames.sliders[0].texts[:2] == ("hard probe, %", "easy probe, %") and len(frames.pictures) == 6
+    assert frames.pictures[0].alt == (
+        "hard probe, % of every method. Toy: from 10.0 (just train twice, large) to 30.0 (SGD, middle)."
+    )

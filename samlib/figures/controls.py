@@ -10,13 +10,14 @@ from scipy.stats import rankdata
 from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvement
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
-from samlib.statistics import Estimate
+from samlib.statistics import Estimate, estimate
 
 AXES = {
     "sharpness": "sharpness (largest curvature), ordered",
     "effective_rank": "effective rank of the features, ordered",
     "gini_used": "Gini of importance weights, ordered",
 }
+NAMED = {"SGD": "SGD", "SAM": "SAM", "last layer only": "LSAM", "ASAM": "ASAM", "SGD with l2": "l2"}  # in the scatter
 MARKERS = ("o", "v", "^")  # of the settings: middle, smaller, larger
 
 
@@ -52,6 +53,45 @@ def methods_against_sgd(
     return figure
 
 
+def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
+    """Draw one measure of every method with its 95 % interval over seeds, a panel a task.
+
+    Args:
+        tables: title of the task -> what `samlib.claims.controls.control_table` returned.
+        metric: a key of `SHOWN`.
+    """
+    heading, scale, _ = SHOWN[metric]
+    names = list(dict.fromkeys(name for table in tables.values() for name in table.method))
+    figure, axes = plt.subplots(1, len(tables), figsize=(8.4, 0.3 * len(names) + 1.3), sharey=True, squeeze=False)
+    for panel, (title, table) in zip(axes[0], tables.items(), strict=True):
+        for (method, setting), values in table.dropna(subset=[metric]).groupby(["method", "setting"], sort=False)[
+            metric
+        ]:
+            value = estimate(scale * values)
+            ends = [[value.mean - value.low], [value.high - value.mean]] if value.n > 1 else None
+            place = names.index(method) + 0.24 * (0, -1, 1)[setting]
+            panel.errorbar(value.mean, place, xerr=ends, fmt=MARKERS[setting], color=_colour(method), ms=4, lw=1.1)
+        panel.set_title(title)
+        panel.set_xlabel(heading)
+        if metric == "sharpness":
+            panel.set_xscale("symlog", linthresh=1e-4)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    return figure
+
+
+def measured_in_words(tables: Mapping[str, pd.DataFrame], metric: str) -> str:
+    """Say which settings have the smallest and the largest mean of a measure."""
+    heading, scale, form = SHOWN[metric]
+    told = []
+    for title, table in tables.items():
+        means = scale * table.groupby(["method", "setting"])[metric].mean().dropna()
+        ends = (means.idxmin(), means.idxmax())
+        named = [f"{format(means[end], form)} ({end[0]}, {SETTINGS[end[1]]})" for end in ends]
+        told.append(f"{title}: from {named[0]} to {named[1]}")
+    return f"{heading} of every method. {'; '.join(told)}."
+
+
 def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the hard feature's probing error over methods against sharpness, rank and balance, all as places in order.
 
@@ -71,6 +111,9 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
             x, y = rankdata(means[account]), rankdata(means.hard_probe_error)
             colours = [_colour(str(method)) for method, _ in means.index]
             panel.scatter(x, y, c=colours, s=26, zorder=3)
+            for place, named in zip(zip(x, y, strict=True), means.index, strict=True):
+                if named in [(name, 0) for name in NAMED]:
+                    panel.annotate(NAMED[named[0]], place, (4, 3), textcoords="offset points", fontsize=7.5)
             panel.set_xlabel(AXES[account])
             panel.set_title(f"{title}: {_told(found[account])}", fontsize=9.5)
         line[0].set_ylabel("hard probing error, ordered")
@@ -153,8 +196,8 @@ def _one_task(title: str, table: pd.DataFrame) -> str:
     going = [ACCOUNTS[name][0].split(":")[0] for name, value in found.items() if _as_predicted(name, value)]
     return (
         f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points, interval below "
-        f"zero; {len(better)} of {len(values)}); over methods its quality follows **{' and '.join(going) or 'none'}** "
-        f"of {len(ACCOUNTS)} accounts."
+        f"zero; {len(better)} of {len(values)}); of flatness, rank and balance, its quality over methods follows "
+        f"**{' and '.join(going) or 'none'}**."
     )
 
 
