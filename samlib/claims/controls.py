@@ -40,6 +40,7 @@ class Question(NamedTuple):
 
 
 def _against_sgd(*names: str) -> list[tuple[str, str]]:
+    """Pair methods with SGD."""
     return [(name, "SGD") for name in names]
 
 
