@@ -14,8 +14,8 @@ LEARNING_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 SCRIPTS = ("browser_toy.js", "browser_panel.js")
 # Slider -> (what it says, lowest, highest, step); the learning rate slides over the positions of `LEARNING_RATES`.
 SLIDERS = {
-    "rho": ("perturbation radius ρ", 0.0, 2.0, 0.1),
-    "complexity": ("complexity (degrees)", 90.0, 720.0, 15.0),
+    "rho": ("radius ρ", 0.0, 2.0, 0.1),
+    "complexity": ("complexity", 90.0, 720.0, 15.0),
     "learningRate": ("learning rate", 0.0, len(LEARNING_RATES) - 1.0, 1.0),
     "seed": ("seed", 0.0, 19.0, 1.0),
 }
@@ -32,7 +32,7 @@ _STYLE = """<style>
 .browser-toy button { font: inherit; min-width: 5.5rem; min-height: 2rem; padding: 0 0.75rem; cursor: pointer; }
 .browser-toy progress { flex: 1 1 8rem; accent-color: #0072b2; }
 .browser-toy button:focus-visible, .browser-toy input:focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
-.browser-toy .pictures { grid-template-columns: 1fr 1fr; }
+.browser-toy .pictures { grid-template-columns: 1fr 1fr; align-items: end; }
 .browser-toy figure { margin: 0; min-width: 0; }
 .browser-toy figcaption { margin: 0 0 0.2rem; font-size: 0.9em; text-align: left; }
 .browser-toy canvas { display: block; width: 100%; aspect-ratio: 1; background: #fff; border-radius: 4px; }
@@ -42,12 +42,14 @@ _STYLE = """<style>
 .browser-toy dd { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .browser-toy .key { display: inline-block; width: 1.4em; border-top: 3px solid; vertical-align: 0.25em; }
 .browser-toy .key.dashed { border-top-style: dashed; }
+.browser-toy .legend { grid-column: 1 / -1; margin: 0; font-size: 0.9em; }
 .browser-toy .plots { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem 1.25rem; }
+.browser-toy .plots { align-items: end; }
 .browser-toy .status { margin: 0.75rem 0 0; font-size: 0.9em; min-height: 4em; }
 @container (min-width: 38rem) {
-  .browser-toy .pictures { grid-template-columns: 1fr 1fr 1fr; }
-  .browser-toy .plots { grid-column: auto; grid-template-columns: 1fr; align-content: space-between; }
-  .browser-toy .plots canvas { aspect-ratio: 1.45; }
+  .browser-toy .pictures { grid-template-columns: 1fr 1fr 1fr; align-items: start; }
+  .browser-toy .plots { grid-column: auto; grid-template-columns: 1fr; }
+  .browser-toy .plots canvas { aspect-ratio: 1.8; }
 }
 </style>"""
 
@@ -91,13 +93,13 @@ class BrowserToy:
 
 
 def train_in_browser(
-    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 7
+    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6
 ) -> BrowserToy:
     """Make a panel in which the reader's browser trains the toy network of chapter 2 with SGD and with LSAM.
 
     Everything but the sliders is the base setting of the chapter's experiments, and so are the defaults. The browser
     draws other random numbers than torch from the same distributions: a seed here is not the same seed there. The
-    default seed is one at which both errors are close to their means; at seed 0, for one, SGD does better.
+    default seed is a typical one: of the slider's twenty, it has the errors closest to their means after 3,000 steps.
 
     Args:
         rho: perturbation radius of LSAM, parameter units, 0 to 2 in tenths; 0 is SGD.
@@ -110,7 +112,7 @@ def train_in_browser(
         TypeError, ValueError: a value at which its slider cannot stand.
 
     >>> train_in_browser(rho=0.5)
-    BrowserToy(rho=0.5, complexity=360.0, learning_rate=0.01, seed=7)
+    BrowserToy(rho=0.5, complexity=360.0, learning_rate=0.01, seed=6)
     """
     check_choice("learning_rate", learning_rate, LEARNING_RATES)
     for name, value in {"rho": rho, "complexity": complexity, "seed": seed}.items():
@@ -173,13 +175,13 @@ def _pictures() -> str:
         f'<span class="key{kind}" style="color:{colour}"></span>'
         for kind, colour in (("", style.SGD), ("", style.SAM), (" dashed", style.SAM))
     )
-    keys = f"{sgd} SGD, {dashed} LSAM, {lsam} LSAM's phantom"
     return (
         f'<div class="pictures">{methods}<div class="plots">'
-        f"<figure><figcaption>Ratio of hard to easy, v and phantom: {keys}</figcaption>"
+        f'<p class="legend">{sgd} SGD, {dashed} LSAM, {lsam} LSAM\'s phantom</p>'
+        f"<figure><figcaption>Ratio of hard to easy</figcaption>"
         f"{_canvas('ratio', 'Line plot: ratio of v hard to v easy along the training')}</figure>"
-        f"<figure><figcaption>Lorenz curve of the importance weights; dotted: all equal</figcaption>"
-        f"{_canvas('lorenz', 'Lorenz curves of the importance weights of SGD and of the phantom of LSAM')}</figure>"
+        f"<figure><figcaption>Lorenz curve of importance</figcaption>"
+        f"{_canvas('lorenz', 'Lorenz curves of the importance weights; the dotted diagonal: all equal')}</figure>"
         "</div></div>"
     )
 

@@ -4,8 +4,9 @@
   "use strict";
   const toy = globalThis.samlibToy;
   const INK = {text: "#222", grid: "#ddd", even: "#777", 1: "#1f5f94", "-1": "#b35900"}; // labels: darker than their ground
-  const [TRAIN_MS, DRAW_MS] = [8, 12]; // of each frame; the rest is left to the browser
-  const COARSE = 36, FINE = 96; // grid points a side while training and at rest
+  // Milliseconds of each frame: training, pictures (the contours' grid adapts to this), and where pictures are cut off.
+  const [TRAIN_MS, DRAW_MS, CUT_MS] = [6, 8, 12];
+  const COARSE = [24, 48], FINE = 96; // grid points a side, least and most while training, and at rest
   const EPOCH = 60; // steps a frame at most: the training is meant to be watched
   const OPENING = 3000; // steps that run by themselves where the panel comes into view, at most four seconds
   const percent = share => `${(100 * share).toFixed(1)} %`;
@@ -80,7 +81,7 @@
 
   // Axes from 0 with labelled ticks; returns the context and what turns a value into a pixel.
   function axes(canvas, xMax, yMax, xTicks, yTicks) {
-    const {context, width, height} = sheet(canvas), [left, right, top, bottom] = [30, width - 12, 8, height - 18];
+    const {context, width, height} = sheet(canvas), [left, right, top, bottom] = [30, width - 20, 8, height - 18];
     const x = value => left + value / xMax * (right - left), y = value => bottom - value / yMax * (bottom - top);
     context.fillStyle = INK.text;
     context.strokeStyle = INK.grid;
@@ -113,7 +114,7 @@
     const {sgd, lsam, phantom} = pair.curves, finite = [...sgd, ...lsam, ...phantom].filter(Number.isFinite);
     const top = Math.max(1.5, Math.min(Math.ceil(2.1 * finite.reduce((a, b) => Math.max(a, b), 0)) / 2, 5));
     const ticks = Array.from({length: Math.floor(top / 0.5) + 1}, (_, i) => i / 2).filter(t => top <= 2 || t % 1 === 0);
-    const end = pair.settings.nSteps, frame = axes(canvas, end, top, [0, end / 3, 2 * end / 3, end], ticks);
+    const end = pair.settings.nSteps, frame = axes(canvas, end, top, [0, end / 2, end], ticks);
     const at = i => (i + 0.5) * toy.WINDOW;
     drawCurve(frame, sgd, at, colours.sgd);
     drawCurve(frame, lsam, at, colours.lsam, [5, 4]);
@@ -134,7 +135,7 @@
       this.find = name => box.querySelector(`[data-part="${name}"]`);
       this.inputs = [...box.querySelectorAll("input")];
       this.still = matchMedia("(prefers-reduced-motion: reduce)");
-      Object.assign(this, {visible: false, pair: null, target: 0, work: null, frames: [], pictures: []});
+      Object.assign(this, {visible: false, pair: null, target: 0, work: null, grid: COARSE[1], frames: [], pictures: []});
       this.inputs.forEach(input => input.addEventListener("input", () => this.change()));
       this.find("train").addEventListener("click", () => this.toggle());
       this.find("restart").addEventListener("click", () => this.restart());
@@ -184,7 +185,7 @@
     }
 
     run(target, milliseconds) {
-      Object.assign(this, {target, end: performance.now() + milliseconds, spoken: 0, measured: 0, frames: [], pictures: []});
+      Object.assign(this, {target, end: performance.now() + milliseconds, spoken: -Infinity, measured: -Infinity, frames: [], pictures: []});
       this.find("train").textContent = "Pause";
       this.schedule();
     }
@@ -207,22 +208,28 @@
       while (pair.step < last && performance.now() < start + TRAIN_MS) pair.advance();
       drawRatios(this.find("ratio"), pair, this.settings.colours);
       this.find("progress").value = pair.step;
-      const until = performance.now() + DRAW_MS;
-      this.work ??= this.draw(COARSE);
+      this.paint(performance.now());
+      if (pair.step >= this.target || start > this.end || !pair.finite) this.stop();
+      this.schedule();
+    }
+
+    // One round of pictures, or as much of it as the time allows.
+    paint(start) {
+      this.work ??= this.draw(this.grid);
       let done = false;
-      while (!done && performance.now() < until) done = this.work.next().done;
+      while (!done && performance.now() < start + CUT_MS) done = this.work.next().done;
       note(this.frames, start);
       if (done) {
         this.work = null;
         note(this.pictures, start);
       }
-      if (pair.step >= this.target || start > this.end || !pair.finite) this.stop();
-      this.schedule();
+      const slow = performance.now() > start + DRAW_MS;
+      this.grid = slow ? Math.max(this.grid - 4, COARSE[0]) : Math.min(this.grid + 2, COARSE[1]);
     }
 
     // Draws everything at once, and finely: for a picture that stays.
     settle() {
-      this.measured = this.spoken = 0;
+      this.measured = this.spoken = -Infinity;
       for (const _ of this.draw(FINE));
       drawRatios(this.find("ratio"), this.pair, this.settings.colours);
       this.find("progress").value = this.step;
