@@ -30,13 +30,14 @@ _STYLE = """<style>
 .browser-toy input { width: 100%; min-height: 1.75rem; margin: 0; accent-color: #0072b2; }
 .browser-toy .buttons { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; margin: 0.5rem 0 0.75rem; }
 .browser-toy button { font: inherit; min-width: 5.5rem; min-height: 2rem; padding: 0 0.75rem; cursor: pointer; }
+.browser-toy button { border: 1px solid; border-radius: 4px; }
 .browser-toy progress { flex: 1 1 8rem; accent-color: #0072b2; }
 .browser-toy button:focus-visible, .browser-toy input:focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 .browser-toy .pictures { grid-template-columns: 1fr 1fr; align-items: end; }
-.browser-toy figure { margin: 0; min-width: 0; }
-.browser-toy figcaption { margin: 0 0 0.2rem; font-size: 0.9em; text-align: left; }
+.browser-toy .picture { min-width: 0; }
+.browser-toy .caption { margin: 0 0 0.2rem; font-size: 0.9em; }
 .browser-toy canvas { display: block; width: 100%; aspect-ratio: 1; background: #fff; border-radius: 4px; }
-.browser-toy .small { display: grid; grid-template-columns: 2fr 3fr; gap: 0.5rem; margin-top: 0.5rem; }
+.browser-toy .small { display: grid; grid-template-columns: 1fr 2fr; gap: 0.5rem; margin-top: 0.5rem; }
 .browser-toy dl { display: grid; grid-template-columns: auto auto; gap: 0 0.5rem; margin: 0; align-content: center; }
 .browser-toy :is(dt, dd) { margin: 0; padding: 0; font-weight: 400; font-size: 0.85em; }
 .browser-toy dd { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -178,10 +179,10 @@ def _pictures() -> str:
     return (
         f'<div class="pictures">{methods}<div class="plots">'
         f'<p class="legend">{sgd} SGD, {dashed} LSAM, {lsam} LSAM\'s phantom</p>'
-        f"<figure><figcaption>Ratio of hard to easy</figcaption>"
-        f"{_canvas('ratio', 'Line plot: ratio of v hard to v easy along the training')}</figure>"
-        f"<figure><figcaption>Lorenz curve of importance</figcaption>"
-        f"{_canvas('lorenz', 'Lorenz curves of the importance weights; the dotted diagonal: all equal')}</figure>"
+        f"<div class="picture"><div class="caption">Ratio of hard to easy</div>"
+        f"{_canvas('ratio', 'Line plot: ratio of v hard to v easy along the training')}</div>"
+        f"<div class="picture"><div class="caption">Lorenz curve of importance</div>"
+        f"{_canvas('lorenz', 'Lorenz curves of the importance weights; the dotted diagonal: all equal')}</div>"
         "</div></div>"
     )
 
@@ -190,16 +191,16 @@ def _method(name: str, title: str, colour: str) -> str:
     """One method's column: the hard feature, the easy one below it, and the errors beside that."""
     errors = "".join(
         f'<dt>{label}</dt><dd data-part="{name}-{part}-error">–</dd>'
-        for part, label in (("hard", "hard"), ("easy", "easy"), ("label", "label"))
+        for part, label in (("hard", "hard error"), ("easy", "easy error"), ("label", "label error"))
     )
     hard, easy = (
         _canvas(f"{name}-{feature}", f"Contour of the {feature} feature's probe, trained by {title}, with the data")
         for feature in ("hard", "easy")
     )
     return (
-        f'<figure><figcaption><span class="key" style="color:{colour}"></span> '
-        f'<strong data-part="{name}-title">{title}</strong>, hard feature</figcaption>{hard}'
-        f'<div class="small">{easy}<dl><dt>error</dt><dd></dd>{errors}</dl></div></figure>'
+        f'<div class="picture"><div class="caption"><span class="key" style="color:{colour}"></span> '
+        f'<strong data-part="{name}-title">{title}</strong>, hard feature</div>{hard}'
+        f'<div class="small">{easy}<dl>{errors}</dl></div></div>'
     )
 
 

@@ -9,7 +9,7 @@
   const COARSE = [24, 48], FINE = 96; // grid points a side, least and most while training, and at rest
   const EPOCH = 60; // steps a frame at most: the training is meant to be watched
   const OPENING = 3000; // steps that run by themselves where the panel comes into view, at most four seconds
-  const percent = share => `${(100 * share).toFixed(1)} %`;
+  const percent = share => `${(100 * share).toFixed(1)}\u00a0%`;
 
   // A canvas's context in CSS pixels, sharp on any screen, cleared to white: the pictures keep their colours in dark mode.
   function sheet(canvas) {
@@ -149,7 +149,7 @@
       return Object.fromEntries(this.inputs.map(input => [input.name, value(input)]));
     }
 
-    // Frames a second, and how many times a second every picture was drawn anew, over the last two seconds of training.
+    // Frames a second, and how many times a second every picture was drawn anew, over the last second of training.
     get framesPerSecond() { return rate(this.frames); }
     get picturesPerSecond() { return rate(this.pictures); }
     get step() { return this.pair ? this.pair.step : 0; }
@@ -300,7 +300,7 @@
 
   function note(times, now) {
     times.push(now);
-    while (times[0] < now - 2000) times.shift();
+    while (times[0] < now - 1000) times.shift();
   }
 
   function rate(times) {

@@ -172,11 +172,11 @@ def test_both_methods_start_equal_and_lsam_then_learns_the_hard_feature_better(p
     page.evaluate(f"for (let i = 0; i < 3000; i++) {PANEL}.pair.advance(); {PANEL}.settle()")
     assert picture(page, "sgd-hard") != picture(page, "lsam-hard")
     sgd, lsam = (
-        float(page.locator(f"[data-part='{name}-hard-error']").inner_text().removesuffix(" %"))
+        float(page.locator(f"[data-part='{name}-hard-error']").inner_text().removesuffix("\u00a0%"))
         for name in ("sgd", "lsam")
     )
     assert 2 * lsam < sgd
-    assert page.locator("[data-part='lsam-label-error']").inner_text() == "0.0 %"
+    assert page.locator("[data-part='lsam-label-error']").inner_text() == "0.0\u00a0%"
 
 
 def test_radius_zero_is_sgd(open_panel: OPEN) -> None:
@@ -277,9 +277,11 @@ def test_panel_fits_a_phone(open_panel: OPEN) -> None:
 
 def test_panel_draws_twenty_frames_a_second_or_more_while_it_trains(page: Page) -> None:
     best = 0.0
-    for _ in range(12):  # windows of a second; other work on the machine only makes them slower
+    for _ in range(30):  # windows of a second, the best of which counts: other work on the machine only slows it down
         if not look(page, "target"):
             page.get_by_role("button", name="Train").click()
         page.wait_for_timeout(1000)
         best = max(best, look(page, "framesPerSecond"))
+        if best >= 20:
+            break
     assert best >= 20
