@@ -179,9 +179,9 @@ def _pictures() -> str:
     return (
         f'<div class="pictures">{methods}<div class="plots">'
         f'<p class="legend">{sgd} SGD, {dashed} LSAM, {lsam} LSAM\'s phantom</p>'
-        f"<div class="picture"><div class="caption">Ratio of hard to easy</div>"
+        '<div class="picture"><div class="caption">Ratio of hard to easy</div>'
         f"{_canvas('ratio', 'Line plot: ratio of v hard to v easy along the training')}</div>"
-        f"<div class="picture"><div class="caption">Lorenz curve of importance</div>"
+        '<div class="picture"><div class="caption">Lorenz curve of importance</div>'
         f"{_canvas('lorenz', 'Lorenz curves of the importance weights; the dotted diagonal: all equal')}</div>"
         "</div></div>"
     )
