@@ -1,5 +1,6 @@
 """Figures with sliders: live in JupyterLab, precomputed frames in a page without a kernel."""
 
+from samlib.widgets.browser import BrowserToy, train_in_browser
 from samlib.widgets.frames import Frames, slider, sliders
 from samlib.widgets.panels import (
     contour_explorer,
@@ -10,6 +11,7 @@ from samlib.widgets.panels import (
 from samlib.widgets.training import TrainingPanel, train_yourself
 
 __all__ = [
+    "BrowserToy",
     "Frames",
     "TrainingPanel",
     "contour_explorer",
@@ -18,5 +20,6 @@ __all__ = [
     "ratio_explorer",
     "slider",
     "sliders",
+    "train_in_browser",
     "train_yourself",
 ]
