@@ -19,6 +19,17 @@ READY = """async () => {
   await MathJax.startup.promise;
   await Promise.all([...document.images].map(image => { image.loading = "eager"; return image.decode(); }));
 }"""
+# A link to another page leads inside the PDF; one to a file of this machine, such as a record, would lead nowhere.
+LINKS = """() => {
+  for (const link of document.querySelectorAll("a[href]")) {
+    const url = new URL(link.href);
+    if (url.protocol !== "file:" || link.getAttribute("href").startsWith("#")) continue;
+    const page = url.pathname.match(/([^/]+)\\.html$/);
+    const target = url.hash.slice(1) || (page && document.querySelector(`[id^="document-"][id$="/${page[1]}"]`)?.id);
+    if (page && document.getElementById(target)) link.setAttribute("href", "#" + target);
+    else link.removeAttribute("href");
+  }
+}"""
 
 
 def find_chromium() -> str:
@@ -77,6 +88,7 @@ def print_page(page: Path, pdf: Path, chromium: str) -> None:
         tab = browser.new_page(color_scheme="light")
         tab.goto(page.resolve().as_uri())
         tab.evaluate(READY)
+        tab.evaluate(LINKS)
         tab.pdf(
             path=pdf,
             format="A4",
