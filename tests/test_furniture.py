@@ -39,6 +39,7 @@ sphinx:
     mathjax_path: mathjax/tex-mml-chtml.js
 """
 PROSE = "word " * 250
+FRAMES = '<div class="frames"><label for="s">rho</label><input id="s" type="range"><output>1</output></div>'
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +51,29 @@ def no_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A repository with a Markdown root page and one executed chapter."""
-    repository = tmp_path / "repository"
+    return write_repository(tmp_path / "repository")
+
+
+@pytest.fixture(scope="module")
+def plain_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of such a repository, built where nobody knows its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GITHUB_REPOSITORY", raising=False)
+        layout = staged(write_repository(tmp_path_factory.mktemp("plain") / "repository"))
+        render(layout.stage, layout.html)
+    return layout.html
+
+
+def write_repository(repository: Path) -> Path:
+    """Write a repository with a root page that has a slider, and one executed chapter; return its folder."""
     (repository / "book").mkdir(parents=True)
     (repository / "_toc.yml").write_text(TOC)
     (repository / "_config.yml").write_text(CONFIG)
     shutil.copytree(ROOT / "book/_static", repository / "book/_static")
     for name in ("LICENSE", "CITATION.cff"):
         shutil.copyfile(ROOT / name, repository / name)
-    (repository / "book/index.md").write_text("# Tiny\n\n[one](one.ipynb) and $a^2$\n")
-    code = new_code_cell("print('said')", id="code", outputs=[new_output("stream", text="said\n" * 300)])
+    (repository / "book/index.md").write_text(f"# Tiny\n\n[one](one.ipynb) and $a^2$\n\n{FRAMES}\n")
+    code = new_code_cell("print('said')", id="code", outputs=[new_output("stream", text="said " * 300)])
     cells = [new_markdown_cell(f"# One\n\n{PROSE}", id="title"), code]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), repository / "book/one.ipynb")
@@ -142,20 +157,18 @@ def test_pages_lead_to_their_repository_and_its_launchers(root, monkeypatch):
     assert (root / "_config.yml").read_text() == CONFIG
 
 
-def test_without_a_repository_pages_have_no_button_that_leaves_the_book(root):
-    layout = staged(root)
-    render(layout.stage, layout.html)
-    pages = {name: (layout.html / f"book/{name}.html").read_text() for name in ("index", "one")}
+def test_without_a_repository_pages_have_no_button_that_leaves_the_book(plain_site):
+    pages = {name: (plain_site / f"book/{name}.html").read_text() for name in ("index", "one")}
     for page in pages.values():
         assert re.findall(r"https://[^\"' ]*(?:github\.com|colab|mybinder)", page) == []
         assert 'href="../LICENSE.txt"' in page and 'href="../CITATION.txt"' in page
     # 251 words with the title: the code and the 300 words it printed do not count.
     assert re.findall(r"Reading time: [^<]*", pages["one"]) == ["Reading time: 2 minutes"]
     assert re.findall(r"Reading time: [^<]*", pages["index"]) == ["Reading time: 1 minute"]
-    assert broken_links(layout.html) == []
+    assert broken_links(plain_site) == []
     (download,) = re.findall(r'href="([^"]*_sources[^"]*\.ipynb)"', pages["one"])
-    cells = nbformat.read(layout.html / "book" / download, as_version=4).cells
-    assert cells[1].outputs[0].text.startswith("said\n")
+    cells = nbformat.read(plain_site / "book" / download, as_version=4).cells
+    assert cells[1].outputs[0].text.startswith("said ")
 
 
 def test_words_in_code_cells_and_displayed_formulas_are_not_prose():
@@ -232,15 +245,11 @@ def test_the_pdf_holds_every_chapter_its_formulas_and_no_path_of_this_machine(ro
     assert str(root).encode() not in pdf.read_bytes()
 
 
-def test_printed_pages_are_white_without_navigation_and_without_sliders(root):
-    frames = '<div class="frames"><label for="s">rho</label><input id="s" type="range"><output>1</output></div>'
-    (root / "book/index.md").write_text(f"# Tiny\n\n[one](one.ipynb)\n\n{frames}\n")
-    layout = staged(root)
-    render(layout.stage, layout.html)
+def test_printed_pages_are_white_without_navigation_and_without_sliders(plain_site):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium())
         page = browser.new_page(color_scheme="dark")
-        page.goto((layout.html / "book/index.html").as_uri())
+        page.goto((plain_site / "book/index.html").as_uri())
         assert page.locator(".frames input").is_visible()
         page.emulate_media(media="print", color_scheme="dark")
         for hidden in (
