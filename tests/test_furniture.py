@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from samlib.publish import Layout, SiteError, broken_links, chapters, stage_sources
 from samlib.publish.furniture import prose_words
-from samlib.publish.pdf import build_pdf, find_chromium
+from samlib.publish.pdf import PATIENCE, build_pdf, find_chromium
 from samlib.publish.repository import SETUP, repository_name, write_launch_copies
 from samlib.publish.site import render
 
@@ -249,6 +249,7 @@ def test_printed_pages_are_white_without_navigation_and_without_sliders(plain_si
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium())
         page = browser.new_page(color_scheme="dark")
+        page.set_default_timeout(PATIENCE)
         page.goto((plain_site / "book/index.html").as_uri())
         assert page.locator(".frames input").is_visible()
         page.emulate_media(media="print", color_scheme="dark")

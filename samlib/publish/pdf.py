@@ -14,6 +14,7 @@ FOOTER = (
     '<div style="width: 100%; font-size: 8px; text-align: center">'
     '<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
 )
+PATIENCE = 600_000  # milliseconds: a whole book on a busy machine
 # The page's own promise that formulas are typeset, and every picture decoded.
 READY = """async () => {
   await MathJax.startup.promise;
@@ -86,6 +87,7 @@ def print_page(page: Path, pdf: Path, chromium: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         tab = browser.new_page(color_scheme="light")
+        tab.set_default_timeout(PATIENCE)
         tab.goto(page.resolve().as_uri())
         tab.evaluate(READY)
         tab.evaluate(LINKS)
