@@ -11,7 +11,7 @@ STAMP := $(VENV)/.samlib-installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book quick lab paper transfer bench freeze lint test clean
+.PHONY: help setup book pdf quick lab paper transfer bench freeze lint test clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ setup: $(STAMP) ## create .venv and install the pinned requirements and samlib
 
 book: $(STAMP) ## execute what changed and build the pages into _build/html
 	$(BIN)/python -m samlib.publish book
+
+pdf: $(STAMP) ## build the pages and print them all into _build/book.pdf (needs Chromium or Chrome)
+	$(BIN)/python -m samlib.publish pdf
 
 quick: $(STAMP) ## the same at the small profile, into _build/quick/html
 	$(BIN)/python -m samlib.publish quick

@@ -282,7 +282,7 @@ def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_chan
     assert "standard" in page
     assert (layout.html / "results/toy/r1.json").is_file()
     assert not (layout.html / "results/local").exists()
-    assert "<code" in (layout.html / "book/execution.html").read_text().split("Finished (UTC)")[1]
+    assert 'href="one.html"' in (layout.html / "book/execution.html").read_text().split("Finished (UTC)")[1]
     assert broken_links(layout.html) == []
     assert sources(root) == before
 
@@ -334,10 +334,11 @@ def test_status_page_lists_each_place_once() -> None:
         {"chapter": "book/b.ipynb", **here, **common, "profile": ""},
         {"chapter": "book/c.ipynb", **here, **common, "device": "G", "reused": True},
     ]
-    assert status_page(entries).splitlines()[2:] == [
-        "| `a` | standard | 2.0 | 2026-01-01 10:00 | 1 |",
-        "| `b` | none | 2.0 | 2026-01-01 10:00 | 1 |",
-        "| `c` | standard | 2.0 | 2026-01-01 10:00 | 2 |",
+    assert status_page(entries).splitlines()[5:] == [
+        "| {doc}`/book/a` | standard | 2.0 | 2026-01-01 10:00 | 1 |",
+        "| {doc}`/book/b` | none | 2.0 | 2026-01-01 10:00 | 1 |",
+        "| {doc}`/book/c` | standard | 2.0 | 2026-01-01 10:00 | 2 |",
+        "```",
         "",
         "1. M; device cpu; 1 thread; torch 2.",
         "2. M; device G; 1 thread; torch 2.",

@@ -1,4 +1,4 @@
-"""The command line: `python -m samlib.publish book|quick|freeze|links`."""
+"""The command line: `python -m samlib.publish book|quick|freeze|links|pdf`."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from samlib.publish.execute import ChapterError
 from samlib.publish.freeze import freeze
 from samlib.publish.layout import Layout
 from samlib.publish.links import broken_links
+from samlib.publish.pdf import build_pdf
 from samlib.publish.site import SiteError, build_site
 from samlib.publish.status import describe
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: as on the command line; None takes the process's own.
     """
     parser = argparse.ArgumentParser(prog="python -m samlib.publish", description=__doc__)
-    parser.add_argument("command", choices=["book", QUICK, "freeze", "links"])
+    parser.add_argument("command", choices=["book", QUICK, "freeze", "links", "pdf"])
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
@@ -61,11 +62,20 @@ def _links(root: Path) -> int:
     return 1 if findings else 0
 
 
+def _pdf(root: Path) -> int:
+    """Build the pages, print them, and say where the PDF is."""
+    layout = _layout(root)
+    build_site(layout)
+    print(f"open {build_pdf(layout).as_uri()}")
+    return 0
+
+
 _COMMANDS = {
     "book": lambda root: _build(_layout(root)),
     QUICK: lambda root: _build(_layout(root, QUICK)),
     "freeze": _freeze,
     "links": _links,
+    "pdf": _pdf,
 }
 
 if __name__ == "__main__":

@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from samlib.publish.execute import execute_book
 from samlib.publish.fingerprint import tree_digest
 from samlib.publish.layout import Layout
+from samlib.publish.repository import repository_name, with_buttons, write_launch_copies
 from samlib.publish.status import status_page
 
 IGNORED = shutil.ignore_patterns(".ipynb_checkpoints", "_generated", "__pycache__", "*.ipynb")
 EXTRA = "_extra"
+FOOTER_FILES = {"LICENSE": "LICENSE.txt", "CITATION.cff": "CITATION.txt"}  # names that a browser shows as text
 
 
 class SiteError(RuntimeError):
@@ -25,13 +29,17 @@ def stage_sources(layout: Layout) -> None:
     Args:
         layout: the folders.
     Side effects: replaces `layout.stage`. Records go to `_extra/results`, without the reader's own
-        `results/local`, so that a page's link `../results/<experiment>/<id>.json` opens offline.
+        `results/local`, so that a page's link `../results/<experiment>/<id>.json` opens offline. Where the
+        book has a public repository, the staged configuration has the buttons that lead there.
     """
     shutil.rmtree(layout.stage, ignore_errors=True)
     layout.stage.mkdir(parents=True)
     (layout.stage / EXTRA).mkdir()
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copyfile(layout.root / name, layout.stage / name)
+    shutil.copyfile(layout.root / "_toc.yml", layout.stage / "_toc.yml")
+    _stage_config(layout)
+    for name, shown in FOOTER_FILES.items():
+        if (layout.root / name).is_file():
+            shutil.copyfile(layout.root / name, layout.stage / EXTRA / shown)
     shutil.copytree(layout.root / "book", layout.stage / "book", ignore=IGNORED)
     if (layout.root / "results").is_dir():
         for folder in (layout.stage, layout.stage / EXTRA):  # for Markdown links, and for links in plain HTML
@@ -56,6 +64,7 @@ def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, A
     generated = layout.stage / "book" / "_generated"
     generated.mkdir(exist_ok=True)
     (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
+    write_launch_copies(layout, repository_name(layout.root))
     digest = tree_digest(layout.stage)
     marker = layout.work / "html.digest"
     if not (layout.html / "index.html").is_file() or not marker.is_file() or marker.read_text() != digest:
@@ -77,20 +86,44 @@ def render(stage: Path, html: Path) -> None:
     Raises:
         SiteError: the renderer warned or failed.
     """
+    built = run_jupyter_book(stage, "html")
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(built, html)
+    shutil.rmtree(built.parent, ignore_errors=True)
+
+
+def run_jupyter_book(stage: Path, builder: str) -> Path:
+    """Build a staged book from scratch, every warning an error.
+
+    Args:
+        stage: a folder with `_config.yml` and `_toc.yml`.
+        builder: Jupyter Book's name of the format, "html" or "singlehtml".
+    Returns:
+        The folder it built, inside the staged one.
+    Raises:
+        SiteError: the renderer warned or failed.
+    """
     built = stage / "_build"
     shutil.rmtree(built, ignore_errors=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
-    command += ["-W", "-n", "--keep-going", "--quiet"]
-    # Warnings go to the terminal as they come; the closing message is dropped: it names a folder moved below.
+    command += ["--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
+    # Warnings go to the terminal as they come; the closing message is dropped: it names a folder that is moved.
     outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if outcome.returncode != 0:
         raise SiteError(
             f"{outcome.stdout}\nexpected the pages of {stage} to build without a warning, got the messages "
             f"above (exit status {outcome.returncode}); mend the page they name, in book/, and build again"
         )
-    shutil.rmtree(html, ignore_errors=True)
-    shutil.move(built / "html", html)
-    shutil.rmtree(built, ignore_errors=True)
+    return built / builder
+
+
+def _stage_config(layout: Layout) -> None:
+    """Copy the configuration, with the repository's buttons where the book has a public one."""
+    text = (layout.root / "_config.yml").read_text(encoding="utf-8")
+    name = repository_name(layout.root)
+    if name is not None:
+        text = yaml.safe_dump(with_buttons(yaml.safe_load(text), name), sort_keys=False, allow_unicode=True)
+    (layout.stage / "_config.yml").write_text(text, encoding="utf-8")
 
 
 def _without_local(folder: str, names: list[str]) -> set[str]:
