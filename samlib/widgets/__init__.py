@@ -1,6 +1,7 @@
 """Figures with sliders: live in JupyterLab, precomputed frames in a page without a kernel."""
 
 from samlib.widgets.frames import Frames, slider, sliders
+from samlib.widgets.from_records import gain_explorer, target_explorer
 from samlib.widgets.panels import (
     contour_explorer,
     importance_explorer,
@@ -13,10 +14,12 @@ __all__ = [
     "Frames",
     "TrainingPanel",
     "contour_explorer",
+    "gain_explorer",
     "importance_explorer",
     "phantom_explorer",
     "ratio_explorer",
     "slider",
     "sliders",
+    "target_explorer",
     "train_yourself",
 ]
