@@ -19,7 +19,7 @@ def number(value: float) -> str:
 
 
 def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") -> str:
-    """Say what was measured, with intervals and n; of more than two effects the smallest and the largest.
+    """Say what was measured, with intervals and n; of more than two effects the lowest and the highest.
 
     The extremes are named, not chosen, so that a sentence cannot pick the effect it likes.
 
@@ -39,7 +39,7 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
     ordered = sorted(effects.items(), key=lambda item: item[1].mean)
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
     values = " and ".join(f"{_with_interval(value)} ({name})" for name, value in chosen)
-    extremes = f", the smallest and the largest of {len(ordered)}" if len(ordered) > 2 else ""
+    extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""
     return f"{told}: {values}{extremes}; {_spread(list(effects.values()), len(chosen), over)}."
 
 

@@ -39,7 +39,7 @@ def gain_explorer(curves: Mapping[str, pd.DataFrame]) -> Frames:
         )
 
     ends = [end for table in curves.values() for role in ROLES for gap in _gaps(table, role) for end in _ends(gap)]
-    limit = 1.05 * max(map(abs, ends))
+    limit = 1.05 * max(map(abs, ends), default=1.0)
     return slider(lambda title: draw_gains(title, curves[title], limit), list(curves), label="data set", alt=alt)
 
 
