@@ -3,7 +3,6 @@
 import ast
 import html
 import inspect
-import math
 import os
 import tempfile
 import textwrap
@@ -21,6 +20,7 @@ from samlib import runs
 from samlib.claims import Effect, Verdict
 from samlib.config import check_choice, check_number
 from samlib.experiments import PROFILES, experiment
+from samlib.finding import number
 from samlib.records import Store
 from samlib.results import Results, read
 from samlib.runs.progress import Bars
@@ -155,6 +155,29 @@ def show(draw: Callable[[], Figure], *results: Results, photographs: bool = Fals
         display(HTML(f'<div class="missing-record"><p>Not drawn: runs of <em>{names}</em> are missing.</p></div>'))
 
 
+def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Results) -> None:
+    """Say below a figure what it shows, from which records, and which function drew it; nothing where it is not drawn.
+
+    In a cell of its own: a cell with a caption makes every one of its outputs a figure.
+
+    Args:
+        code: the function that drew the figure.
+        tell: returns the sentence as plain text, such as `samlib.finding.finding` does; called only if every result
+            is complete.
+        results: what the figure is drawn from; none where it was computed on the page.
+    """
+    if not all(results):
+        return
+    links = ", ".join(f'<a href="records.html#{item.name}">{item.name}</a>' for item in results)
+    origin = f"Records: {links}" if results else "Computed on this page"
+    display(
+        HTML(
+            f'<p class="finding">{html.escape(tell())}</p><p class="source">{origin}; drawn by '
+            f"<code>{code.__module__}.{code.__qualname__}</code>.</p>"
+        )
+    )
+
+
 def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
     """Compute a verdict and display it as a table; "not tested" where results are missing.
 
@@ -203,14 +226,3 @@ def effects_html(effects: Sequence[Effect]) -> str:
         "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
         f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table>"
     )
-
-
-def number(value: float) -> str:
-    """Write three decimals, with a true minus sign and no negative zero.
-
-    >>> number(-0.25), number(-0.0001)
-    ('−0.250', '0.000')
-    """
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")

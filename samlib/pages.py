@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from samlib import runs
-from samlib.chapter import effects_html, number
+from samlib.chapter import effects_html
 from samlib.claims.ledger import Row, counts, split
 from samlib.claims.registry import LEDGER
 from samlib.config import differences, from_dict
 from samlib.experiments import EXPERIMENTS, Experiment
+from samlib.finding import number
 from samlib.records import CONFIGS, Record, Store
 
 

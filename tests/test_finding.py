@@ -1,0 +1,82 @@
+"""The sentence below a figure: values, intervals and n from estimates, its records and the function that drew it."""
+
+from math import inf
+from pathlib import Path
+
+import pytest
+from IPython.display import HTML
+
+from samlib import chapter
+from samlib.chapter import Results, show_finding
+from samlib.claims import Effect, Verdict
+from samlib.figures.toy_setup import contours
+from samlib.finding import finding, finding_of
+from samlib.records import Record
+from samlib.statistics import Estimate
+
+LOW, MIDDLE, HIGH = (Estimate(mean, mean - 0.1, mean + 0.1, 20) for mean in (-0.5, 0.0, 0.25))
+RECORD = Record("toy", "abc", {}, {}, {}, Path("none"))
+COMPLETE, MISSING = (Results("some_runs", "paper", (RECORD,), n) for n in (0, 1))
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[HTML]:
+    """What chapter code displayed, in order."""
+    items: list[HTML] = []
+    monkeypatch.setattr(chapter, "display", items.append)
+    return items
+
+
+def test_two_effects_are_both_said_in_their_order():
+    assert finding("error, SAM minus SGD", {"hard": HIGH, "easy": LOW}) == (
+        "Error, SAM minus SGD: 0.250 [0.150, 0.350] (hard) and −0.500 [−0.600, −0.400] (easy); "
+        "n = 20 seeds, 95 % intervals of the mean over seeds."
+    )
+
+
+def test_of_more_effects_the_lowest_and_the_highest_are_said_wherever_they_stand():
+    said = finding("error", {"a": MIDDLE, "b": HIGH, "c": LOW}, over="networks")
+    assert said == (
+        "Error: −0.500 [−0.600, −0.400] (c) and 0.250 [0.150, 0.350] (b), the lowest and the highest of 3; "
+        "n = 20 networks, 95 % intervals of the mean over networks."
+    )
+
+
+def test_a_single_seed_has_no_interval():
+    said = finding("error", {"one": Estimate(0.5, -inf, inf, 1)})
+    assert said == "Error: 0.500 (one); n = 1 of the seeds, so there is no interval."
+
+
+def test_different_numbers_of_seeds_are_said_as_a_range():
+    assert "; n = 3 to 20 seeds," in finding("error", {"few": Estimate(0.5, 0.4, 0.6, 3), "many": LOW})
+
+
+def test_nothing_measured_is_said():
+    assert finding("error", {}) == "Error: not tested at this scale."
+
+
+def test_a_verdicts_finding_says_what_was_computed_without_the_rule_and_keeps_the_effects_asked_for():
+    effects = [Effect("step 1, easy", LOW, "below"), Effect("step 1, hard", HIGH, "above")]
+    verdict = Verdict("id", "place", "claim", "share of weight; two seeds or more", effects)
+    assert finding_of(verdict).startswith("Share of weight: −0.500 [−0.600, −0.400] (step 1, easy) and 0.250")
+    assert finding_of(verdict, only=", hard") == (
+        "Share of weight: 0.250 [0.150, 0.350] (step 1, hard); n = 20 seeds, 95 % interval of the mean over seeds."
+    )
+
+
+def test_below_a_figure_stand_the_finding_its_records_and_the_function_that_drew_it(shown):
+    show_finding(contours, lambda: "a < b", COMPLETE)
+    assert [item.data for item in shown] == [
+        '<p class="finding">a &lt; b</p><p class="source">Records: <a href="records.html#some_runs">some_runs</a>; '
+        "drawn by <code>samlib.figures.toy_setup.contours</code>.</p>"
+    ]
+
+
+def test_a_figure_without_records_was_computed_on_the_page(shown):
+    show_finding(contours, lambda: "a")
+    assert "Computed on this page; drawn by <code>samlib.figures" in shown[0].data and "href" not in shown[0].data
+
+
+def test_a_figure_that_is_not_drawn_has_no_finding(shown):
+    show_finding(contours, lambda: pytest.fail("told although results are missing"), COMPLETE, MISSING)
+    assert shown == []
