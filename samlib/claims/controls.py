@@ -175,6 +175,12 @@ def improvement(
     return paired_difference(both[treated].to_numpy(), both[control].to_numpy()) if len(both) else None
 
 
+def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Estimate `improvement` over SGD of every other method."""
+    names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
+    return {name: value for name in names if (value := improvement(table, name))}
+
+
 def follows(
     table: pd.DataFrame, metric: str = "hard_probe_error", *, worst_test_error: float = SOLVED
 ) -> dict[str, Estimate]:

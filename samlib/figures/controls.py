@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvement
+from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvement, improvements
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
 from samlib.statistics import Estimate, estimate
@@ -188,8 +188,7 @@ def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _one_task(title: str, table: pd.DataFrame) -> str:
     """A task's part of `in_short`."""
-    names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
-    values = {name: value for name in names if (value := improvement(table, name))}
+    values = improvements(table)
     better = sorted((name for name, value in values.items() if value.high < 0), key=lambda name: values[name].mean)
     said = ", ".join(f"{name} ({100 * values[name].mean:+.1f})".replace("-", "−") for name in better) or "no method"
     found = follows(table)
