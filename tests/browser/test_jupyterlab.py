@@ -81,8 +81,9 @@ def test_a_live_slider_changes_the_figure(browser, lab):
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(lab)
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         picture = page.locator(".jupyter-widgets img")
         picture.wait_for()
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0

@@ -16,13 +16,20 @@ from visits import MODES, PAGES, Visit, visiting
 MAX_BYTES = 3 * 1024**2
 WITH_SLIDERS = ["02_toy_setup", "03_phantom_rebalancing", "04_two_effects", "05_interventions"]
 SLIDER = ".frames input[type=range]:visible"
-# Elements of the text that end beyond the window and lie in no box that scrolls.
-CUT = """() => [...document.querySelectorAll(".bd-article *")].filter(element => {
-    if (!element.checkVisibility() || element.getBoundingClientRect().right <= innerWidth + 1) return false;
+# Parts of the text that a reader cannot see: they begin left of the window, end right of it in no box that scrolls, or
+# overflow a box that does not show what overflows.
+CUT = """() => [...document.querySelectorAll(".bd-article *:not(svg *, mjx-assistive-mml, mjx-assistive-mml *)")]
+.filter(element => {
+    if (!element.checkVisibility()) return false;
+    const place = element.getBoundingClientRect();
+    const scrolls = ["auto", "scroll"];
+    const hides = ["hidden", "clip"].includes(getComputedStyle(element).overflowX);
+    if (place.left < -1 || (hides && element.scrollWidth > element.clientWidth + 2)) return true;
+    if (place.right <= innerWidth + 1) return false;
     for (let box = element; box; box = box.parentElement)
-        if (["auto", "scroll"].includes(getComputedStyle(box).overflowX) &&
+        if (scrolls.includes(getComputedStyle(box).overflowX) &&
             box.getBoundingClientRect().right <= innerWidth + 1) return false;
-    return !element.closest("mjx-assistive-mml, svg");
+    return true;
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 
