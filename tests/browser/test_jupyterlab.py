@@ -1,0 +1,97 @@
+"""A chapter in JupyterLab itself: its cells run, and a live slider moves its figure."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from visits import PATIENCE, ROOT
+
+CHAPTER = "03_phantom_rebalancing.ipynb"
+WIDGET = "phantom_explorer("  # draws its frames without training anything
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+
+
+def up_to_first_widget(folder: Path) -> None:
+    """Write the chapter as far as its first widget, without outputs."""
+    chapter = nbformat.read(ROOT / "book" / CHAPTER, as_version=4)
+    last = next(i for i, cell in enumerate(chapter.cells) if cell.cell_type == "code" and WIDGET in cell.source)
+    chapter.cells = chapter.cells[: last + 1]
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(chapter, folder / CHAPTER)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    """Return when the server answers; fail with its log where it ends or stays silent."""
+    limit = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < limit and server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"expected JupyterLab at {address.partition('?')[0]}, got no answer\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[str]:
+    """A running JupyterLab on a folder with the one chapter; the chapter's address."""
+    folder, home = tmp_path_factory.mktemp("chapters"), tmp_path_factory.mktemp("home")
+    up_to_first_widget(folder)
+    (home / "overrides.json").write_text(json.dumps(SETTINGS))
+    port, token, log = free_port(), secrets.token_hex(16), home / "log"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    command += [f"--ServerApp.root_dir={folder}", f"--LabApp.app_settings_dir={home}"]
+    own = {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {"IPYTHONDIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as said:
+        server = subprocess.Popen(command, cwd=folder, env={**os.environ, **own}, stdout=said, stderr=said)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", server, log)
+            yield f"http://127.0.0.1:{port}/lab/tree/{CHAPTER}?token={token}"
+        finally:
+            server.terminate()  # ends its kernels too
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def test_a_live_slider_changes_the_figure(browser, lab):
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto(lab)
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        picture = page.locator(".jupyter-widgets img")
+        picture.wait_for()
+        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        before = picture.get_attribute("alt"), picture.get_attribute("src")
+        readout = page.locator(".widget-readout").first
+        said = readout.inner_text()
+        page.get_by_role("slider").first.press("ArrowRight")
+        page.wait_for_function("before => document.querySelector('.jupyter-widgets img').src !== before", arg=before[1])
+        after = picture.get_attribute("alt"), picture.get_attribute("src")
+        assert readout.inner_text() != said
+        assert before[0] != after[0] and before[1] != after[1]

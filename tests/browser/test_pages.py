@@ -1,0 +1,158 @@
+"""Every built page as a reader opens it: from a file, without a network, in light and dark and on a phone.
+
+A page's size is what a reader of that page alone must fetch: the HTML file with all it embeds (the frames of the
+sliders), and each image that it shows from a file of its own. Styles, scripts and fonts, which all pages share, do not
+count.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from visits import MODES, PAGES, Visit, visiting
+
+MAX_BYTES = 3 * 1024**2
+WITH_SLIDERS = ["02_toy_setup", "03_phantom_rebalancing", "04_two_effects", "05_interventions"]
+SLIDER = ".frames input[type=range]:visible"
+# Parts of the text that a reader cannot see: they begin left of the window, end right of it in no box that scrolls, or
+# overflow a box that does not show what overflows.
+CUT = """() => [...document.querySelectorAll(".bd-article *:not(svg *, mjx-assistive-mml, mjx-assistive-mml *)")]
+.filter(element => {
+    if (!element.checkVisibility()) return false;
+    const place = element.getBoundingClientRect();
+    const scrolls = ["auto", "scroll"];
+    const hides = ["hidden", "clip"].includes(getComputedStyle(element).overflowX);
+    if (place.left < -1 || (hides && element.scrollWidth > element.clientWidth + 2)) return true;
+    if (place.right <= innerWidth + 1) return false;
+    for (let box = element; box; box = box.parentElement)
+        if (scrolls.includes(getComputedStyle(box).overflowX) &&
+            box.getBoundingClientRect().right <= innerWidth + 1) return false;
+    return true;
+}).map(element => element.outerHTML.slice(0, 120))"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one visit found."""
+
+    errors: tuple[str, ...]
+    requests: tuple[str, ...]
+    n_formulas_left: int
+    widths: tuple[int, int]
+    cut: tuple[str, ...]
+    without_alt: tuple[str, ...]
+    images: frozenset[str]
+    n_sliders: int
+
+
+def facts(visit: Visit) -> Facts:
+    """Ask an opened page for everything that the tests below judge."""
+    page = visit.page
+    return Facts(
+        tuple(visit.errors),
+        tuple(visit.requests),
+        page.locator(".math:not(:has(mjx-container))").count(),
+        tuple(page.evaluate("[document.documentElement.scrollWidth, innerWidth]")),
+        tuple(page.evaluate(CUT)),
+        tuple(page.eval_on_selector_all("img", "all => all.filter(i => !i.alt.trim()).map(i => i.src.slice(-80))")),
+        frozenset(page.eval_on_selector_all("img", "all => all.map(image => image.src)")),
+        page.locator(SLIDER).count(),
+    )
+
+
+@pytest.fixture(scope="module")
+def visited(browser, site) -> Callable[[str, str], Facts]:
+    """Visits, each made once."""
+
+    @functools.cache
+    def visit(name: str, mode: str) -> Facts:
+        with visiting(browser, site / name, mode) as opened:
+            return facts(opened)
+
+    return visit
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_without_an_error(visited, name, mode):
+    found = visited(name, mode)
+    assert found.errors == ()
+    assert found.n_formulas_left == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_asks_nothing_of_any_host(visited, name, mode):
+    assert visited(name, mode).requests == ()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_no_wider_than_a_phone(visited, name):
+    found = visited(name, "phone")
+    content, window = found.widths
+    assert window == 390 and content <= window
+    assert found.cut == ()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_image_is_described(visited, name):
+    assert visited(name, "light").without_alt == ()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_smaller_than_three_megabytes(visited, site, name):
+    files = [Path(image.removeprefix("file://")) for image in visited(name, "light").images if image[:5] == "file:"]
+    sizes = {path.name: path.stat().st_size for path in [site / name, *files]}
+    assert 0 < sum(sizes.values()) < MAX_BYTES, sizes
+
+
+def move(slider) -> tuple[str, str]:
+    """Move a slider by one position with the keyboard; return its value as it is spoken, before and after."""
+    before = slider.get_attribute("aria-valuetext")
+    is_last = slider.evaluate("input => input.value === input.max")
+    slider.press("ArrowLeft" if is_last else "ArrowRight")
+    return before, slider.get_attribute("aria-valuetext")
+
+
+def shown(slider) -> list[str]:
+    """The pictures that are visible in a slider's box."""
+    pictures = slider.locator("xpath=ancestor::*[contains(@class, 'frames')]//img")
+    return pictures.evaluate_all("all => all.filter(image => image.checkVisibility()).map(image => image.src)")
+
+
+@pytest.mark.parametrize("chapter", WITH_SLIDERS)
+def test_a_chapter_with_a_widget_shows_a_slider(visited, chapter):
+    assert visited(f"book/{chapter}.html", "light").n_sliders > 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_slider_changes_its_picture_by_keyboard(browser, visited, site, name):
+    if not visited(name, "light").n_sliders:
+        return
+    with visiting(browser, site / name, "light") as visit:
+        for slider in visit.page.locator(SLIDER).all():
+            (picture,) = shown(slider)
+            before, after = move(slider)
+            (other,) = shown(slider)
+            assert before != after
+            assert picture != other, f"{before} and {after} show one picture"
+        assert visit.errors == []
+
+
+def test_the_search_finds_a_word_and_leads_to_it(browser, site):
+    with visiting(browser, site / "search.html", "light", "?q=phantom") as visit:
+        results = visit.page.locator("ul.search li a")
+        results.first.wait_for()
+        chapter = results.filter(has_text="The ascent step rebalances the phantom").first
+        chapter.click()
+        visit.page.wait_for_url("**/book/03_phantom_rebalancing.html*")
+        assert "phantom" in visit.page.get_by_role("heading", level=1).inner_text()
+        assert visit.errors == [] and visit.requests == []
+
+
+def test_the_search_says_when_it_finds_nothing(browser, site):
+    with visiting(browser, site / "search.html", "light", "?q=xylophone") as visit:
+        visit.page.get_by_text("Your search did not match any documents").wait_for()
+        assert visit.page.locator("ul.search li").count() == 0 and visit.errors == []

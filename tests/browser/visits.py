@@ -1,0 +1,63 @@
+"""A reader's visit to a built page: opened from a file, with everything recorded that the browser complains of."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build/html"
+# Every page of the table of contents, and the search.
+PAGES = [f"{page}.html" for page in re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())]
+PAGES.append("search.html")
+MODES: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+WITHOUT_NETWORK = ("file:", "data:", "blob:", "about:")
+PATIENCE = 120_000  # milliseconds: a machine that is busy with other things is slow, not broken
+SETTLED = "() => Promise.all([document.fonts.ready, window.MathJax?.startup?.promise])"
+
+
+@dataclass
+class Visit:
+    """One opened page: what the console and the scripts reported as errors, and what was asked of any host."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def visiting(browser: Browser, path: Path, mode: str, query: str = "") -> Iterator[Visit]:
+    """Open a page of the site without a network, wait until its fonts and formulas are there, and close it again.
+
+    Args:
+        browser: where to open it.
+        path: the page's file.
+        mode: one of `MODES`.
+        query: what follows the page's address, such as "?q=word".
+    """
+    context = browser.new_context(offline=True, **MODES[mode])
+    context.set_default_timeout(PATIENCE)
+    try:
+        visit = Visit(context.new_page())
+        visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.on("request", lambda request: _note(visit, request.url))
+        visit.page.goto(path.as_uri() + query)
+        visit.page.evaluate(SETTLED)
+        yield visit
+    finally:
+        context.close()
+
+
+def _note(visit: Visit, address: str) -> None:
+    """Keep an address that would need a network."""
+    if not address.startswith(WITHOUT_NETWORK):
+        visit.requests.append(address)
