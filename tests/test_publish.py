@@ -142,13 +142,13 @@ def test_surroundings_follow_library_and_records_but_not_the_readers_own(root: P
 
 def test_tree_digest_notices_a_changed_byte_a_new_name_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
-    before = tree_digest(tmp_path, suffix=".py")
+    before = tree_digest(tmp_path, suffixes=(".py",))
     (tmp_path / "b.txt").write_text("not looked at")
-    assert tree_digest(tmp_path, suffix=".py") == before
+    assert tree_digest(tmp_path, suffixes=(".py",)) == before
     (tmp_path / "a.py").write_text("2")
-    changed = tree_digest(tmp_path, suffix=".py")
+    changed = tree_digest(tmp_path, suffixes=(".py",))
     (tmp_path / "a.py").rename(tmp_path / "c.py")
-    assert len({before, changed, tree_digest(tmp_path, suffix=".py")}) == 3
+    assert len({before, changed, tree_digest(tmp_path, suffixes=(".py",))}) == 3
 
 
 # --- cleaning and merging

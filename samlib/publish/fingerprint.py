@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,21 +26,22 @@ def accelerator() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def tree_digest(folder: Path, *, suffix: str = "", skip: Iterable[str] = ()) -> str:
+def tree_digest(folder: Path, *, suffixes: Sequence[str] = ("",), skip: Iterable[str] = ()) -> str:
     """Hash the names and contents of every file below a folder.
 
     Args:
         folder: may be absent, which counts as empty.
-        suffix: hash only files whose name ends so; "" takes all.
+        suffixes: hash only files whose name ends with one of them; "" takes all.
         skip: first-level names to leave out.
     Returns:
         A SHA-256 in hexadecimal, the same on every machine that holds the same files.
     """
     digest = hashlib.sha256()
     left_out = {"__pycache__", ".ipynb_checkpoints"}
-    for path in sorted(folder.rglob(f"*{suffix}")) if folder.is_dir() else []:
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in set(skip) and not left_out.intersection(parts):
+        wanted = path.is_file() and path.name.endswith(tuple(suffixes))
+        if wanted and parts[0] not in set(skip) and not left_out.intersection(parts):
             digest.update("/".join(parts).encode() + b"\0")
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -67,7 +68,7 @@ def surroundings(root: Path) -> dict[str, object]:
         Plain values, to be passed to `chapter_key`.
     """
     return {
-        "library": tree_digest(root / "samlib", suffix=".py", skip=("publish",)),
+        "library": tree_digest(root / "samlib", suffixes=(".py", ".js"), skip=("publish",)),
         "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
         "versions": page_versions(),

@@ -100,7 +100,7 @@ def train_in_browser(
 
     Everything but the sliders is the base setting of the chapter's experiments, and so are the defaults. The browser
     draws other random numbers than torch from the same distributions: a seed here is not the same seed there. The
-    default seed is a typical one: of the slider's twenty, it has the errors closest to their means after 3,000 steps.
+    default seed is a typical one: after 3,000 steps its errors lie near the means over the slider's twenty seeds.
 
     Args:
         rho: perturbation radius of LSAM, parameter units, 0 to 2 in tenths; 0 is SGD.
