@@ -9,7 +9,7 @@ from visits import PAGES, visiting
 SEVERE = ("serious", "critical")
 EVERY_RULE: dict[str, Any] = {"resultTypes": ["violations"]}
 # The dark page is the light one in other colours.
-COLOURS: dict[str, Any] = {**EVERY_RULE, "runOnly": {"type": "tag", "values": ["cat.color"]}}
+COLOURS: dict[str, Any] = {**EVERY_RULE, "runOnly": ["color-contrast", "link-in-text-block"]}
 
 
 def severe(page, options: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ MODES: dict[str, dict[str, Any]] = {
     "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
 }
 WITHOUT_NETWORK = ("file:", "data:", "blob:", "about:")
-PATIENCE = 120_000  # milliseconds: a machine that is busy with other things is slow, not broken
+PATIENCE = 300_000  # milliseconds: a machine that is busy with other things is slow, not broken
 SETTLED = "() => Promise.all([document.fonts.ready, window.MathJax?.startup?.promise])"
 
 
