@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from samlib.claims.domainbed import MEAN, radius_table, transfer_table
 from samlib.claims.pairs import difference
@@ -62,7 +63,7 @@ def draw_gains(title: str, table: pd.DataFrame, limit: float) -> Figure:
     last = _gaps(table, "hard")[-1]
     axes.axhline(0, color="black", lw=0.8)
     axes.set(xlabel="epoch", ylabel="SAM − SGD, points of error", ylim=(-100 * limit, 100 * limit))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{title}: hard feature at the end {_in_points(last)} points")
     axes.legend(title=f"bands: 95 % intervals, n = {last.n} seeds", title_fontsize=9)
     return figure
