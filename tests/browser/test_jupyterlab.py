@@ -81,7 +81,7 @@ def test_a_live_slider_changes_the_figure(browser, lab):
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(lab)
-        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before that, the cells would not run
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         picture = page.locator(".jupyter-widgets img")

@@ -31,7 +31,8 @@ CUT = """() => [...document.querySelectorAll(".bd-article *:not(svg *, mjx-assis
     if (!element.checkVisibility()) return false;
     const place = element.getBoundingClientRect();
     const scrolls = ["auto", "scroll"];
-    const hides = ["hidden", "clip"].includes(getComputedStyle(element).overflowX);
+    const drawn = element.closest("mjx-math"); // MathJax clips the parts that it stretches brackets with
+    const hides = !drawn && ["hidden", "clip"].includes(getComputedStyle(element).overflowX);
     if (place.left < -1 || (hides && element.scrollWidth > element.clientWidth + 2)) return true;
     if (place.right <= innerWidth + 1) return false;
     for (let box = element; box; box = box.parentElement)
