@@ -122,7 +122,7 @@ def ratios_against_radius(table: pd.DataFrame) -> Figure:
         panel.set_title(f"{complexity:g}°")
     for panel in axes.flat[len(groups) :]:
         panel.set_visible(False)
-    axes[0, 0].legend(loc="best", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     figure.supxlabel(r"perturbation radius $\rho$", fontsize=10)
     figure.supylabel(f"mean ratio over training\n({seeds_word(table)})", fontsize=9)
     return figure
@@ -173,7 +173,8 @@ def sensitivity(table: pd.DataFrame) -> Figure:
         panel.tick_params(axis="x", labelsize=8)
     for panel in grid[:, 0]:
         panel.set(ylabel="hard-feature probing error", ylim=(-0.01, 0.56))
-    figure.legend(*axes[0].get_legend_handles_labels(), title=seeds_word(table), loc="lower right", fontsize=9)
+    words = seeds_word(table).replace(", ", ",\n")  # no wider than the free place that the legend stands in
+    figure.legend(*axes[0].get_legend_handles_labels(), title=words, loc="lower right", fontsize=9)
     return figure
 
 
