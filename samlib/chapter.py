@@ -215,7 +215,9 @@ def verdict_html(verdict: Verdict) -> str:
 
 
 def effects_html(effects: Sequence[Effect]) -> str:
-    """Return measured effects as an HTML table, with what the claim predicts of each."""
+    """Return measured effects as an HTML table, with what the claim predicts of each; nothing where none was."""
+    if not effects:
+        return ""
     rows = "".join(
         f"<tr><td>{html.escape(effect.name)}</td><td>{number(effect.value.mean)}</td>"
         f"<td>[{number(effect.value.low)}, {number(effect.value.high)}]</td><td>{effect.value.n}</td>"

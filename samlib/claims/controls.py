@@ -214,7 +214,7 @@ def account_holds(table: pd.DataFrame, account: str, where: str) -> Verdict:
     return Verdict(
         f"controls-{where.lower().replace(' ', '-')}-{account.replace('_', '-')}",
         "later work; the test is ours",
-        f"Over methods, the hard feature's probing error follows {told}.",
+        f"{where}: over methods, the hard feature's probing error follows {told}.",
         "rank correlation over methods and settings of the hard feature's probing error with "
         f"{account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error; it does not "
         "say what causes what",
@@ -235,7 +235,7 @@ def methods_improve(table: pd.DataFrame, question: str, where: str) -> Verdict:
     return Verdict(
         f"controls-{where.lower().replace(' ', '-')}-{question}",
         "asked by the paper's reviewers and later work; the test is ours",
-        claim,
+        f"{where}: {claim}",
         f"probing error of the hard feature, {'; '.join(name for name, _ in named)}, paired by seed{_told(table)}",
         [Effect(name, value, "below") for name, value in named if value],
     )

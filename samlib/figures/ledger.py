@@ -1,5 +1,6 @@
 """The ledger in one picture: one cell a claim, by part of the paper and by who makes the claim."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ LOOKS = {
     "not confirmed": ("#D55E00", "✗"),
     "not tested": ("white", "?"),
 }
+WIDTHS = (9, 7)  # most cells in a line, of the paper's claims and of the others; more go on in the next line
 GAP = 0.6  # between the paper's claims and the others, in cells
 _FIGURE = re.compile(r"(?:(Fig)ure|(Tab)le|(Eq))s? (\d+(?:\([A-Z]\))?)")
 
@@ -30,13 +32,17 @@ def summary(rows: Sequence[Row]) -> Figure:
     """
     parts = list(dict.fromkeys(row.part for row in rows))
     cells = {part: split([row for row in rows if row.part == part]) for part in parts}
-    n_paper, n_other = (max(len(sides[i]) for sides in cells.values()) for i in (0, 1))
-    start = n_paper + GAP
-    figure, axes = plt.subplots(figsize=(10.2, 0.45 * (len(parts) + 2.5)))
-    for line, part in enumerate(parts):
-        for left, side in zip((0.0, start), cells[part], strict=True):
+    heights = {
+        part: max(-(-len(side) // width) for side, width in zip(cells[part], WIDTHS, strict=True)) for part in parts
+    }
+    tops = dict(zip(parts, itertools.accumulate(heights.values(), initial=0), strict=False))
+    n_lines, start = sum(heights.values()), WIDTHS[0] + GAP
+    figure, axes = plt.subplots(figsize=(10.2, 0.45 * (n_lines + 2.5)))
+    for part in parts:
+        for left, side, width in zip((0.0, start), cells[part], WIDTHS, strict=True):
             for index, row in enumerate(side):
-                _cell(axes, left + index, line, row.verdict.status, short_place(row.claim.place))
+                line, place = divmod(index, width)
+                _cell(axes, left + place, tops[part] + line, row.verdict.status, short_place(row.claim.place))
     for left, side, whose in zip(
         (0.0, start), split(rows), ("claims of the paper", "of ours or of later work"), strict=True
     ):
@@ -44,8 +50,8 @@ def summary(rows: Sequence[Row]) -> Figure:
         axes.text(left, -0.62, f"{len(side)} {whose}", fontweight="bold", va="bottom")
         axes.text(left, -0.12, marks, va="bottom")
     _legend(axes)
-    axes.set(xlim=(-0.1, start + n_other + 0.1), ylim=(len(parts) + 0.1, -2.4))
-    axes.set_yticks([line + 0.5 for line in range(len(parts))], parts)
+    axes.set(xlim=(-0.1, start + WIDTHS[1] + 0.1), ylim=(n_lines + 0.1, -2.4))
+    axes.set_yticks([tops[part] + 0.5 for part in parts], parts)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.grid(visible=False)
@@ -70,7 +76,7 @@ def _cell(axes: Axes, left: float, top: float, status: str, label: str = "") -> 
     box = Rectangle((left + 0.04, top + 0.06), 0.92, 0.88, facecolor=ground, edgecolor=style.NEUTRAL, lw=0.8, ls=line)
     axes.add_patch(box)
     axes.text(left + 0.5, top + (0.36 if label else 0.5), mark, ha="center", va="center", fontsize=11)
-    axes.text(left + 0.5, top + 0.77, label, ha="center", va="center", fontsize=7.5)
+    axes.text(left + 0.5, top + 0.77, label, ha="center", va="center", fontsize=7)
 
 
 def _legend(axes: Axes) -> None:

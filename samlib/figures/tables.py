@@ -39,7 +39,7 @@ def body_rows(rows: Iterable[Sequence[Any]]) -> str:
     """
     return "".join(
         f'<tr><th scope="row" style="text-align: left">{html.escape(str(first))}</th>'
-        + "".join(f'<td style="text-align: right">{html.escape(str(cell))}</td>' for cell in rest)
+        + "".join(f'<td style="text-align: right; white-space: nowrap">{html.escape(str(cell))}</td>' for cell in rest)
         + "</tr>"
         for first, *rest in rows
     )
