@@ -47,7 +47,7 @@ def add_reading_time(app: Sphinx, doctree: nodes.document, docname: str) -> None
         return
     minutes = math.ceil(prose_words(doctree) / WORDS_A_MINUTE)
     text = f"Reading time: {minutes} minute" + ("" if minutes == 1 else "s")
-    line = nodes.paragraph("", "", nodes.inline("", text, classes=["text-muted", "small"]), classes=["reading-time"])
+    line = nodes.paragraph("", text, classes=["reading-time"])
     title.parent.insert(title.parent.index(title) + 1, line)
 
 

@@ -29,6 +29,7 @@ def test_a_page_has_no_severe_barrier_in_light_or_dark(browser, site, name):
         assert severe(visit.page, EVERY_RULE) == []
         visit.page.emulate_media(color_scheme="dark")
         visit.page.wait_for_selector("html[data-theme=dark]")
+        visit.page.wait_for_function("document.getAnimations().length === 0")  # colours fade from light to dark
         assert severe(visit.page, COLOURS) == []
 
 
