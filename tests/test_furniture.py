@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import tiny_book
 import yaml
 from docutils import nodes
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -21,14 +22,8 @@ from samlib.publish.site import render
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n"
-CONFIG = """\
-title: Tiny
-author: nobody
-copyright: "2026"
-only_build_toc_files: true
-execute:
-  execute_notebooks: "off"
-html:
+CONFIG = f"""\
+{tiny_book.CONFIG}html:
   use_edit_page_button: false
 sphinx:
   extra_extensions: [samlib.publish.furniture]

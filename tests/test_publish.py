@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import tiny_book
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -28,14 +29,8 @@ from samlib.publish.fingerprint import chapter_key, surroundings, tree_digest
 from samlib.publish.status import status_page
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
-CONFIG = """\
-title: Tiny
-author: nobody
-copyright: "2026"
-only_build_toc_files: true
-execute:
-  execute_notebooks: "off"
-sphinx:
+CONFIG = f"""\
+{tiny_book.CONFIG}sphinx:
   config:
     html_extra_path: [_extra]
 """

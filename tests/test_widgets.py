@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 
 import matplotlib as mpl
 import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from page_elements import Elements
 
 from samlib.experiments.toy import base
 from samlib.toy.checkpoints import Checkpoint
@@ -29,21 +29,6 @@ from samlib.widgets.frames import MAX_FRAMES
 from samlib.widgets.panels import draw_importance, draw_phantom, quick_network, train_networks
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-class Elements(HTMLParser):
-    """Collects the elements of a page as (name, attributes)."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 def line(slope: float) -> Figure:

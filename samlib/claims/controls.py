@@ -167,18 +167,14 @@ def improvement(
     Returns:
         The estimate; None where no seed has both.
     """
-    rows = chosen(table[table.method.isin([treated, control])], metric)
-    wide = rows.pivot_table(index="seed", columns="method", values=metric)
-    if not {treated, control} <= {*wide}:
-        return None
-    both = wide.dropna()
-    return paired_difference(both[treated].to_numpy(), both[control].to_numpy()) if len(both) else None
+    return _paired(chosen(table[table.method.isin([treated, control])], metric), treated, control, metric)
 
 
 def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
     """Estimate `improvement` over SGD of every other method."""
+    rows = chosen(table)
     names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
-    return {name: value for name in names if (value := improvement(table, name))}
+    return {name: value for name in names if (value := _paired(rows, name, "SGD", "hard_probe_error"))}
 
 
 def follows(
@@ -278,6 +274,15 @@ def _known(config: ControlConfig) -> dict[str, list[ControlConfig]]:
     if config.stacked:
         return methods()
     return {name: [known] for name, known in image_methods(config.seeds[0]).items()}
+
+
+def _paired(rows: pd.DataFrame, treated: str, control: str, metric: str) -> Estimate | None:
+    """Estimate one method's metric minus another's from the rows at their chosen settings."""
+    wide = rows.pivot_table(index="seed", columns="method", values=metric)
+    if not {treated, control} <= {*wide}:
+        return None
+    both = wide[[treated, control]].dropna()
+    return paired_difference(both[treated].to_numpy(), both[control].to_numpy()) if len(both) else None
 
 
 def _told(table: pd.DataFrame) -> str:

@@ -1,13 +1,16 @@
 """Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvement, improvements
+from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
+from samlib.claims.rules import Effect
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
 from samlib.statistics import Estimate, estimate
@@ -39,17 +42,11 @@ def methods_against_sgd(
         colour = style.EASY if metric.startswith("easy") else style.HARD
         panel.axvline(0, color=style.SGD, lw=1.2)
         for (method, setting), value in against_sgd(table, metric).items():
-            place = names.index(method) + 0.24 * (0, -1, 1)[setting]
-            low, high = scale * (value.mean - value.low), scale * (value.high - value.mean)
-            ends = [[low], [high]] if value.n > 1 else None
             look = {"mfc": "white"} if value.n == 1 else {}
-            panel.errorbar(
-                scale * value.mean, place, xerr=ends, fmt=MARKERS[setting], color=colour, ms=4, lw=1.1, **look
-            )
+            _mark(panel, value, names.index(method), setting, scale=scale, color=colour, **look)
         panel.set_title(f"{title}:\n{metrics[metric]}", fontsize=9.5)
         panel.set_xlabel("minus SGD's, points")
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    _name_rows(axes[0, 0], names)
     return figure
 
 
@@ -67,16 +64,12 @@ def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
         for (method, setting), values in table.dropna(subset=[metric]).groupby(["method", "setting"], sort=False)[
             metric
         ]:
-            value = estimate(scale * values)
-            ends = [[value.mean - value.low], [value.high - value.mean]] if value.n > 1 else None
-            place = names.index(method) + 0.24 * (0, -1, 1)[setting]
-            panel.errorbar(value.mean, place, xerr=ends, fmt=MARKERS[setting], color=_colour(method), ms=4, lw=1.1)
+            _mark(panel, estimate(values), names.index(method), setting, scale=scale, color=_colour(method))
         panel.set_title(title)
         panel.set_xlabel(heading)
         if metric == "sharpness":
             panel.set_xscale("symlog", linthresh=1e-4)
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    _name_rows(axes[0, 0], names)
     return figure
 
 
@@ -128,6 +121,19 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def _mark(panel: Axes, value: Estimate, row: int, setting: int, *, scale: float, **look: Any) -> None:
+    """Mark one setting's mean and interval in its method's row."""
+    ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None
+    place = row + 0.24 * (0, -1, 1)[setting]
+    panel.errorbar(scale * value.mean, place, xerr=ends, fmt=MARKERS[setting], ms=4, lw=1.1, **look)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the methods' rows, the first at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
 def _colour(method: str) -> str:
     """SGD, the methods with a perturbation, and the others."""
     if method == "SGD":
@@ -148,13 +154,14 @@ def comparison_html(table: pd.DataFrame) -> str:
         table: what `samlib.claims.controls.control_table` returned.
     """
     several = table.setting.nunique() > 1
+    gains = improvements(table)
     rows = []
     for _, row in comparison(table).iterrows():
-        value = None if row.method == "SGD" else improvement(table, str(row.method))
-        gain = ("",) if value is None else (_told(value, scale=100, form="+.1f"),)
+        value = gains.get(row.method)
+        gain = _told(value, scale=100, form="+.1f") if value else ""
         cells = [format(scale * row[name], form) for name, (_, scale, form) in SHOWN.items()]
         places = (", ".join(SETTINGS[place] for place in row.settings),) if several else ()
-        rows.append((row.method, cells[0], *gain, *cells[1:], *places))
+        rows.append((row.method, cells[0], gain, *cells[1:], *places))
     first, *others = (heading for heading, _, _ in SHOWN.values())
     heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
     return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
@@ -192,17 +199,16 @@ def _one_task(title: str, table: pd.DataFrame) -> str:
     better = sorted((name for name, value in values.items() if value.high < 0), key=lambda name: values[name].mean)
     said = ", ".join(f"{name} ({100 * values[name].mean:+.1f})".replace("-", "−") for name in better) or "no method"
     found = follows(table)
-    going = [ACCOUNTS[name][0].split(":")[0] for name, value in found.items() if _as_predicted(name, value)]
+    going = [
+        ACCOUNTS[name][0].split(":")[0]
+        for name, value in found.items()
+        if Effect(title, value, ACCOUNTS[name][1]).holds
+    ]
     return (
         f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points, interval below "
         f"zero; {len(better)} of {len(values)}); of flatness, rank and balance, its quality over methods follows "
         f"**{' and '.join(going) or 'none'}**."
     )
-
-
-def _as_predicted(account: str, value: Estimate) -> bool:
-    """Whether the whole interval lies where an account puts it."""
-    return value.low > 0 if ACCOUNTS[account][1] == "above" else value.high < 0
 
 
 SETTINGS = ("middle", "small", "large")

@@ -9,7 +9,6 @@ from samlib.publish.execute import ChapterError
 from samlib.publish.freeze import freeze
 from samlib.publish.layout import Layout
 from samlib.publish.links import broken_links
-from samlib.publish.pdf import build_pdf
 from samlib.publish.site import SiteError, build_site
 from samlib.publish.status import describe
 
@@ -64,6 +63,8 @@ def _links(root: Path) -> int:
 
 def _pdf(root: Path) -> int:
     """Build the pages, print them, and say where the PDF is."""
+    from samlib.publish.pdf import build_pdf  # needs Playwright, which no other command does
+
     layout = _layout(root)
     build_site(layout)
     print(f"open {build_pdf(layout).as_uri()}")

@@ -34,7 +34,7 @@ LINKS = """() => {
 
 
 def find_chromium() -> str:
-    """Find a Chromium to print with.
+    """Find a Chromium, to print with or to test pages in.
 
     Returns:
         The path in the environment variable CHROMIUM, or a Chromium or Chrome of the system, or the one that
@@ -49,7 +49,7 @@ def find_chromium() -> str:
             found = playwright.chromium.executable_path
     if shutil.which(found) is None:
         raise SiteError(
-            f"expected a Chromium to print with, found none ({found} cannot be executed); install your system's "
+            f"expected a Chromium for the pages, found none ({found} cannot be executed); install your system's "
             "chromium, or run `playwright install chromium`, or name one in the environment variable CHROMIUM"
         )
     return found

@@ -1,14 +1,13 @@
 """Fixtures of the browser tests: a browser, and the built pages."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 import visits
 from playwright.sync_api import Browser, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from samlib.publish import SiteError
+from samlib.publish.pdf import find_chromium
 
 
 def pytest_collection_modifyitems(items):
@@ -24,15 +23,12 @@ def browser() -> Browser:
 
     For one file's tests: Playwright keeps an event loop running in the process, which other files' tests must not meet.
     """
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    try:
+        found = find_chromium()
+    except SiteError as failure:
+        pytest.skip(str(failure))
     with sync_playwright() as playwright:
-        found = found or playwright.chromium.executable_path
-        if not Path(found).exists():
-            pytest.skip(
-                "expected Chromium, found none; run `apt-get install chromium` or `playwright install chromium`, "
-                "or name its program in CHROMIUM"
-            )
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # CI may be root
+        browser = playwright.chromium.launch(executable_path=found)
         yield browser
         browser.close()
 
