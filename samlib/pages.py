@@ -14,6 +14,43 @@ from samlib.experiments import EXPERIMENTS, Experiment
 from samlib.finding import number
 from samlib.records import CONFIGS, Record, Store
 
+# Verdict -> the mark of its square: it says what the square's colour repeats.
+MARKS = {"confirmed": "✓", "partly": "±", "not confirmed": "✗", "not tested": "?"}
+
+
+def verdict_squares(rows: Sequence[Row]) -> str:
+    """Return the ledger as HTML squares: a line for each part of the paper, a square with a mark for each claim.
+
+    A square leads to its claim on the claims page, and says verdict, claim and place in words where a pointer rests on
+    it and to a screen reader. A legend above counts the verdicts.
+
+    Args:
+        rows: those to show, in order.
+    """
+    legend = f"<li>{len(rows)} claims:</li>"
+    legend += "".join(f"<li>{_square(status)} {count} {status}</li>" for status, count in counts(rows).items())
+    parts = dict.fromkeys(row.part for row in rows)
+    lines = "".join(
+        f"<dt>{html.escape(part)}</dt><dd>{' '.join(_linked_square(row) for row in rows if row.part == part)}</dd>"
+        for part in parts
+    )
+    return f'<div class="squares"><ul>{legend}</ul><dl>{lines}</dl></div>'
+
+
+def _square(status: str) -> str:
+    """Return one square of the legend; its word stands beside it."""
+    return f'<span class="square verdict-{status.replace(" ", "-")}" aria-hidden="true">{MARKS[status]}</span>'
+
+
+def _linked_square(row: Row) -> str:
+    """Return one claim's square: a link to the claim, with its words."""
+    status = row.verdict.status
+    told = html.escape(f"{status}: {row.verdict.claim.rstrip('.')} ({row.verdict.place})")
+    return (
+        f'<a class="square verdict-{status.replace(" ", "-")}" href="{LEDGER}.html#{row.claim.id}" '
+        f'aria-label="{told}" title="{told}">{MARKS[status]}</a>'
+    )
+
 
 def claims_table(rows: Sequence[Row]) -> str:
     """Return the ledger as an HTML table: verdict; claim, place, statistic, deciding value, all effects, records.

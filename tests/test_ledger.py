@@ -5,7 +5,6 @@ import math
 import re
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 
 from samlib import runs
@@ -14,13 +13,11 @@ from samlib.claims.ledger import Row, counts, ledger, split, strength, text
 from samlib.claims.registry import CLAIMS, LATER, LEDGER, ORIGINS, OURS, PAPER, Claim
 from samlib.claims.rules import STATUSES
 from samlib.experiments import EXPERIMENTS, Experiment
-from samlib.figures.ledger import LOOKS, summary
 from samlib.pages import claims_table
 from samlib.records import RecordError, Store
 from samlib.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
-mpl.use("agg")
 ROOT = Path(__file__).resolve().parent.parent
 INF = math.inf
 CONFIGS = [ToyConfig(seeds=(0, 1)), ToyConfig(seeds=(0, 1)).vary(rho=0.5)]
@@ -302,19 +299,3 @@ def test_every_verdict_that_a_chapter_shows_is_in_the_ledger():
         told = "".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
         shown |= set(re.findall(r'class="verdict verdict-[\w-]+" id="([\w-]+)"', told))
     assert shown and shown <= {claim.id for claim in CLAIMS}
-
-
-def test_the_picture_has_one_cell_a_claim_with_its_mark(rows):
-    before = dict(mpl.rcParams)
-    figure = summary(rows)
-    axes = figure.axes[0]
-    told = [item.get_text() for item in axes.texts]
-    assert len(axes.patches) == len(rows) + len(LOOKS)  # and the legend's
-    for status, count in counts(rows).items():
-        assert told.count(LOOKS[status][1]) == count + 1
-    assert len({mark for _, mark in LOOKS.values()}) == len(STATUSES) == len(LOOKS)
-    paper, others = split(rows)
-    assert f"{len(paper)} claims of the paper" in told and f"{len(others)} of ours or of later work" in told
-    assert [item.get_text() for item in axes.get_yticklabels()] == list(dict.fromkeys(item.part for item in rows))
-    assert dict(mpl.rcParams) == before
-    mpl.pyplot.close(figure)

@@ -9,8 +9,9 @@ from samlib import runs
 from samlib.claims import Effect, Verdict
 from samlib.claims.ledger import Row, ledger
 from samlib.claims.registry import CLAIMS, LEDGER, OURS, PAPER, Claim
+from samlib.claims.rules import STATUSES
 from samlib.experiments import EXPERIMENTS
-from samlib.pages import claims_table, counted, not_tested, record_tables
+from samlib.pages import MARKS, claims_table, counted, not_tested, record_tables, verdict_squares
 from samlib.records import Store
 from samlib.statistics import Estimate
 
@@ -97,6 +98,31 @@ def test_the_papers_claims_are_counted_apart_from_other_questions():
         "Of the paper's **4** claims, **2** are confirmed, **1** is partly so and **1** is not tested. Counted apart: "
         "of **2** questions of this book or of later work, **2** are not confirmed."
     )
+
+
+def test_every_claim_has_a_square_that_says_its_verdict_and_leads_to_it():
+    page = verdict_squares([row(HOLDS), row(HOLDS, FAILS), row(why="none", part="Part 2")])
+    squares = re.findall(
+        r'<a class="square verdict-([\w-]+)" href="([^"]+)" aria-label="([^"]+)" title="[^"]+">(.)</a>', page
+    )
+    told = "a &lt; b &amp; c (Section &lt;5&gt;)"
+    assert squares == [
+        ("confirmed", "claims.html#some-id", f"confirmed: {told}", "✓"),
+        ("partly", "claims.html#some-id", f"partly: {told}", "±"),
+        ("not-tested", "claims.html#some-id", f"not tested: {told}", "?"),
+    ]
+    assert re.findall(r"<dt>([^<]+)</dt>", page) == ["Part &lt;1&gt;", "Part 2"]
+    assert re.findall(r"</span> (\d [\w ]+)</li>", page) == [
+        "1 confirmed",
+        "1 partly",
+        "0 not confirmed",
+        "1 not tested",
+    ]
+    assert "<li>3 claims:</li>" in page
+
+
+def test_every_verdict_has_a_mark_of_its_own():
+    assert list(MARKS) == list(STATUSES) and len(set(MARKS.values())) == len(MARKS)
 
 
 def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store, monkeypatch):

@@ -30,8 +30,8 @@ def overview(kept: Sequence[Record], table: pd.DataFrame, *, seed: int = 0, comp
         seed: whose networks to show.
         complexity: whose errors to show, degrees.
     """
-    figure, (sgd, lsam, errors) = plt.subplots(1, 3, figsize=(10.2, 3.6), width_ratios=(1, 1, 1.15))
-    for panel, record, name in zip((sgd, lsam), kept, ("SGD", "LSAM (SAM on the last layer)"), strict=True):
+    figure, (sgd, lsam, errors) = plt.subplots(1, 3, figsize=(8.0, 2.7), width_ratios=(1, 1, 1.25))
+    for panel, record, name in zip((sgd, lsam), kept, ("SGD", "LSAM: SAM on the last layer"), strict=True):
         weights, examples = checkpoints(record)[-1].member(seed)
         draw_contour(panel, weights, examples, 1)
         panel.set_title(name)
@@ -43,7 +43,7 @@ def overview(kept: Sequence[Record], table: pd.DataFrame, *, seed: int = 0, comp
     errors.set(
         xlabel=r"radius $\rho$  (0 is SGD)", ylabel="error", title=f"{complexity:g}°, n = {rows.seed.nunique()} seeds"
     )
-    errors.legend(fontsize=8.5)
+    errors.legend(fontsize=8)
     return figure
 
 

@@ -22,13 +22,13 @@ SLIDERS = {
 
 _STYLE = """<style>
 .browser-toy { container-type: inline-size; margin: 1rem 0; line-height: 1.35; font-size: 0.95em; }
-.browser-toy .controls, .browser-toy .pictures { display: grid; gap: 0.5rem 1.25rem; }
-.browser-toy .controls { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
+.browser-toy .controls, .browser-toy .pictures { display: grid; gap: 0.5rem 1rem; }
+.browser-toy .controls { grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
 .browser-toy label { display: block; }
 .browser-toy label span { display: flex; justify-content: space-between; gap: 0.5rem; }
 .browser-toy output { font-variant-numeric: tabular-nums; font-weight: 600; }
 .browser-toy input { width: 100%; min-height: 1.75rem; margin: 0; accent-color: #0072b2; }
-.browser-toy .buttons { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; margin: 0.5rem 0 0.75rem; }
+.browser-toy .buttons { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; margin: 0.35rem 0 0.5rem; }
 .browser-toy button { font: inherit; min-width: 5.5rem; min-height: 2rem; padding: 0 0.75rem; cursor: pointer; }
 .browser-toy button { border: 1px solid; border-radius: 4px; }
 .browser-toy progress { flex: 1 1 8rem; accent-color: #0072b2; }
@@ -47,7 +47,7 @@ _STYLE = """<style>
 .browser-toy .plots { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem 1.25rem; }
 .browser-toy .plots { align-items: end; }
 .browser-toy .status { margin: 0.75rem 0 0; font-size: 0.9em; min-height: 4em; }
-@container (min-width: 38rem) {
+@container (min-width: 34rem) {
   .browser-toy .pictures { grid-template-columns: 1fr 1fr 1fr; align-items: start; }
   .browser-toy .plots { grid-column: auto; grid-template-columns: 1fr; }
   .browser-toy .plots canvas { aspect-ratio: 1.8; }

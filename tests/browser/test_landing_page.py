@@ -1,0 +1,63 @@
+"""The landing page on a laptop's screen: the question, the answer, the training, the verdicts and the doors at once."""
+
+import re
+
+import pytest
+from visits import MODES, visiting
+
+LANDING = "book/index.html"
+SCREEN = {"width": 1440, "height": 900}
+PARTS = {
+    "question": ".bd-article h1 ~ p:not(.reading-time)",
+    "picture": ".bd-article img",
+    "training, SGD": ".browser-toy canvas[data-part=sgd-hard]",
+    "training, LSAM": ".browser-toy canvas[data-part=lsam-hard]",
+    "verdicts": ".squares",
+    "first door": ".landing-doors .sd-card >> nth=0",
+    "second door": ".landing-doors .sd-card >> nth=1",
+    "third door": ".landing-doors .sd-card >> nth=2",
+}
+
+
+@pytest.fixture(scope="module")
+def places(browser, site):
+    """Where each part stands on the screen: left, top, right and bottom, pixels."""
+    with visiting(browser, site / LANDING, "light") as visit:
+        visit.page.set_viewport_size(SCREEN)
+        boxes = {name: visit.page.locator(part).first.bounding_box() for name, part in PARTS.items()}
+    return {
+        name: (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for name, box in boxes.items()
+    }
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_wholly_on_the_first_screen(places, name):
+    left, top, right, bottom = places[name]
+    assert 0 <= left < right <= SCREEN["width"] and 0 <= top < bottom <= SCREEN["height"]
+
+
+def test_no_part_covers_another(places):
+    for name, (left, top, right, bottom) in places.items():
+        for other, (x0, y0, x1, y1) in places.items():
+            assert name == other or right <= x0 or x1 <= left or bottom <= y0 or y1 <= top, (name, other)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_training_stands_below_the_picture_and_the_doors_below_the_verdicts(browser, site, mode):
+    with visiting(browser, site / LANDING, mode) as visit:
+        tops = [visit.page.locator(PARTS[name]).first.bounding_box()["y"] for name in ("picture", "training, SGD")]
+        doors = [visit.page.locator(PARTS[name]).first.bounding_box()["y"] for name in ("verdicts", "first door")]
+    assert tops == sorted(tops) and doors == sorted(doors)
+
+
+def test_a_square_leads_to_its_claim(browser, site):
+    with visiting(browser, site / LANDING, "light") as visit:
+        squares = visit.page.locator(".squares a")
+        assert visit.page.locator(".squares li").first.inner_text() == f"{squares.count()} claims:"
+        verdict, _, words = squares.nth(1).get_attribute("aria-label").partition(": ")
+        squares.nth(1).press("Enter")
+        visit.page.wait_for_url(re.compile(r"claims\.html#"))
+        claim = visit.page.locator("tr:target")
+        assert claim.locator(".status").inner_text() == verdict
+        assert claim.locator("td").nth(1).inner_text().startswith(words.partition(" (")[0])
+        assert visit.errors == []
