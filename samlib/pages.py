@@ -169,7 +169,8 @@ def _record_section(item: Experiment, profile: str, store: Store) -> str:
     needed = runs.needed([item], profile)
     records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
     rows = "".join(_record_row(record) for record in records)
-    command = f"python -m samlib runs start --experiment {item.name} --profile {profile}"
+    options = (f"--experiment {item.name}", f"--profile {profile}")  # a line does not break inside one
+    command = " ".join(["python -m samlib runs start", *(f'<span class="option">{told}</span>' for told in options)])
     return (
         f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
         f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "

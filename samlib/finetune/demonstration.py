@@ -38,8 +38,9 @@ def images_or_box(load: Callable[[], PreparedSet], root: Path | None, words: str
     except (FileNotFoundError, ValueError) as error:
         if root is not None and not isinstance(error, FileNotFoundError):
             raise
-        told = html.escape(str(error).replace(str(root), "the data folder") if root else str(error))
-        display(HTML(f'<div class="missing-record"><p>{words}: {told}</p></div>'))
+        told = (str(error).replace(str(root), "the data folder") if root else str(error)).removeprefix("root: ")
+        told = html.escape(told[:1].upper() + told[1:])
+        display(HTML(f'<div class="missing-record"><p><strong>{words}.</strong> {told}.</p></div>'))
         return None
 
 
