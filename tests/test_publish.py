@@ -330,9 +330,9 @@ def test_status_page_lists_each_place_once() -> None:
         {"chapter": "book/c.ipynb", **here, **common, "device": "G", "reused": True},
     ]
     assert status_page(entries).splitlines()[5:] == [
-        "| {doc}`/book/a` | standard | 2.0 | 2026-01-01 10:00 | 1 |",
-        "| {doc}`/book/b` | none | 2.0 | 2026-01-01 10:00 | 1 |",
-        "| {doc}`/book/c` | standard | 2.0 | 2026-01-01 10:00 | 2 |",
+        "| {doc}`/book/a` | standard | 2.0 | [2026-01-01 10:00]{.text-nowrap} | 1 |",
+        "| {doc}`/book/b` | none | 2.0 | [2026-01-01 10:00]{.text-nowrap} | 1 |",
+        "| {doc}`/book/c` | standard | 2.0 | [2026-01-01 10:00]{.text-nowrap} | 2 |",
         "```",
         "",
         "1. M; device cpu; 1 thread; torch 2.",

@@ -3,7 +3,7 @@
 from typing import Any
 
 PLACE = ("machine", "device", "threads", "versions")
-CAPTION = "Executions behind the pages. A place is a machine with its versions, below the table."
+CAPTION = "Executions behind the pages, and when they ended; places are listed below."
 
 
 def describe(entry: dict[str, Any]) -> str:
@@ -31,7 +31,7 @@ def status_page(entries: list[dict[str, Any]]) -> str:
         place = {name: entry[name] for name in PLACE}
         places += [] if place in places else [place]
         rows.append(_row(entry, places.index(place) + 1))
-    head = ["| Chapter | Profile | Seconds | Finished (UTC) | Place |", "|:--|:--|--:|:--|--:|"]
+    head = ["| Chapter | Profile | Seconds | UTC | Place |", "|:--|:--|--:|:--|--:|"]
     table = [f"```{{table}} {CAPTION}", ":name: tab-execution", "", *head, *rows, "```"]
     return "\n".join([*table, "", *map(_place, range(1, len(places) + 1), places)]) + "\n"
 
@@ -39,7 +39,8 @@ def status_page(entries: list[dict[str, Any]]) -> str:
 def _row(entry: dict[str, Any], place: int) -> str:
     """Format one chapter."""
     name = entry["chapter"].removesuffix(".ipynb")
-    return f"| {{doc}}`/{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {entry['utc']} | {place} |"
+    utc = f"[{entry['utc']}]{{.text-nowrap}}"
+    return f"| {{doc}}`/{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {utc} | {place} |"
 
 
 def _place(number: int, place: dict[str, Any]) -> str:
