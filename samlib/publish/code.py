@@ -94,10 +94,11 @@ def _body(app: Sphinx, module: str, path: Path, lines: dict[str, int]) -> str:
     """A source page's HTML: title, the file with a link to it where the repository is public, the text with anchors."""
     name = path.relative_to(PACKAGE.parent).as_posix()
     file = f"<code>{name}</code>"
-    repository = app.config.html_theme_options.get("repository_url")
-    if repository:
-        file = f'<a href="{repository}/blob/{BRANCH}/{name}">{file}</a>'
-    shown = app.builder.highlighter.highlight_block(path.read_text(encoding="utf-8"), "python").split("\n")
+    theme = app.config.html_theme_options
+    if theme.get("use_repository_button"):  # without a repository Jupyter Book gives the address of its own
+        file = f'<a href="{theme["repository_url"]}/blob/{BRANCH}/{name}">{file}</a>'
+    highlighter = app.builder.highlighter  # type: ignore[attr-defined]
+    shown = highlighter.highlight_block(path.read_text(encoding="utf-8"), "python").split("\n")
     for anchor, line in lines.items():
         opening, tag, text = shown[line - 1].rpartition("<pre>")  # which the first line begins with
         shown[line - 1] = f'{opening}{tag}<span id="{anchor}"></span>{text}'
