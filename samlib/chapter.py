@@ -173,7 +173,7 @@ def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Re
     display(
         HTML(
             f'<p class="finding">{html.escape(tell())}</p><p class="source">{origin}; drawn by '
-            f"<code>{code.__module__}.{code.__qualname__}</code>.</p>"
+            f"{_source_link(code, f'{code.__module__}.{code.__qualname__}')}.</p>"
         )
     )
 
@@ -201,7 +201,12 @@ def show_source(code: Callable[..., Any]) -> None:
         first = lines[docstring.lineno - 1]
         lines[docstring.lineno - 1 : docstring.end_lineno] = [f'{first}"""']
     told = "\n".join(lines)
-    display(Markdown(f"```python\n{told}\n```\n\n*From* `{code.__module__}`."))
+    display(Markdown(f"```python\n{told}\n```\n\n*From* {_source_link(code, code.__module__)}."))
+
+
+def _source_link(code: Callable[..., Any], text: str) -> str:
+    """Return a link to where a function stands on its module's page, which `samlib.publish.code` makes."""
+    return f'<a href="../code/{code.__module__}.html#{code.__qualname__}"><code>{html.escape(text)}</code></a>'
 
 
 def verdict_html(verdict: Verdict) -> str:

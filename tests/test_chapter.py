@@ -271,7 +271,8 @@ def test_source_is_shown_as_it_runs_with_its_module(shown):
     show_source(verdict_html)
     assert isinstance(shown[0], Markdown)
     assert shown[0].data.startswith("```python\ndef verdict_html(verdict: Verdict) -> str:\n")
-    assert shown[0].data.endswith("*From* `samlib.chapter`.")
+    link = '<a href="../code/samlib.chapter.html#verdict_html"><code>samlib.chapter</code></a>'
+    assert shown[0].data.endswith(f"```\n\n*From* {link}.")
 
 
 class Measured:

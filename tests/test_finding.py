@@ -68,13 +68,14 @@ def test_below_a_figure_stand_the_finding_its_records_and_the_function_that_drew
     show_finding(contours, lambda: "a < b", COMPLETE)
     assert [item.data for item in shown] == [
         '<p class="finding">a &lt; b</p><p class="source">Records: <a href="records.html#some_runs">some_runs</a>; '
-        "drawn by <code>samlib.figures.toy_setup.contours</code>.</p>"
+        'drawn by <a href="../code/samlib.figures.toy_setup.html#contours">'
+        "<code>samlib.figures.toy_setup.contours</code></a>.</p>"
     ]
 
 
 def test_a_figure_without_records_was_computed_on_the_page(shown):
     show_finding(contours, lambda: "a")
-    assert "Computed on this page; drawn by <code>samlib.figures" in shown[0].data and "href" not in shown[0].data
+    assert "Computed on this page; drawn by <a" in shown[0].data and "records.html" not in shown[0].data
 
 
 def test_a_figure_that_is_not_drawn_has_no_finding(shown):

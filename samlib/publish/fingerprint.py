@@ -1,4 +1,7 @@
-"""What an execution depends on, reduced to one key: the same key means the outputs need not be made again."""
+"""What an execution depends on, reduced to one key: the same key means the outputs need not be made again.
+
+PyTorch, seconds to import, is imported by the functions that ask it: the Sphinx extensions of this package never do.
+"""
 
 import hashlib
 import importlib.metadata
@@ -7,10 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from nbformat import NotebookNode
 
-from samlib import provenance
 from samlib.publish.cells import code_cells
 
 PAGE_LIBRARIES = ("matplotlib", "pandas", "scipy", "ipywidgets")
@@ -18,11 +19,15 @@ PAGE_LIBRARIES = ("matplotlib", "pandas", "scipy", "ipywidgets")
 
 def page_versions() -> dict[str, str]:
     """Return the versions a number can depend on, and those a figure, a table or a widget can."""
+    from samlib import provenance
+
     return provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES}
 
 
 def accelerator() -> str:
     """Name the accelerator torch would use, or "cpu"."""
+    import torch
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 

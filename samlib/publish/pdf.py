@@ -20,12 +20,13 @@ READY = """async () => {
   await MathJax.startup.promise;
   await Promise.all([...document.images].map(image => { image.loading = "eager"; return image.decode(); }));
 }"""
-# A link to another page leads inside the PDF; one to a file of this machine, such as a record, would lead nowhere.
+# A link to another page leads inside the PDF; one to a file of this machine, such as a record or the page of a module
+# (the only pages with a dot in their names), would lead nowhere.
 LINKS = """() => {
   for (const link of document.querySelectorAll("a[href]")) {
     const url = new URL(link.href);
     if (url.protocol !== "file:" || link.getAttribute("href").startsWith("#")) continue;
-    const page = url.pathname.match(/([^/]+)\\.html$/);
+    const page = url.pathname.match(/\\/([^/.]+)\\.html$/);
     const target = url.hash.slice(1) || (page && document.querySelector(`[id^="document-"][id$="/${page[1]}"]`)?.id);
     if (page && document.getElementById(target)) link.setAttribute("href", "#" + target);
     else link.removeAttribute("href");

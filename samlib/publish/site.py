@@ -16,6 +16,7 @@ from samlib.publish.status import status_page
 
 IGNORED = shutil.ignore_patterns(".ipynb_checkpoints", "_generated", "__pycache__", "*.ipynb")
 EXTRA = "_extra"
+LIBRARY = Path(__file__).resolve().parents[1]
 FOOTER_FILES = {"LICENSE": "LICENSE.txt", "CITATION.cff": "CITATION.txt"}  # names that a browser shows as text
 
 
@@ -65,7 +66,8 @@ def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, A
     generated.mkdir(exist_ok=True)
     (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
     write_launch_copies(layout, repository_name(layout.root))
-    digest = tree_digest(layout.stage)
+    # The library's extensions make the pages, which also show its source.
+    digest = tree_digest(layout.stage) + tree_digest(LIBRARY, suffixes=(".py",))
     marker = layout.work / "html.digest"
     if not (layout.html / "index.html").is_file() or not marker.is_file() or marker.read_text() != digest:
         marker.unlink(missing_ok=True)
