@@ -62,3 +62,37 @@ def test_the_exercises_are_followed_by_a_collapsed_solution_that_is_executed(nam
 @pytest.mark.parametrize("name", [name for name in CHAPTERS if name[0] == "0"])
 def test_every_chapter_has_a_panel_with_sliders(name):
     assert any("_explorer(" in cell["source"] for cell in cells(name) if cell["cell_type"] == "code")
+
+
+NOTEBOOKS = sorted(path.stem for path in BOOK.glob("*.ipynb") if path.stem != "index")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_parameters_are_in_view_and_imports_folded_away(name):
+    parameters, imports = [cell for cell in cells(name) if cell["cell_type"] == "code"][:2]
+    assert parameters["source"].startswith("# Parameters\n") and parameters["tags"] == ["parameters"]
+    assert "import" in imports["source"] and "hide-input" in imports["tags"]
+
+
+def numbers(tag: str) -> list[str]:
+    """The equations that a tag numbers.
+
+    >>> numbers("8-10"), numbers("T1")
+    (['8', '9', '10'], ['t1'])
+    """
+    first, _, last = tag.partition("-")
+    return [str(number) for number in range(int(first), int(last) + 1)] if last else [first.lower()]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_numbered_equation_can_be_linked_to(name):
+    for cell in cells(name):
+        for before, tag in re.findall(r"((?:^\(eq-\w+\)=\n)*)^\$\$\n[^$]*?\\tag\{([^}]+)\}", cell["source"], re.M):
+            assert re.findall(r"\(eq-(\w+)\)=", before) == numbers(tag)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_prose_and_captions_name_an_equation_by_a_link(name):
+    told = [cell["source"] for cell in cells(name) if cell["cell_type"] == "markdown"]
+    told += [cell["metadata"].get("mystnb", {}).get("figure", {}).get("caption", "") for cell in cells(name)]
+    assert [found for text in told for found in re.findall(r"(?<!\[)Eqs? [\dA-Z][^)]{0,20}", text)] == []
