@@ -21,6 +21,7 @@ from samlib.publish import (
     execute_book,
     freeze,
     merge_outputs,
+    site,
     stage_sources,
 )
 from samlib.publish.__main__ import main
@@ -270,7 +271,7 @@ def test_staging_carries_records_but_not_the_readers_own(root: Path) -> None:
     assert sources(root) == before
 
 
-def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_change(root: Path) -> None:
+def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_change(root: Path, monkeypatch) -> None:
     before, layout = sources(root), layout_of(root)
     build_site(layout, progress_bar=False)
     page = (layout.html / "book/one.html").read_text()
@@ -284,6 +285,9 @@ def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_chan
     rendered = (layout.html / "book/one.html").stat().st_mtime_ns
     build_site(layout, progress_bar=False)
     assert (layout.html / "book/one.html").stat().st_mtime_ns == rendered
+    monkeypatch.setattr(site, "LIBRARY", root / "samlib")  # as if the library, with its extensions, were another
+    build_site(layout, progress_bar=False)
+    assert (layout.html / "book/one.html").stat().st_mtime_ns > rendered
 
     (root / "book/index.md").write_text("# Tiny\n\n[nowhere](absent.md)\n")
     for _ in range(2):  # a warning stops the second build as well as the first
