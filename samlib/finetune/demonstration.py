@@ -39,8 +39,7 @@ def images_or_box(load: Callable[[], PreparedSet], root: Path | None, words: str
         if root is not None and not isinstance(error, FileNotFoundError):
             raise
         told = (str(error).replace(str(root), "the data folder") if root else str(error)).removeprefix("root: ")
-        told = html.escape(told[:1].upper() + told[1:])
-        display(HTML(f'<div class="missing-record"><p><strong>{words}.</strong> {told}.</p></div>'))
+        display(HTML(f'<div class="missing-record"><p><strong>{words}:</strong> {html.escape(told)}</p></div>'))
         return None
 
 
