@@ -20,10 +20,10 @@ from samlib import runs
 from samlib.claims import Effect, Verdict
 from samlib.config import check_choice, check_number
 from samlib.experiments import PROFILES, experiment
-from samlib.finding import number
 from samlib.records import Store
 from samlib.results import Results, read
 from samlib.runs.progress import Bars
+from samlib.statistics import number
 from samlib.widgets.frames import photograph, picture
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")

@@ -1,21 +1,9 @@
 """Findings: the sentence below a figure, with n and interval, made from the estimates behind the verdicts."""
 
-import math
 from collections.abc import Mapping
 
 from samlib.claims import Verdict
-from samlib.statistics import Estimate
-
-
-def number(value: float) -> str:
-    """Write three decimals, with a true minus sign and no negative zero.
-
-    >>> number(-0.25), number(-0.0001)
-    ('−0.250', '0.000')
-    """
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+from samlib.statistics import Estimate, with_interval
 
 
 def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") -> str:
@@ -38,7 +26,7 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
         return f"{told}: not tested at this scale."
     ordered = sorted(effects.items(), key=lambda item: item[1].mean)
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
-    values = " and ".join(f"{_with_interval(value)} ({name})" for name, value in chosen)
+    values = " and ".join(f"{with_interval(value)} ({name})" for name, value in chosen)
     extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""
     return f"{told}: {values}{extremes}; {_spread(list(effects.values()), len(chosen), over)}."
 
@@ -53,12 +41,6 @@ def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
     """
     effects = {effect.name: effect.value for effect in verdict.effects if only in effect.name}
     return finding(verdict.statistic.partition(";")[0], effects, over=over)
-
-
-def _with_interval(value: Estimate) -> str:
-    """A mean with its interval; a single value has none."""
-    interval = f" [{number(value.low)}, {number(value.high)}]" if value.n > 1 else ""
-    return number(value.mean) + interval
 
 
 def _spread(values: list[Estimate], n_shown: int, over: str) -> str:

@@ -11,8 +11,8 @@ from samlib.claims.ledger import Row, counts, split
 from samlib.claims.registry import LEDGER
 from samlib.config import differences, from_dict
 from samlib.experiments import EXPERIMENTS, Experiment
-from samlib.finding import number
 from samlib.records import CONFIGS, Record, Store
+from samlib.statistics import number
 
 # Verdict -> the mark of its square: it says what the square's colour repeats.
 MARKS = {"confirmed": "✓", "partly": "±", "not confirmed": "✗", "not tested": "?"}

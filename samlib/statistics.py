@@ -1,4 +1,4 @@
-"""Means with 95 % intervals over seeds, paired differences, rank correlations: all that verdicts are made of."""
+"""Means with 95 % intervals over seeds, paired differences, rank correlations, and how they are written on a page."""
 
 import math
 from collections.abc import Sequence
@@ -73,6 +73,39 @@ def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:
             f"paired_difference: expected equally many values, got {first.size} and {second.size}; use equal seeds"
         )
     return estimate(first - second)
+
+
+def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
+    """Write a number with a true minus sign; zero has no sign, and what is infinite has its symbol.
+
+    Args:
+        value: any.
+        digits: decimals.
+        signed: whether a plus stands before what is above zero.
+
+    >>> number(-0.25), number(-0.0001), number(0.5, 1, signed=True)
+    ('−0.250', '0.000', '+0.5')
+    """
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def with_interval(value: Estimate, digits: int = 3, *, scale: float = 1, signed: bool = False, alone: str = "") -> str:
+    """Write a mean with its interval; a single value has none.
+
+    Args:
+        value: the estimate.
+        digits, signed: as `number` takes them.
+        scale: factor of all three numbers; 100 writes shares as points.
+        alone: what stands behind a single value.
+
+    >>> with_interval(Estimate(-0.12, -0.15, -0.09, 20)), with_interval(Estimate(0.5, -math.inf, math.inf, 1), 1)
+    ('−0.120 [−0.150, −0.090]', '0.5')
+    """
+    mean, low, high = (number(scale * end, digits, signed=signed) for end in (value.mean, value.low, value.high))
+    return f"{mean} [{low}, {high}]" if value.n > 1 else mean + alone
 
 
 def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:

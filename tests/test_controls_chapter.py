@@ -161,6 +161,8 @@ def test_one_seed_decides_nothing():
     table = control_table([record(dataclasses.replace(c[0], seeds=(0,))) for c in methods().values()])
     verdict = methods_improve(table, "l2", "Toy")
     assert verdict.status == "not confirmed" and np.isinf(verdict.effects[0].value.low)
+    page = comparison_html(table)
+    assert page.count(">0.0</td>") == 16 and "inf" not in page  # each method minus SGD, without an interval
 
 
 def test_the_easy_feature_of_images_is_decided_by_sgds_probes():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samlib.statistics import Estimate, estimate, paired_difference, rank_correlations
+from samlib.statistics import Estimate, estimate, number, paired_difference, rank_correlations, with_interval
 
 NAN = float("nan")
 
@@ -77,3 +77,32 @@ def test_rank_correlation_gives_ties_their_mean_rank():
     # Ranks 1 2 3 against 1.5 1.5 3: covariance 1.5, variances 2 and 1.5.
     expected = 1.5 / math.sqrt(2 * 1.5)
     assert rank_correlations([1, 2, 3], np.array([[0.0, 0.0, 1.0]])).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "signed", "expected"),
+    [
+        (-0.25, 3, False, "−0.250"),
+        (1.25, 1, True, "+1.2"),
+        (-1.25, 2, True, "−1.25"),
+        (-0.004, 2, True, "0.00"),
+        (0.004, 2, True, "0.00"),
+        (-0.0, 1, False, "0.0"),
+        (math.inf, 2, True, "∞"),
+        (-math.inf, 2, True, "−∞"),
+    ],
+)
+def test_a_number_has_a_true_minus_and_zero_no_sign(value, digits, signed, expected):
+    assert number(value, digits, signed=signed) == expected
+
+
+def test_a_mean_is_written_with_its_interval_in_the_unit_asked_for():
+    value = Estimate(-0.0067, -0.02, 0.00001, 4)
+    assert with_interval(value) == "−0.007 [−0.020, 0.000]"
+    assert with_interval(value, 2, scale=100, signed=True) == "−0.67 [−2.00, 0.00]"
+
+
+def test_a_single_value_is_written_without_an_interval():
+    value = estimate([0.125])
+    assert with_interval(value, 1, scale=100, signed=True) == "+12.5"
+    assert with_interval(value, alone=", one seed") == "0.125, one seed"

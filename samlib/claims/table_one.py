@@ -15,7 +15,7 @@ from samlib.claims.rules import Effect, Verdict
 from samlib.records import Record
 from samlib.results import by_seed
 from samlib.selection import TUNED, differing
-from samlib.statistics import Estimate, paired_difference
+from samlib.statistics import Estimate, number, paired_difference, with_interval
 
 METRICS = (
     "easy_probe_error",
@@ -115,8 +115,7 @@ def gain_is_early(entries: Mapping[str, Entry]) -> Verdict:
         epoch = early_epoch(n_epochs)
         effects.append(Effect(f"{title}: epoch {epoch} of {n_epochs}", _gap_at(table, epoch), "below"))
         end = _gap_at(table, n_epochs)
-        spread = f" [{in_points(end.low)}, {in_points(end.high)}]" if end.n > 1 else ", one seed"
-        ends.append(f"{in_points(end.mean)}{spread} ({title})")
+        ends.append(f"{with_interval(end, 2, scale=100, signed=True, alone=', one seed')} ({title})")
     return Verdict(
         "table-one-gain-early",
         "later work: Nguyen et al. (2024)",
@@ -183,8 +182,7 @@ def in_points(share: float) -> str:
     >>> in_points(-0.0067), in_points(0.00001)
     ('−0.67', '0.00')
     """
-    rounded = round(100 * share, 2)
-    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
+    return number(100 * share, 2, signed=True)
 
 
 def _seeds(title: str, entry: Entry) -> pd.DataFrame:

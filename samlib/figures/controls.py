@@ -13,7 +13,7 @@ from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, fo
 from samlib.claims.rules import Effect
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
-from samlib.statistics import Estimate, estimate
+from samlib.statistics import Estimate, estimate, number, with_interval
 
 AXES = {
     "sharpness": "sharpness (largest curvature), ordered",
@@ -108,7 +108,7 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 if named in [(name, 0) for name in NAMED]:
                     panel.annotate(NAMED[named[0]], place, (4, 3), textcoords="offset points", fontsize=7.5)
             panel.set_xlabel(AXES[account])
-            panel.set_title(f"{title}: {_told(found[account])}", fontsize=9.5)
+            panel.set_title(f"{title}: {with_interval(found[account], 2, signed=True)}", fontsize=9.5)
         line[0].set_ylabel("hard probing error, ordered")
     figure.legend(
         handles=[
@@ -141,12 +141,6 @@ def _colour(method: str) -> str:
     return style.NEUTRAL if method in ("Adam", "SGD with l2", "group DRO", "just train twice") else style.SAM
 
 
-def _told(value: Estimate, *, scale: float = 1, form: str = "+.2f") -> str:
-    """A number with its interval."""
-    numbers = [format(scale * x, form).replace("-", "−") for x in (value.mean, value.low, value.high)]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
-
-
 def comparison_html(table: pd.DataFrame) -> str:
     """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
 
@@ -158,7 +152,7 @@ def comparison_html(table: pd.DataFrame) -> str:
     rows = []
     for _, row in comparison(table).iterrows():
         value = gains.get(row.method)
-        gain = _told(value, scale=100, form="+.1f") if value else ""
+        gain = with_interval(value, 1, scale=100, signed=True) if value else ""
         cells = [format(scale * row[name], form) for name, (_, scale, form) in SHOWN.items()]
         places = (", ".join(SETTINGS[place] for place in row.settings),) if several else ()
         rows.append((row.method, cells[0], gain, *cells[1:], *places))
@@ -188,7 +182,10 @@ def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
     for title, table in tables.items():
         missed = int((table.test_error > SOLVED).sum())
         found = follows(table, worst_test_error=1.0)
-        numbers = ", ".join(f"{name.replace('_used', '').replace('_', ' ')} {_told(v)}" for name, v in found.items())
+        numbers = ", ".join(
+            f"{name.replace('_used', '').replace('_', ' ')} {with_interval(value, 2, signed=True)}"
+            for name, value in found.items()
+        )
         told.append(f"{title}: {missed} of {len(table)} networks left out; with them, {numbers}.")
     return " ".join(told)
 
@@ -197,7 +194,7 @@ def _one_task(title: str, table: pd.DataFrame) -> str:
     """A task's part of `in_short`."""
     values = improvements(table)
     better = sorted((name for name, value in values.items() if value.high < 0), key=lambda name: values[name].mean)
-    said = ", ".join(f"{name} ({100 * values[name].mean:+.1f})".replace("-", "−") for name in better) or "no method"
+    said = ", ".join(f"{name} ({number(100 * values[name].mean, 1, signed=True)})" for name in better) or "no method"
     found = follows(table)
     going = [
         ACCOUNTS[name][0].split(":")[0]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from samlib.claims.pairs import difference
 from samlib.figures import style
-from samlib.statistics import estimate
+from samlib.statistics import estimate, number
 from samlib.vision.pairs import ImageSet
 
 COLOURS = {"SGD": style.SGD, "SAM": style.SAM}
@@ -95,10 +95,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for name, title in (ERRORS | WORST | RELIANCE).items():
         spread = {method: _spread(part[name]) for method, part in table.groupby("method", sort=False)}
         gap = difference(table, name)
-        interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]" if gap.n > 1 else "no interval"
+        mean, low, high = (number(100 * end, 2, signed=True) for end in (gap.mean, gap.low, gap.high))
         rows[title] = spread | {
-            "SAM − SGD": f"{100 * gap.mean:+.2f}".replace("-", "−"),
-            "95 % interval": interval.replace("-", "−"),
+            "SAM − SGD": mean,
+            "95 % interval": f"[{low}, {high}]" if gap.n > 1 else "no interval",
             "n": str(gap.n),
         }
     return pd.DataFrame(rows).T.rename_axis(columns="error, %")

@@ -12,7 +12,7 @@ from samlib.figures.domainbed import shown_name
 from samlib.figures.table_one import BACKBONES
 from samlib.figures.tables import body_rows, wide_table
 from samlib.records import Record
-from samlib.statistics import Estimate
+from samlib.statistics import Estimate, number, with_interval
 
 HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
 TRAINED = ("zero-shot, SGD", "zero-shot, SAM", "sources' test, SGD", "sources' test, SAM")
@@ -120,7 +120,7 @@ def in_short(records: Mapping[str, Sequence[Record]]) -> str:
         ahead = [value.mean > 0 for target, value in found.items() if target != MEAN]
         mean = found[MEAN]
         told.append(
-            f"on {title} the probe's accuracy is **{word(mean)}** with SAM: {points(mean.mean)} points "
+            f"on {title} the probe's accuracy is **{word(mean)}** with SAM: {number(mean.mean, 2, signed=True)} points "
             f"{_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} targets, ahead on {sum(ahead)} of them"
         )
     return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
@@ -148,16 +148,6 @@ def word(value: Estimate) -> str:
     if value.low > 0:
         return "better"
     return "worse" if value.high < 0 else "undecided"
-
-
-def points(value: float) -> str:
-    """Return points of accuracy with sign and two decimals.
-
-    >>> points(-0.004), points(1.25)
-    ('0.00', '+1.25')
-    """
-    text = f"{value:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
 
 
 def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str:
@@ -188,24 +178,19 @@ def _target(
     """One target: the paper's three numbers, and ours."""
     first = ("", "", "")
     if paper:
-        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", _printed(100 * (paper[1] - paper[0])))
+        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", number(100 * (paper[1] - paper[0]), 1, signed=True))
     if ours is None:
         return (name, *first, *([""] * 6))
     sgd, sam, gain = ours
-    means = (f"{100 * sgd.mean:.1f}", f"{100 * sam.mean:.1f}", points(gain.mean))
+    means = (f"{100 * sgd.mean:.1f}", f"{100 * sam.mean:.1f}", number(gain.mean, 2, signed=True))
     return (name, *first, *means, _ends(gain), word(gain), str(gain.n))
-
-
-def _printed(value: float) -> str:
-    """A difference of the paper's numbers, which have one decimal in percent."""
-    return f"{value:+.1f}".replace("-", "−")
 
 
 def _ends(value: Estimate) -> str:
     """The interval in brackets."""
-    return f"[{points(value.low)},\u00a0{points(value.high)}]" if value.n > 1 else "no interval"
+    return _with_interval(value).partition(" ")[2]
 
 
 def _with_interval(value: Estimate) -> str:
-    """Mean and interval."""
-    return f"{points(value.mean)} {_ends(value)}"
+    """Mean and interval, which does not break into two lines."""
+    return with_interval(value, 2, signed=True, alone=" no interval").replace(", ", ",\u00a0")

@@ -10,11 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from samlib.claims.domainbed import MEAN, radius_table, transfer_table
 from samlib.claims.pairs import difference
-from samlib.claims.table_one import in_points
 from samlib.figures import style
 from samlib.figures.domainbed import shown_name
 from samlib.records import Record
-from samlib.statistics import Estimate, estimate
+from samlib.statistics import Estimate, estimate, with_interval
 from samlib.widgets.frames import Frames, slider
 
 BEFORE = "before\ntraining"
@@ -150,5 +149,4 @@ def _ends(value: Estimate) -> tuple[float, float]:
 
 def _in_points(value: Estimate) -> str:
     """A difference of shares with its interval, in points."""
-    interval = f" [{in_points(value.low)}, {in_points(value.high)}]" if value.n > 1 else " (one seed, no interval)"
-    return in_points(value.mean) + interval
+    return with_interval(value, 2, scale=100, signed=True, alone=" (one seed, no interval)")
