@@ -302,6 +302,6 @@ def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("samlib.finetune.demonstration.display", shown.append)
     monkeypatch.setattr("samlib.domainbed.demonstration.show", lambda draw, **options: shown.append(draw()))
     show_domains(DomainConfig(), tmp_path)
-    assert "The data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data
+    assert "the data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data
     show_domains(dataclasses.replace(DomainConfig(image_set="digit_domains", target="plain")), None)
     assert len(shown[1].axes) == 40
