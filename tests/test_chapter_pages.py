@@ -96,11 +96,14 @@ def test_every_numbered_equation_can_be_linked_to(name):
         assert re.findall(r"\(eq-(\w+)\)=", before) == numbers(tag)
 
 
+UNLINKED_EQUATION = r"(?<!\[)\b(?:Eqs?\.?|[Ee]quations?) \(?[\dA-Z]\d*\b[^)]{0,20}"
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_prose_and_captions_name_an_equation_by_a_link(name):
     told = [cell["source"] for cell in cells(name) if cell["cell_type"] == "markdown"]
     told += [caption(cell).get("caption", "") for cell in cells(name)]
-    assert [found for text in told for found in re.findall(r"(?<!\[)Eqs? [\dA-Z][^)]{0,20}", text)] == []
+    assert [found for text in told for found in re.findall(UNLINKED_EQUATION, text)] == []
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
