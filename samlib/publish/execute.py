@@ -34,23 +34,33 @@ class ChapterError(RuntimeError):
 
 
 def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
-    """Execute every chapter whose key changed, in reading order, and write the execution record.
+    """Execute every chapter whose key changed and write the execution record.
+
+    In reading order, but pages that sum up what the others record come last (notebook metadata `sums_up`): below
+    full scale there are no records before the chapters have trained.
 
     Args:
         layout: the folders and the profile.
         progress_bar: whether papermill shows one bar per chapter on standard error.
     Returns:
-        One entry per chapter: chapter, profile, machine, device, versions, threads, seconds, utc, reused.
+        One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
+        reused.
     Raises:
         ChapterError: a cell failed. Chapters executed before it are kept.
     Side effects: writes `layout.executed`, the chapters in `layout.stage`, and `layout.record`.
     """
     shared = surroundings(layout.root)
-    entries = []
-    for chapter in chapters(layout.root):
-        entries.append(execute_chapter(layout, chapter, shared, progress_bar=progress_bar))
-        _write_json(layout.record, {"schema": 1, "chapters": entries})
-    return entries
+    order = chapters(layout.root)
+    done: dict[str, dict[str, Any]] = {}
+    for chapter in sorted(order, key=lambda chapter: _sums_up(layout.root / chapter)):
+        done[chapter] = execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
+        _write_json(layout.record, {"schema": 1, "chapters": [done[name] for name in order if name in done]})
+    return [done[name] for name in order]
+
+
+def _sums_up(path: Path) -> bool:
+    """Whether a notebook says that it sums up the others."""
+    return bool(_read(path).metadata.get("sums_up"))
 
 
 def execute_chapter(
