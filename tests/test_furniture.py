@@ -203,7 +203,7 @@ def test_a_launch_copy_fetches_the_repository_and_then_runs(root, tmp_path, monk
         progress_bar=False,
     )
     ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    assert ran.cells[-1].outputs[0].text == "value 7\n"
+    assert "".join(output.text for output in ran.cells[-1].outputs) == "value 7\n"  # a kernel may send it in parts
 
 
 def test_without_a_repository_there_are_no_launch_copies(root):
