@@ -211,12 +211,21 @@ def _source_link(code: Callable[..., Any], text: str) -> str:
 
 def verdict_html(verdict: Verdict) -> str:
     """Return a verdict as a small HTML table: claim, statistic, effects with intervals and n, status."""
-    css = verdict.status.replace(" ", "-")
     return (
-        f'<div class="verdict verdict-{css}" id="{verdict.id}"><p><strong class="status">{verdict.status}</strong> '
+        f'<div class="verdict {verdict_class(verdict.status)}" id="{verdict.id}">'
+        f'<p><strong class="status">{verdict.status}</strong> '
         f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
         f"<p>Statistic: {html.escape(verdict.statistic)}.</p>{effects_html(verdict.effects)}</div>"
     )
+
+
+def verdict_class(status: str) -> str:
+    """Return the style class of a verdict's colours.
+
+    >>> verdict_class("not confirmed")
+    'verdict-not-confirmed'
+    """
+    return f"verdict-{status.replace(' ', '-')}"
 
 
 def effects_html(effects: Sequence[Effect]) -> str:

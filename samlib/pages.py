@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from samlib import runs
-from samlib.chapter import effects_html
+from samlib.chapter import effects_html, verdict_class
 from samlib.claims.ledger import Row, counts, split
 from samlib.claims.registry import LEDGER
 from samlib.config import differences, from_dict
@@ -39,7 +39,7 @@ def verdict_squares(rows: Sequence[Row]) -> str:
 
 def _square(status: str) -> str:
     """Return one square of the legend; its word stands beside it."""
-    return f'<span class="square verdict-{status.replace(" ", "-")}" aria-hidden="true">{MARKS[status]}</span>'
+    return f'<span class="square {verdict_class(status)}" aria-hidden="true">{MARKS[status]}</span>'
 
 
 def _linked_square(row: Row) -> str:
@@ -47,7 +47,7 @@ def _linked_square(row: Row) -> str:
     status = row.verdict.status
     told = html.escape(f"{status}: {row.verdict.claim.rstrip('.')} ({row.verdict.place})")
     return (
-        f'<a class="square verdict-{status.replace(" ", "-")}" href="{LEDGER}.html#{row.claim.id}" '
+        f'<a class="square {verdict_class(status)}" href="{LEDGER}.html#{row.claim.id}" '
         f'aria-label="{told}" title="{told}">{MARKS[status]}</a>'
     )
 
@@ -86,7 +86,7 @@ def _claim_row(row: Row) -> str:
         n = len(verdict.effects)
         told += f"<details><summary>all {n} effects</summary>{effects_html(verdict.effects)}</details>"
     return (
-        f'<tr id="{row.claim.id}"><td><span class="verdict-{status.replace(" ", "-")}"><strong class="status">{status}'
+        f'<tr id="{row.claim.id}"><td><span class="{verdict_class(status)}"><strong class="status">{status}'
         f"</strong></span></td><td>{told}</td></tr>"
     )
 

@@ -12,9 +12,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from samlib.publish.layout import LIBRARY
 from samlib.publish.repository import BRANCH
 
-PACKAGE = Path(__file__).resolve().parents[1]
 LINK = re.compile(r'href="\.\./code/([^"#]*)\.html(?:#([^"]*))?"')
 
 
@@ -43,7 +43,7 @@ def collect_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
                     f"link to a source page: expected {wanted}, got {what!r}; correct the link", location=page
                 )
         if path:
-            yield f"code/{module}", {"title": module, "body": _body(app, module, path, lines)}, "page.html"
+            yield f"code/{module}", {"title": module, "body": _body(app, module, path, source, lines)}, "page.html"
 
 
 def anchors(source: str) -> dict[str, int]:
@@ -85,20 +85,20 @@ def _links(app: Sphinx) -> dict[str, list[tuple[str, str]]]:
 def _path(module: str) -> Path | None:
     """The file of a module of samlib, None where there is none."""
     package, *parts = module.split(".")
-    place = PACKAGE.joinpath(*parts)
+    place = LIBRARY.joinpath(*parts)
     files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
-    return next((path for path in files if package == PACKAGE.name and path.is_file()), None)
+    return next((path for path in files if package == LIBRARY.name and path.is_file()), None)
 
 
-def _body(app: Sphinx, module: str, path: Path, lines: dict[str, int]) -> str:
+def _body(app: Sphinx, module: str, path: Path, source: str, lines: dict[str, int]) -> str:
     """A source page's HTML: title, the file with a link to it where the repository is public, the text with anchors."""
-    name = path.relative_to(PACKAGE.parent).as_posix()
+    name = path.relative_to(LIBRARY.parent).as_posix()
     file = f"<code>{name}</code>"
     theme = app.config.html_theme_options
     if theme.get("use_repository_button"):  # without a repository Jupyter Book gives the address of its own
         file = f'<a href="{theme["repository_url"]}/blob/{BRANCH}/{name}">{file}</a>'
     highlighter = app.builder.highlighter  # type: ignore[attr-defined]
-    shown = highlighter.highlight_block(path.read_text(encoding="utf-8"), "python").split("\n")
+    shown = highlighter.highlight_block(source, "python").split("\n")
     for anchor, line in lines.items():
         opening, tag, text = shown[line - 1].rpartition("<pre>")  # which the first line begins with
         shown[line - 1] = f'{opening}{tag}<span id="{anchor}"></span>{text}'

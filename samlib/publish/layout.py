@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+LIBRARY = Path(__file__).resolve().parents[1]  # the folder of samlib, whose extensions and sources make the pages
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:

@@ -10,13 +10,12 @@ import yaml
 
 from samlib.publish.execute import execute_book
 from samlib.publish.fingerprint import tree_digest
-from samlib.publish.layout import Layout
+from samlib.publish.layout import LIBRARY, Layout
 from samlib.publish.repository import repository_name, with_buttons, write_launch_copies
 from samlib.publish.status import status_page
 
 IGNORED = shutil.ignore_patterns(".ipynb_checkpoints", "_generated", "__pycache__", "*.ipynb")
 EXTRA = "_extra"
-LIBRARY = Path(__file__).resolve().parents[1]
 FOOTER_FILES = {"LICENSE": "LICENSE.txt", "CITATION.cff": "CITATION.txt"}  # names that a browser shows as text
 
 
