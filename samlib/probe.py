@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,12 +51,14 @@ def probe_error(
     generator: torch.Generator,
     strengths: Sequence[float] = STRENGTHS,
     held_out_share: float = 0.25,
+    n_folds: int = 0,
 ) -> ProbeResult:
     """Train a linear probe on balanced frozen features and measure its error on others (Eq 1).
 
     Multinomial logistic regression with an L2 penalty, on features standardized by the mean and standard
-    deviation of the probe training set. C is the one with the lowest error on a held-out quarter of that set
-    (the smallest such C); then the probe is trained again on all of it. Test labels choose nothing.
+    deviation of the probe training set. C is the one with the lowest error on a held-out quarter of that set, or in a
+    cross-validation over all of it (the smallest such C); then the probe is trained again on all of it. Test labels
+    choose nothing.
 
     Our copy of the paper states neither penalty nor selection: ours follow Kirichenko et al. (2022), but with
     L2 for L1 and two smaller values of C, since L2 often chose the smallest of theirs.
@@ -66,7 +69,9 @@ def probe_error(
         n_groups: number of groups, K^2 for two features of K classes.
         generator: decides which training examples are held out while C is chosen.
         strengths: values of C to try, all > 0.
-        held_out_share: share of each group held out, within (0, 1).
+        held_out_share: share of each group held out, within (0, 1); not used with folds.
+        n_folds: 0 holds one share out; 2 or more is a cross-validation with so many folds, each with its share of
+            every group.
     Returns:
         Errors as shares of 1; see `ProbeResult`.
     Raises:
@@ -85,11 +90,16 @@ def probe_error(
             f"test: expected {train.features.shape[1]} features as in train, got {test.features.shape[1]}; "
             f"take both from the same network"
         )
-    strength, held_out_error = _choose_strength(train, strengths, held_out_share, generator, n_groups)
-    wrong = _predict(train, test.features, strength) != test.labels.cpu()
+    error_of_choice: float | None
+    if n_folds:
+        answers, strength, error_of_choice = _cross_validated(train, test, strengths, n_folds, generator, n_groups)
+    else:
+        strength, error_of_choice = _choose_strength(train, strengths, held_out_share, generator, n_groups)
+        answers = _predict(train, test.features, strength)
+    wrong = answers != test.labels.cpu()
     errors, counts = group_errors(wrong, test.groups.cpu(), n_groups=n_groups)
     error = sum(errors) / n_groups
-    return ProbeResult(error, max(errors), errors, counts, strength, len(train.labels), held_out_error)
+    return ProbeResult(error, max(errors), errors, counts, strength, len(train.labels), error_of_choice)
 
 
 def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, " example"], *, strength: float) -> Any:
@@ -170,6 +180,64 @@ def balanced_rows(
     return torch.cat([rows[torch.randperm(len(rows), generator=generator)[:size]] for rows in members])
 
 
+def in_their_span(
+    train: Float[Tensor, "example feature"], test: Float[Tensor, "other feature"]
+) -> tuple[Float[np.ndarray, "example coordinate"], Float[np.ndarray, "other coordinate"]]:
+    """Standardize features by the training set; where it has fewer examples than features, rotate into their span.
+
+    The weights of a linear model with an L2 penalty lie in the span of the training examples, so that the same model
+    is found in as many coordinates as there are examples: exactly, and faster. With X X' = U diag(s) U', the training
+    examples are U sqrt(s), and others are X_other X' U / sqrt(s).
+
+    Args:
+        train, test: features, finite.
+    Returns:
+        Both sets in the same coordinates, double precision; new arrays.
+    """
+    x, other = (features.detach().cpu().double().numpy() for features in (train, test))
+    mean, std = x.mean(0), x.std(0)
+    std[std == 0] = 1.0
+    x, other = (x - mean) / std, (other - mean) / std
+    if len(x) >= x.shape[1]:
+        return x, other
+    squares, directions = np.linalg.eigh(x @ x.T)
+    kept = squares > 1e-10 * squares[-1]  # centring takes one direction away
+    scales = np.sqrt(squares[kept])
+    return directions[:, kept] * scales, other @ x.T @ (directions[:, kept] / scales)
+
+
+def _cross_validated(
+    train: FrozenFeatures,
+    test: FrozenFeatures,
+    strengths: Sequence[float],
+    n_folds: int,
+    generator: torch.Generator,
+    n_groups: int,
+) -> tuple[Int64[Tensor, " example"], float, float]:
+    """Choose the smallest C of the lowest cross-validated error; return test answers, that C and that error."""
+    from sklearn.linear_model import LogisticRegression
+
+    size = _group_size(train, n_groups)
+    check_number("n_folds", n_folds, low=2, high=size, integer=True, advice="every fold needs examples of every group")
+    rows = balanced_rows(train.groups, n_groups=n_groups, generator=generator).view(n_groups, size)
+    fold = torch.empty(len(train.labels), dtype=torch.int64)
+    fold[rows] = torch.arange(size) % n_folds
+    held_out = [(fold == i).numpy() for i in range(n_folds)]
+    x, other = in_their_span(train.features, test.features)
+    labels = train.labels.cpu().numpy()
+
+    wrong = dict.fromkeys(sorted(strengths), 0)
+    for out in held_out:
+        # From the strongest penalty on, each fit begins where the last one ended.
+        probe = LogisticRegression(max_iter=2000, warm_start=True)
+        for c in wrong:
+            probe.set_params(C=c).fit(x[~out], labels[~out])
+            wrong[c] += int((probe.predict(x[out]) != labels[out]).sum())
+    best = min(wrong, key=lambda c: (wrong[c], c))
+    answers = LogisticRegression(C=best, max_iter=2000).fit(x, labels).predict(other)
+    return torch.from_numpy(answers), best, wrong[best] / len(labels)
+
+
 def _choose_strength(
     train: FrozenFeatures,
     strengths: Sequence[float],
@@ -178,13 +246,7 @@ def _choose_strength(
     n_groups: int,
 ) -> tuple[float, float | None]:
     """Return the smallest C with the lowest error on the held-out part, the same share of every group; and that."""
-    counts = set(_group_counts("train.groups", train.groups, n_groups))
-    size = min(counts)
-    if len(counts) > 1 or size < 2:
-        raise ValueError(
-            f"train: expected groups of one size, at least 2, got sizes {sorted(counts)}; "
-            f"take the rows that balanced_rows returns"
-        )
+    size = _group_size(train, n_groups)
     if len(strengths) == 1:
         return strengths[0], None
     rows = balanced_rows(train.groups, n_groups=n_groups, generator=generator).view(n_groups, size)
@@ -195,6 +257,17 @@ def _choose_strength(
     wrong = {c: (_predict(fitted, train.features[held_out], c) != labels).sum().item() for c in set(strengths)}
     best = min(wrong, key=lambda c: (wrong[c], c))
     return best, wrong[best] / len(held_out)
+
+
+def _group_size(train: FrozenFeatures, n_groups: int) -> int:
+    """Return how many examples every group has; refuse groups of several sizes."""
+    counts = set(_group_counts("train.groups", train.groups, n_groups))
+    if len(counts) > 1 or min(counts) < 2:
+        raise ValueError(
+            f"train: expected groups of one size, at least 2, got sizes {sorted(counts)}; "
+            f"take the rows that balanced_rows returns"
+        )
+    return min(counts)
 
 
 def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from samlib.probe import FrozenFeatures, balanced_rows, group_errors, probe_error
+from samlib.probe import STRENGTHS, FrozenFeatures, balanced_rows, group_errors, in_their_span, probe_error
 from samlib.streams import stream
 
 
@@ -174,3 +174,47 @@ def test_unusable_options_are_refused(options: dict) -> None:
     good = make_set("train", scale=1.0)
     with pytest.raises(ValueError, match="expected"):
         probe(good, good, **options)
+
+
+@pytest.mark.parametrize(("per_group", "n_features"), [(20, 5), (12, 90)])
+def test_cross_validation_matches_a_plain_reference(per_group: int, n_features: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    train = make_set("train", scale=1.0, per_group=per_group, n_features=n_features)
+    test = make_set("test", scale=1.0, n_features=n_features)
+    strengths = (0.001, 0.1, 1.0)
+    result = probe(train, test, strengths=strengths, n_folds=4)
+
+    rows = balanced_rows(train.groups, n_groups=4, generator=stream(0, "probe")).view(4, per_group)
+    x, y = ((train.features - train.features.mean(0)) / train.features.std(0, correction=0)).double(), train.labels
+    wrong = {}
+    for c in strengths:
+        wrong[c] = 0
+        for i in range(4):
+            out = rows[:, i::4].flatten()
+            kept = torch.tensor([row for row in range(len(y)) if row not in out.tolist()])
+            fitted = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(x[kept], y[kept])
+            wrong[c] += int((fitted.predict(x[out]) != y[out].numpy()).sum())
+    best = min(wrong, key=lambda c: (wrong[c], c))
+    assert (result.strength, result.held_out_error) == (best, wrong[best] / len(y))
+    fixed = probe(train, test, strengths=(best,))
+    assert result.group_errors == pytest.approx(fixed.group_errors, abs=1 / 50 + 1e-12)  # one image at the boundary
+
+
+def test_coordinates_of_the_span_keep_every_inner_product() -> None:
+    train, other = (torch.randn(n, 30, generator=stream(0, f"span {n}"), dtype=torch.float64) for n in (8, 5))
+    x, y = in_their_span(train, other)
+    plain, moved = ((part - train.mean(0)) / train.std(0, correction=0) for part in (train, other))
+    assert x.shape == (8, 7)  # centred, eight examples span seven directions
+    np.testing.assert_allclose(x @ x.T, (plain @ plain.T).numpy(), atol=1e-10)
+    np.testing.assert_allclose(y @ x.T, (moved @ plain.T).numpy(), atol=1e-10)
+
+
+def test_ties_of_the_cross_validation_go_to_the_smallest_strength() -> None:
+    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0), n_folds=5)
+    assert (result.strength, result.held_out_error, result.error) == (min(STRENGTHS), 0, 0)
+
+
+def test_more_folds_than_examples_of_a_group_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"n_folds: expected .*\[2, 3\], got 4"):
+        probe(make_set("train", scale=1.0, per_group=3), make_set("test", scale=1.0), n_folds=4)

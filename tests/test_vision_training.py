@@ -236,3 +236,14 @@ def test_demo_configurations_fit_their_pairs(embedded: PairSource) -> None:
     sets = pair_sets(embedded, config)
     assert torch.equal(sets.train.labels[:, 0], sets.train.labels[:, 1])
     assert Counter(map(tuple, sets.probe_test.labels.tolist())).keys() == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_a_cross_validated_run_trains_the_same_network_and_records_other_choices_of_c(coloured: PairSource) -> None:
+    plain, folded = (train_pair(dataclasses.replace(TINY, probe_folds=n), coloured).metrics for n in (0, 3))
+    assert folded["test_error"] == plain["test_error"]
+    added = {name.removesuffix("_probe_sensitivity") for name in set(folded) - set(plain)}
+    assert len(added) == 2
+    for feature in added:
+        ways = folded[f"{feature}_probe_sensitivity"]
+        assert list(ways) == ["held-out quarter", "C = 0.001", "C = 0.003", "C = 0.01"]
+        assert ways["held-out quarter"] == plain[f"{feature}_probe_error"]

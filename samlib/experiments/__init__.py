@@ -41,6 +41,18 @@ EXPERIMENTS = {
         Experiment("cifar_mnist_grid", "pair", "CIFAR-MNIST, the paper's grid, one seed", pairs.cifar_mnist_grid),
         Experiment("cifar_mnist_fixed", "pair", "CIFAR-MNIST, one setting fixed beforehand", pairs.cifar_mnist_fixed),
         Experiment("fmnist_mnist_grid", "pair", "FMNIST-MNIST, the paper's grid, one seed", pairs.fmnist_mnist_grid),
+        Experiment(
+            "cifar_mnist_confirmatory",
+            "pair",
+            "CIFAR-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
+            pairs.cifar_mnist_confirmatory,
+        ),
+        Experiment(
+            "fmnist_mnist_confirmatory",
+            "pair",
+            "FMNIST-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
+            pairs.fmnist_mnist_confirmatory,
+        ),
         Experiment("waterbirds", "finetune", "Waterbirds, selected settings (Table 1)", finetune.waterbirds),
         Experiment("celeba", "finetune", "CelebA, selected settings (Table 1)", finetune.celeba),
         Experiment(

@@ -127,7 +127,7 @@ def _selected(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
 
 def _seeds(base: FinetuneConfig, method: str) -> list[FinetuneConfig]:
     """One selected setting at all seeds."""
-    return at_seeds(dataclasses.replace(base, probe_each_epoch=True), SELECTED[base.image_set][method], N_SEEDS)
+    return at_seeds(dataclasses.replace(base, probe_each_epoch=True), SELECTED[base.image_set][method], range(N_SEEDS))
 
 
 def _reduced(profile: str) -> list[FinetuneConfig]:

@@ -16,10 +16,10 @@ def grid(base: Config, learning_rates: Sequence[float], radii: Sequence[float]) 
     return [dataclasses.replace(base, learning_rate=rate, rho=rho) for rate, rho in settings]
 
 
-def at_seeds(base: Config, setting: tuple[float, float], n_seeds: int) -> list[Config]:
-    """Return the configuration at one setting (learning rate and radius) and seeds 0 to n_seeds - 1."""
+def at_seeds(base: Config, setting: tuple[float, float], seeds: Iterable[int]) -> list[Config]:
+    """Return the configuration at one setting (learning rate and radius) and every seed."""
     rate, rho = setting
-    return [dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed) for seed in range(n_seeds)]
+    return [dataclasses.replace(base, learning_rate=rate, rho=rho, seed=seed) for seed in seeds]
 
 
 def in_turn(*methods: Iterable[Config]) -> list[Config]:

@@ -30,6 +30,8 @@ class PairConfig:
         validation_share: validation images as a share of training and validation images (the paper: 0.1).
         n_probe: most examples in each of the two balanced sets, probe training and probe test (our choice).
         probe_each_epoch: whether both features are probed after each epoch too, at one fixed C.
+        probe_folds: 0 chooses a probe's C on one held-out quarter, 2 or more by so many folds; with folds, what other
+            choices of C give is recorded beside it.
         seed: root seed of pairing, initialization, batch order and probe sets.
     """
 
@@ -44,6 +46,7 @@ class PairConfig:
     validation_share: float = 0.1
     n_probe: int = 2000
     probe_each_epoch: bool = False
+    probe_folds: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ class PairConfig:
         if self.n_train is not None:
             check_number("n_train", self.n_train, low=1, integer=True, advice="None is all images")
         check_choice("probe_each_epoch", self.probe_each_epoch, (False, True))
+        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out quarter")
         check_number("validation_share", self.validation_share, low=0.01, high=0.5, advice="the paper uses 0.1")
         check_number("seed", self.seed, low=0, integer=True)
 

@@ -17,6 +17,7 @@ from samlib.vision.pairs import ImageSet, PairSets, pair_sets
 from samlib.vision.sources import PairSource
 
 CHUNK = 500  # images a forward pass without gradients
+SENSITIVITY = (0.001, 0.003, 0.01)  # fixed values of C that are recorded beside a cross-validated choice
 CURVE_STRENGTH = 0.003  # C of the probes after each epoch: between those that held-out data choose on CIFAR-MNIST
 
 
@@ -68,6 +69,8 @@ def train_pair(
             <feature>_probe_error, <feature>_probe_worst_group_error, <feature>_probe_group_errors,
             <feature>_probe_group_counts, <feature>_probe_strength (C): the probe for one feature, on the
                 balanced test set; group = upper label * K + lower label. Which is easy is not decided here.
+            <feature>_probe_sensitivity, where C is cross-validated: the probing error with C from one held-out quarter
+                and at each fixed C of `SENSITIVITY`.
             <feature>_head_error: how often the network's own answer differs from this feature's label on the
                 balanced test set, i.e. how little it relies on the feature.
             n_train, n_validation, n_test, n_probe_train, n_probe_test: images in each set.
@@ -82,11 +85,12 @@ def train_pair(
     mean = mean_pixel(sets.train.images)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         curves = _fit(network, sets, config, mean, checkpoint)
-        return PairResult(pair_metrics(network, sets, curves, mean=mean, seed=config.seed), network)
+        metrics = pair_metrics(network, sets, curves, mean=mean, seed=config.seed, n_folds=config.probe_folds)
+        return PairResult(metrics, network)
 
 
 def pair_metrics(
-    network: ConvNet, sets: PairSets, curves: dict[str, list[float]], *, mean: float, seed: int
+    network: ConvNet, sets: PairSets, curves: dict[str, list[float]], *, mean: float, seed: int, n_folds: int = 0
 ) -> dict[str, Any]:
     """Measure a trained network; see `train_pair` for the names. One that has diverged has no errors.
 
@@ -96,10 +100,11 @@ def pair_metrics(
         curves: by epoch, up to the first loss that is not finite.
         mean: what `mean_pixel` returned for the training images.
         seed: root seed.
+        n_folds: of the probes; 0 is one held-out quarter.
     """
     probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
     diverged = not (all(map(math.isfinite, curves["train_loss"])) and is_finite(network, probed))
-    metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=seed)
+    metrics = _no_errors(sets) if diverged else measure(network, sets, mean=mean, seed=seed, n_folds=n_folds)
     metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
     return metrics | {"mean_pixel": mean, "diverged": diverged, "curves": {n: _plain(c) for n, c in curves.items()}}
@@ -157,7 +162,7 @@ def evaluate(
     return torch.cat(parts).cpu(), torch.cat(answers).cpu()
 
 
-def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict[str, Any]:
+def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int, n_folds: int = 0) -> dict[str, Any]:
     """Measure test error, probing errors and head errors of a network; see `train_pair` for the names.
 
     Args:
@@ -165,14 +170,21 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int) -> dict
         sets: the run's sets.
         mean: what `mean_pixel` returned for the training images.
         seed: root seed; the stream "probe" decides what a probe holds out while its C is chosen.
+        n_folds: of the choice of C; 0 is one held-out quarter.
     """
     metrics: dict[str, Any] = {"test_error": _error(network, sets.test, mean)}
     probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
-    results, answers = _probe(network, sets, probed, mean=mean, seed=seed, strengths=STRENGTHS)
+    test = evaluate(network, sets.probe_test.images, mean=mean)
+    results, answers = _probe(sets, probed, test, seed=seed, strengths=STRENGTHS, n_folds=n_folds)
     groups = _groups(sets.probe_test, sets.n_classes)
     for i, (feature, result) in enumerate(results.items()):
         wrong = answers != sets.probe_test.labels[:, i]
         metrics |= feature_metrics(feature, result, wrong, groups, n_groups=sets.n_classes**2)
+    if n_folds:
+        ways = {"held-out quarter": STRENGTHS} | {f"C = {c:g}": (c,) for c in SENSITIVITY}
+        others = {way: _probe(sets, probed, test, seed=seed, strengths=found)[0] for way, found in ways.items()}
+        for feature in sets.features:
+            metrics[f"{feature}_probe_sensitivity"] = {way: found[feature].error for way, found in others.items()}
     return metrics
 
 
@@ -240,7 +252,8 @@ def _fit(
         if config.probe_each_epoch:
             probed, _ = evaluate(network, sets.probe_train.images, mean=mean)
             if is_finite(network, probed):
-                results, _ = _probe(network, sets, probed, mean=mean, seed=config.seed, strengths=(CURVE_STRENGTH,))
+                test = evaluate(network, sets.probe_test.images, mean=mean)
+                results, _ = _probe(sets, probed, test, seed=config.seed, strengths=(CURVE_STRENGTH,))
                 for feature, result in results.items():
                     curves.setdefault(f"{feature}_probe_error", []).append(result.error)
         if checkpoint:
@@ -289,10 +302,19 @@ def _error(network: ConvNet, data: ImageSet, mean: float) -> float:
 
 
 def _probe(
-    network: ConvNet, sets: PairSets, train: Tensor, *, mean: float, seed: int, strengths: Sequence[float]
+    sets: PairSets,
+    train: Tensor,
+    measured: tuple[Tensor, Tensor],
+    *,
+    seed: int,
+    strengths: Sequence[float],
+    n_folds: int = 0,
 ) -> tuple[dict[str, ProbeResult], Tensor]:
-    """Probe both features, trained on `train`; return results by feature, and the own answers on the probe test set."""
-    test, answers = evaluate(network, sets.probe_test.images, mean=mean)
+    """Probe both features, trained on `train`; return results by feature, and the own answers on the probe test set.
+
+    `measured` is what `evaluate` returned for the probe test images.
+    """
+    test, answers = measured
     results = {
         feature: probe_error(
             _frozen(train, sets.probe_train, i, sets.n_classes),
@@ -300,6 +322,7 @@ def _probe(
             n_groups=sets.n_classes**2,
             generator=stream(seed, "probe"),
             strengths=strengths,
+            n_folds=n_folds,
         )
         for i, feature in enumerate(sets.features)
     }

@@ -1,0 +1,62 @@
+"""What was fixed before the runs: it precedes them in history, and nothing in it was changed afterwards."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from samlib.experiments import experiment
+from samlib.records import Store
+
+ROOT = Path(__file__).parents[1]
+PAGE = "book/protocol.md"
+DEVIATIONS = "\n## Deviations\n"
+CONFIRMATORY = ("cifar_mnist_confirmatory", "fmnist_mnist_confirmatory")
+
+
+def fixed_part(page: str) -> str:
+    """Everything above the list of deviations, the one part that may grow in its middle."""
+    return page.split(DEVIATIONS)[0].rstrip()
+
+
+def at_revision(revision: str) -> str:
+    found = subprocess.run(["git", "show", f"{revision}:{PAGE}"], cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(f"this checkout's history lacks {revision}, or the page at it: {found.stderr.strip()}")
+    return found.stdout
+
+
+def revisions() -> list[str]:
+    store = Store(ROOT / "results")
+    found = set()
+    for name in CONFIRMATORY:
+        for config in experiment(name).configs("paper"):
+            record = store.find("pair", config)
+            if record:
+                assert not record.provenance["dirty"], f"{record.path}: trained by code that was not committed"
+                found.add(record.provenance["revision"])
+    return sorted(found)
+
+
+def test_runs_were_made_by_revisions_that_hold_the_page_as_it_is() -> None:
+    for revision in revisions():
+        assert fixed_part((ROOT / PAGE).read_text()).startswith(fixed_part(at_revision(revision)))
+
+
+@pytest.mark.parametrize("name", CONFIRMATORY)
+def test_confirmatory_seeds_are_used_by_no_earlier_run(name: str) -> None:
+    seeds = {config.seed for config in experiment(name).configs("paper")}
+    assert seeds == set(range(100, 120))
+    earlier = (
+        config
+        for other in ("cifar_mnist", "fmnist_mnist", "cifar_mnist_fixed", "cifar_mnist_grid")
+        for config in experiment(other).configs("paper")
+    )
+    assert not seeds & {config.seed for config in earlier}
+
+
+@pytest.mark.parametrize("name", CONFIRMATORY)
+def test_settings_are_those_of_the_exploratory_runs(name: str) -> None:
+    settings = {(c.learning_rate, c.rho) for c in experiment(name).configs("paper")}
+    explored = experiment(name.removesuffix("_confirmatory")).configs("paper")
+    assert {(c.learning_rate, c.rho) for c in explored} <= settings
