@@ -197,6 +197,20 @@ def test_file_gives_its_values_and_keras_epsilon(densenet: State, weights_file: 
         assert build("densenet121", "all").weights_sha256 == backbone.weights_sha256
 
 
+def test_a_folder_of_weights_serves_every_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = made_up_state("resnet18")
+    monkeypatch.setenv("SAMLIB_WEIGHTS", str(tmp_path))
+    save_file(state, tmp_path / "resnet18_imagenet_fp16.safetensors")
+    backbone = build("resnet18", "all")
+    assert torch.equal(backbone.trunk.conv1.weight, state["conv1.weight"])
+    assert {m.eps for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
+    with pytest.raises(FileNotFoundError, match=r"densenet121_imagenet_fp16\.safetensors"):
+        build("densenet121", "all")
+    save_file({k: v for k, v in state.items() if "running" not in k}, tmp_path / "resnet18_imagenet_fp16.safetensors")
+    with pytest.raises(ValueError, match=r"(?s)weights of torchvision's resnet18.*Missing.*bn1\.running_mean"):
+        build("resnet18", "all")
+
+
 @pytest.mark.usefixtures("offline")
 def test_torchvisions_weights_keep_torchs_epsilon_and_may_have_old_names(
     densenet: State, monkeypatch: pytest.MonkeyPatch
@@ -255,7 +269,8 @@ def test_failed_download_names_the_ways_out(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(models.WeightsEnum, "get_state_dict", fail)
     with pytest.raises(RuntimeError, match=r"no network.*after copying https://.*checkpoints") as error:
         build(name, "all")
-    assert ("SAMLIB_WEIGHTS" in str(error.value)) == (name == "densenet121")
+    assert "SAMLIB_WEIGHTS" in str(error.value)
+    assert f"{name}_imagenet_fp16.safetensors" in str(error.value)
 
 
 # Views

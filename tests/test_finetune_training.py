@@ -123,6 +123,16 @@ def test_measuring_on_the_way_changes_no_number_of_the_training(data: PreparedSe
     assert measured | {"curves": curves} == plain
 
 
+def test_a_cross_validated_run_trains_the_same_network_and_records_other_choices_of_c(data: PreparedSet) -> None:
+    plain, folded = (train_finetune(change(probe_folds=n), data).metrics for n in (0, 3))
+    for feature in ("digit", "patch"):
+        ways = folded[f"{feature}_probe_sensitivity"]
+        assert list(ways) == ["held-out quarter", "C = 0.001", "C = 0.003", "C = 0.01"]
+        assert ways["held-out quarter"] == plain[f"{feature}_probe_error"]
+    assert folded["test_error"] == plain["test_error"]
+    assert len(set(folded) - set(plain)) == 2
+
+
 def test_errors_are_weighted_by_training_frequencies() -> None:
     labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 0], [1, 1], [1, 1]])
     answers = torch.tensor([0, 1, 1, 1, 1, 1])  # group errors 1/2, 1, 0, 0

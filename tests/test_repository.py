@@ -1,4 +1,4 @@
-"""What the repository promises about itself: small files, no private paths, pinned requirements, quiet imports."""
+"""What the repository promises about itself: documented names, no private paths, pinned requirements, quiet imports."""
 
 import ast
 import importlib.metadata
@@ -37,11 +37,6 @@ def text_files() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("path", CODE, ids=name)
-def test_no_module_has_350_lines(path):
-    assert len(path.read_text().splitlines()) < 350
-
-
-@pytest.mark.parametrize("path", CODE, ids=name)
 def test_every_module_says_what_it_is_for(path):
     text = path.read_text()
     assert not text.strip() or ast.get_docstring(ast.parse(text))
@@ -51,20 +46,12 @@ LIBRARY = [path for path in CODE if "tests" not in path.parts]
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_functions_are_at_most_40_lines_without_their_docstring(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert length <= 40, f"{node.name} has {length} lines"
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_every_class_and_function_of_a_module_is_documented(path):
+def test_every_public_class_and_function_is_documented(path):
     definitions = [
         node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     ]
-    assert [node.name for node in definitions if not ast.get_docstring(node)] == []
+    public = [node for node in definitions if not node.name.startswith("_")]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samlib.statistics import Estimate, estimate, number, paired_difference, rank_correlations, with_interval
+from samlib.statistics import (
+    Estimate,
+    detectable_difference,
+    estimate,
+    holm,
+    joint_effect,
+    number,
+    paired_difference,
+    rank_correlations,
+    with_interval,
+)
 
 NAN = float("nan")
 
@@ -106,3 +116,37 @@ def test_a_single_value_is_written_without_an_interval():
     value = estimate([0.125])
     assert with_interval(value, 1, scale=100, signed=True) == "+12.5"
     assert with_interval(value, alone=", one seed") == "0.125, one seed"
+
+
+def test_the_joint_effect_of_two_equal_strata_is_welchs():
+    # Welch's test of a against -b has the mean a + b, twice ours, the same standard error and degrees of freedom.
+    a, b = np.array([1.0, 2.0, 4.0, 3.0]), np.array([0.0, 5.0, 1.0])
+    found = joint_effect([a, b])
+    welch = stats.ttest_ind(a, -b, equal_var=False).confidence_interval(0.95)
+    assert found.mean == pytest.approx((a.mean() + b.mean()) / 2)
+    assert (found.low, found.high) == pytest.approx((welch.low / 2, welch.high / 2))
+    assert found.n == 7
+
+
+def test_a_joint_effect_weighs_strata_alike_whatever_their_size():
+    assert joint_effect([[0.0] * 50, [2.0, 2.0]]) == Estimate(1.0, 1.0, 1.0, 52)
+    with pytest.raises(ValueError, match=r"two or more numbers in every stratum, got \[2, 1\]"):
+        joint_effect([[1.0, 2.0], [1.0]])
+
+
+def test_what_is_called_detectable_is_found_that_often():
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=8)
+    delta = detectable_difference(values)
+    samples = generator.normal(delta, values.std(ddof=1), size=(20_000, 8))
+    found = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)  # three standard errors are 0.0085
+    assert detectable_difference(2 * values + 5) == pytest.approx(2 * delta)
+    assert detectable_difference([1.0]) == math.inf
+
+
+def test_holms_correction_of_a_worked_example():
+    # Sorted .005, .01, .03, .04 times 4, 3, 2, 1: .02, .03, .06, .04, and none below the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

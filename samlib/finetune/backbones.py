@@ -24,8 +24,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 WEIGHTS_VARIABLE = "SAMLIB_WEIGHTS"
-WEIGHTS_FILE = "densenet121_imagenet_fp16.safetensors"
-KERAS_EPSILON = 1.001e-5  # of every BatchNorm in Keras' DenseNet, which the file's weights come from; torch's is 1e-5
+WEIGHTS_FILE = "{}_imagenet_fp16.safetensors"  # in the folder that the variable names, by backbone
+# Of every BatchNorm in Keras' DenseNet, which the file of its weights comes from; torch's is 1e-5.
+EPSILONS = {"densenet121": 1.001e-5}
 
 # First layer of the last block; all layers before it may be frozen.
 _LAST_BLOCK = {"densenet121": "denseblock4", "resnet18": "layer4", "resnet50": "layer4", "smallnet": "block3"}
@@ -86,9 +87,10 @@ def build_backbone(
     The head's weights and biases are uniform on +-1/sqrt(n_features), torch's default distribution.
 
     Args:
-        name: "densenet121": weights from the file that the environment variable SAMLIB_WEIGHTS names (or the folder
-            with `WEIGHTS_FILE` in it), else torchvision's; "resnet18", "resnet50": torchvision's (IMAGENET1K_V1);
-            "smallnet": not pretrained, weights uniform on +-1/sqrt(fan-in) from the stream "backbone".
+        name: "densenet121", "resnet18", "resnet50": weights from the safetensors file that the environment variable
+            SAMLIB_WEIGHTS names, or from the folder that holds NAME_imagenet_fp16.safetensors; where it is not set,
+            torchvision's (IMAGENET1K_V1). "smallnet": not pretrained, weights uniform on +-1/sqrt(fan-in) from the
+            stream "backbone".
         n_classes: outputs, at least 2.
         trained: "all"; or "last block", the last dense or residual block and what follows it.
         seed: root seed; the stream "initialization" draws the head.
@@ -178,32 +180,33 @@ def _pretrained(name: str) -> tuple[dict[str, nn.Module], int, str]:
 
 def _load(network: nn.Module, name: str, head: str) -> None:
     """Fill a network on "meta" with weights in single precision from the file of the variable or from torchvision."""
-    path = _weights_path() if name == "densenet121" else None
+    path = _weights_path(name)
     state = _read(path) if path else _download(name)
     state = {key: value.float() for key, value in state.items() if not key.startswith(f"{head}.")}
     # Not every file has the counters.
     state |= {key: torch.tensor(0) for key in network.state_dict() if key.endswith(_COUNTER)}
     try:
         network.load_state_dict(state, assign=True)
-    except RuntimeError as error:  # its text lists what is missing, unexpected or of another shape
+    except RuntimeError as error:  # its text lists what is missing (BatchNorm's, too), unexpected or of another shape
         raise ValueError(
             f"{path or 'torchvision'}: expected the weights of torchvision's {name}, got other ones; "
-            f"use {WEIGHTS_FILE} or unset {WEIGHTS_VARIABLE}. {error}"
+            f"use {WEIGHTS_FILE.format(name)} or unset {WEIGHTS_VARIABLE}. {error}"
         ) from error
     for layer in network.modules():
         if path and isinstance(layer, nn.BatchNorm2d):
-            layer.eps = KERAS_EPSILON
+            layer.eps = EPSILONS.get(name, layer.eps)
 
 
-def _weights_path() -> Path | None:
-    """Return the file that the environment variable names; None if it is not set."""
+def _weights_path(name: str) -> Path | None:
+    """Return the file of this backbone that the environment variable names; None if it is not set."""
     value = os.environ.get(WEIGHTS_VARIABLE)
     if not value:
         return None
-    path = Path(value) / WEIGHTS_FILE if Path(value).is_dir() else Path(value)
+    place, file = Path(value).expanduser(), WEIGHTS_FILE.format(name)
+    path = place / file if place.is_dir() else place
     if not path.is_file():
         raise FileNotFoundError(
-            f"{WEIGHTS_VARIABLE}: expected the file {WEIGHTS_FILE} or the folder that holds it, got {value!r}, where "
+            f"{WEIGHTS_VARIABLE}: expected the file {file} or the folder that holds it, got {value!r}, where "
             f"there is none; set it to where the file is, or unset it to have torchvision's weights downloaded"
         )
     return path
@@ -227,9 +230,8 @@ def _download(name: str) -> dict[str, Tensor]:
         state = weights.get_state_dict(check_hash=True, progress=False)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        ways = f"with a network, or after copying {weights.url} into {folder}"
-        if name == "densenet121":
-            ways += f", or with {WEIGHTS_VARIABLE} set to the place of {WEIGHTS_FILE}"
+        ways = f"with a network, or after copying {weights.url} into {folder}, or with {WEIGHTS_VARIABLE} set to the "
+        ways += f"place of {WEIGHTS_FILE.format(name)}"
         raise RuntimeError(f"{name}: expected torchvision's weights, got {error!r}; run again {ways}") from error
     # Its DenseNet file has the names of old versions: denselayer1.norm.1.weight is denselayer1.norm1.weight now.
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): state[key] for key in state}

@@ -44,6 +44,8 @@ class FinetuneConfig:
         precision: of the network's computations. "bfloat16" (autocast; weights and updates stay in float32) is fast on
             GPUs and unfit for small radii: rounding moves large networks' weights farther than the ascent does.
         probe_each_epoch: whether both features are probed after each epoch too.
+        probe_folds: 0 chooses a probe's C on one held-out quarter, 2 or more by so many folds; with folds, what other
+            choices of C give is recorded beside it.
         importance_epochs: epochs, counted from 1, after which importance weights are recorded (Figures 3, 5, 7, 8).
         importance_rho: radius of the phantom at which they are recorded, the same for SGD and SAM.
         n_importance: training images that are weighed, the first of a fixed random order, in batches of `batch_size`.
@@ -66,6 +68,7 @@ class FinetuneConfig:
     n_epochs: int = 20
     precision: str = "float32"
     probe_each_epoch: bool = False
+    probe_folds: int = 0
     importance_epochs: tuple[int, ...] = ()
     importance_rho: float = 0.05
     n_importance: int = 2048
@@ -86,6 +89,7 @@ class FinetuneConfig:
         check_number(
             "stored_size", self.stored_size, low=self.image_size, integer=True, advice="images are cut, not enlarged"
         )
+        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out quarter")
         for name in ("n_train", "per_group"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), low=4, integer=True, advice="None is all images")

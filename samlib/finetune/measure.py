@@ -17,7 +17,7 @@ from samlib.finetune.views import Views
 from samlib.probe import STRENGTHS, FrozenFeatures, ProbeResult, balanced_rows, group_errors, probe_error
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
-from samlib.vision.train import CURVE_STRENGTH, feature_metrics
+from samlib.vision.train import CHOICES, CURVE_STRENGTH, feature_metrics
 
 CURVE_PER_GROUP = 250  # most test images of a group on which the probes after each epoch are tested: our choice
 
@@ -88,6 +88,7 @@ def probe_both(
     probed: Float[Tensor, "row feature"],
     *,
     strengths: Sequence[float] = STRENGTHS,
+    n_folds: int = 0,
     test_places: Int64[Tensor, " row"] | None = None,
 ) -> tuple[dict[str, ProbeResult], Int64[Tensor, " row"]]:
     """Probe both features; return the results by feature, and the network's own answers on the test images.
@@ -98,10 +99,25 @@ def probe_both(
         config: the run.
         probed: features of the probe training images.
         strengths: values of C to choose from.
+        n_folds: of that choice; 0 is one held-out quarter.
         test_places: which test images; None is all.
     """
     places = torch.arange(len(parts.test.labels)) if test_places is None else test_places
     test, answers = evaluate(network, parts.test, config, places)
+    return _probe(parts, config, probed, test, places, strengths=strengths, n_folds=n_folds), answers
+
+
+def _probe(
+    parts: Parts,
+    config: FinetuneConfig,
+    probed: Float[Tensor, "row feature"],
+    test: Float[Tensor, "place feature"],
+    places: Int64[Tensor, " place"],
+    *,
+    strengths: Sequence[float],
+    n_folds: int = 0,
+) -> dict[str, ProbeResult]:
+    """Probe both features on features that are known already; see `probe_both`."""
     results = {}
     for i, feature in enumerate(config.features):
         sets = (
@@ -109,8 +125,10 @@ def probe_both(
             for features, part, rows in ((probed, parts.validation, parts.probe_places), (test, parts.test, places))
         )
         generator = stream(config.seed, "probe")
-        results[feature] = probe_error(*sets, n_groups=N_GROUPS, generator=generator, strengths=strengths)
-    return results, answers
+        results[feature] = probe_error(
+            *sets, n_groups=N_GROUPS, generator=generator, strengths=strengths, n_folds=n_folds
+        )
+    return results
 
 
 def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tensor) -> dict[str, float]:
@@ -127,13 +145,19 @@ def curve_errors(network: Backbone, parts: Parts, config: FinetuneConfig, probed
 
 def final_errors(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tensor) -> dict[str, Any]:
     """Return all errors of the trained network; see `samlib.finetune.train.train_finetune` for the names."""
-    results, answers = probe_both(network, parts, config, probed)
+    places = torch.arange(len(parts.test.labels))
+    test, answers = evaluate(network, parts.test, config, places)
+    results = _probe(parts, config, probed, test, places, strengths=STRENGTHS, n_folds=config.probe_folds)
     error, errors, counts = weighted_error(answers, parts.test, parts.train_frequencies)
     metrics: dict[str, Any] = {"test_error": error, "test_worst_group_error": max(errors)}
     metrics |= {"test_group_errors": errors, "test_group_counts": counts}
     for i, (feature, result) in enumerate(results.items()):
         wrong = answers != parts.test.labels[:, i]
         metrics |= feature_metrics(feature, result, wrong, parts.test.groups, n_groups=N_GROUPS)
+    if config.probe_folds:
+        for way, strengths in CHOICES.items():
+            for feature, result in _probe(parts, config, probed, test, places, strengths=strengths).items():
+                metrics.setdefault(f"{feature}_probe_sensitivity", {})[way] = result.error
     return metrics
 
 

@@ -17,7 +17,8 @@ from samlib.vision.pairs import ImageSet, PairSets, pair_sets
 from samlib.vision.sources import PairSource
 
 CHUNK = 500  # images a forward pass without gradients
-SENSITIVITY = (0.001, 0.003, 0.01)  # fixed values of C that are recorded beside a cross-validated choice
+# Other ways to a probe's C, recorded beside a cross-validated choice.
+CHOICES = {"held-out quarter": STRENGTHS, "C = 0.001": (0.001,), "C = 0.003": (0.003,), "C = 0.01": (0.01,)}
 CURVE_STRENGTH = 0.003  # C of the probes after each epoch: between those that held-out data choose on CIFAR-MNIST
 
 
@@ -69,8 +70,7 @@ def train_pair(
             <feature>_probe_error, <feature>_probe_worst_group_error, <feature>_probe_group_errors,
             <feature>_probe_group_counts, <feature>_probe_strength (C): the probe for one feature, on the
                 balanced test set; group = upper label * K + lower label. Which is easy is not decided here.
-            <feature>_probe_sensitivity, where C is cross-validated: the probing error with C from one held-out quarter
-                and at each fixed C of `SENSITIVITY`.
+            <feature>_probe_sensitivity, where C is cross-validated: the probing error under each of `CHOICES`.
             <feature>_head_error: how often the network's own answer differs from this feature's label on the
                 balanced test set, i.e. how little it relies on the feature.
             n_train, n_validation, n_test, n_probe_train, n_probe_test: images in each set.
@@ -181,10 +181,9 @@ def measure(network: ConvNet, sets: PairSets, *, mean: float, seed: int, n_folds
         wrong = answers != sets.probe_test.labels[:, i]
         metrics |= feature_metrics(feature, result, wrong, groups, n_groups=sets.n_classes**2)
     if n_folds:
-        ways = {"held-out quarter": STRENGTHS} | {f"C = {c:g}": (c,) for c in SENSITIVITY}
-        others = {way: _probe(sets, probed, test, seed=seed, strengths=found)[0] for way, found in ways.items()}
-        for feature in sets.features:
-            metrics[f"{feature}_probe_sensitivity"] = {way: found[feature].error for way, found in others.items()}
+        for way, strengths in CHOICES.items():
+            for feature, result in _probe(sets, probed, test, seed=seed, strengths=strengths)[0].items():
+                metrics.setdefault(f"{feature}_probe_sensitivity", {})[way] = result.error
     return metrics
 
 
