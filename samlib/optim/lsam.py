@@ -151,6 +151,7 @@ class LSAM:
         if self.check_finite:
             self._require_finite_gradient()
         self.optimizer.step()
+        torch.clear_autocast_cache()  # it holds casts of the weights before the step
         clear_gradients(self.optimizer.param_groups)
         return result.clean_loss
 

@@ -53,6 +53,9 @@ class SAM(Optimizer):
         scaler.step(sam)                    # always restores w; skips the base step after an overflow
         scaler.update()
 
+    An autocast block may hold the loss alone, both passes, or many steps: its cached casts are dropped whenever the
+    weights move.
+
     In data-parallel training the first backward may run inside no_sync(): each replica then has its own
     perturbation (m-sharpness, m = examples per replica).
 
@@ -284,6 +287,7 @@ class SAM(Optimizer):
         self._at_phantom = True
         if factor is not None:
             self._move(parameters, gradients, factor)
+            torch.clear_autocast_cache()  # it holds casts of w
         self._clear_gradients()
 
     @staticmethod
@@ -323,6 +327,7 @@ class SAM(Optimizer):
             if grad_scale is not None:
                 torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
             self.base.step()
+            torch.clear_autocast_cache()  # so that one autocast block may hold many steps, at radius 0 too
         finally:
             self._overflowed = False
             self._clear_gradients()
