@@ -311,3 +311,32 @@ def test_parameters_of_mixed_precision_share_one_norm():
     sam.ascent_step()
     assert full.item() == pytest.approx(4.8)
     assert half.item() == pytest.approx(3.6, abs=0.01)
+
+
+# ---- bases that maximise
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW, partial(torch.optim.SGD, foreach=False)])
+@pytest.mark.parametrize("check_finite", [True, False])
+def test_maximising_the_loss_is_minimising_its_negative(base, check_finite):
+    (up, _), (down, _) = _quadratic([3.0, 4.0]), _quadratic([3.0, 4.0])
+    maximiser = SAM([up], base, rho=0.5, lr=0.1, weight_decay=0.1, check_finite=check_finite, maximize=True)
+    minimiser = SAM([down], base, rho=0.5, lr=0.1, weight_decay=0.1, check_finite=check_finite)
+
+    def backward(weight: nn.Parameter, sign: float) -> Tensor:
+        loss = sign * weight.cos().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        maximiser.step(lambda: backward(up, 1.0))
+        minimiser.step(lambda: backward(down, -1.0))
+        assert torch.equal(up, down)
+
+
+def test_a_group_that_maximises_beside_one_that_minimises_is_moved_against_its_own_aim():
+    (low, _), (high, _) = _quadratic([3.0]), _quadratic([4.0])
+    sam = SAM([{"params": [low]}, {"params": [high], "maximize": True}], torch.optim.SGD, rho=1.0, lr=0.1)
+    (low.square() / 2 + high.square() / 2).sum().backward()
+    sam.ascent_step()
+    assert (low.item(), high.item()) == (pytest.approx(3.6), pytest.approx(3.2))

@@ -64,7 +64,7 @@ class SAM(Optimizer):
             True); False keeps its parameters out of the ascent step and out of the norm.
         base: optimiser class, or any callable that takes parameter groups, e.g. torch.optim.SGD. Use
             functools.partial where a base option shares its name with one below. An optimiser that needs a
-            closure itself (LBFGS) does not fit.
+            closure itself (LBFGS) does not fit. With maximize=True SAM minimises -f: the ascent worsens f.
         rho: perturbation radius, L2, in parameter units, >= 0. Default 0.05, the SAM paper's. With 0 the base
             optimiser's results are reproduced bit for bit, and step(closure) runs the closure once.
         module: the network; given, its normalisation statistics stand still between ascent and descent, so
@@ -286,9 +286,18 @@ class SAM(Optimizer):
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
         if factor is not None:
-            self._move(parameters, gradients, factor)
+            self._move(parameters, self._uphill(parameters, gradients), factor)
             torch.clear_autocast_cache()  # it holds casts of w
         self._clear_gradients()
+
+    def _uphill(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the gradients of what each group minimises: -f where its base maximises f."""
+        groups = [group for group in self.base.param_groups if group.get("maximize", False)]
+        if not groups:
+            return gradients
+        maximised = {id(parameter) for group in groups for parameter in group["params"]}
+        pairs = zip(parameters, gradients, strict=True)
+        return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
 
     @staticmethod
     def _move(parameters: list[Tensor], gradients: list[Tensor], factor: Tensor | float) -> None:
