@@ -266,6 +266,39 @@ def test_gradient_accumulation_equals_the_big_batch():
     torch.testing.assert_close(_weights(small), _weights(big), rtol=0, atol=1e-12)
 
 
+def test_accumulation_inside_the_closure_equals_the_big_batch():
+    model, whole = _network(9), _network(9)
+    batch = _batches(1)[0]
+    parts = [(batch[0][rows], batch[1][rows]) for rows in (slice(0, 3), slice(3, 6))]
+    accumulating, sam = SAM(model.parameters(), lr=0.1, rho=0.5), SAM(whole.parameters(), lr=0.1, rho=0.5)
+
+    def closure() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for microbatch in parts:
+            part = _loss(model, microbatch) / len(parts)
+            part.backward()
+            total += part.detach()
+        return total
+
+    for _ in range(3):
+        assert float(accumulating.step(closure)) == pytest.approx(_train(whole, sam, [batch])[0])
+    torch.testing.assert_close(_weights(model), _weights(whole))
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
+def test_radius_zero_keeps_gradients_from_before_the_step_as_the_base_does(base):
+    model, plain = _network(3), _network(3)
+    sam, optimizer = SAM(model.parameters(), base, rho=0.0, lr=0.1), base(plain.parameters(), lr=0.1)
+    for earlier, last in zip(_batches(4), reversed(_batches(4)), strict=True):
+        for network in (model, plain):
+            _loss(network, earlier).backward()
+        _train(model, sam, [last])
+        _loss(plain, last).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.equal(_weights(model), _weights(plain))
+
+
 def test_weight_decay_acts_at_the_iterate():
     # Loss 0 * w: the gradient is 0, so the step is decay alone, at w = 2 and not at a phantom.
     weight = nn.Parameter(torch.tensor([2.0]))

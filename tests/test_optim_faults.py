@@ -126,6 +126,17 @@ def test_torch_closure_uses_only_gradients_it_makes():
     weight = _parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     weight.grad = torch.tensor([-100.0, 7.0])  # left over from elsewhere
+    with pytest.warns(UserWarning, match="To accumulate"):
+        sam.step(lambda: _quadratic_backward(weight))
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+    weight.grad = torch.tensor([-100.0, 7.0])
+    sam.step(lambda: _quadratic_backward(weight))  # warned once: no second warning, which would be an error here
+
+
+def test_gradients_that_are_zero_before_the_step_are_no_reason_to_warn():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    weight.grad = torch.zeros(2)  # what zero_grad(set_to_none=False) leaves
     sam.step(lambda: _quadratic_backward(weight))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 

@@ -8,6 +8,12 @@ from typing import Any
 from torch import Tensor, strided
 from torch.optim import Optimizer
 
+DROPPED_GRADIENTS = (
+    "step(closure) expects to make all gradients itself, but there were gradients that are not 0 before it; they are "
+    "dropped, because the second pass could not repeat them. To accumulate, run backward on all microbatches in the "
+    "closure, or use ascent_step() and descent_step(); else call zero_grad() before the step."
+)
+
 
 def check_radius(rho: float) -> float:
     """Return `rho` as a float, or raise where it is not a finite number of at least 0."""

@@ -1,6 +1,7 @@
 """SAM, Equation (3), around any torch optimiser."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.optim import Optimizer
 
 from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
 from samlib.optim._checks import (
+    DROPPED_GRADIENTS,
     build_base,
     check_radius,
     clear_gradients,
@@ -35,6 +37,17 @@ class SAM(Optimizer):
     may zero the gradients first, but need not). Both passes run, the loss at w is returned:
 
         loss = sam.step(closure)
+
+    To accumulate over microbatches, the closure runs backward on all of them, because each of both passes needs
+    them all; gradients made before step(closure) are at w alone, so they are dropped, with one warning:
+
+        def closure():
+            total = 0.0
+            for microbatch in microbatches:  # n of them
+                part = loss(microbatch) / n
+                part.backward()
+                total += part.detach()
+            return total
 
     Two-step use, for gradient accumulation or mixed precision; no zero_grad is needed anywhere, because each
     step clears the gradients that it used:
@@ -177,14 +190,16 @@ class SAM(Optimizer):
             ValueError: see the class. If the closure raises, the weights are put back to w first.
 
         Side effects:
-            Moves the weights, clears all gradients (before, between and after the passes).
+            Moves the weights, clears all gradients (before, between and after the passes; with rho = 0 only after
+            them, so that earlier ones count as they do in the base). Warns once if those before were not 0.
         """
         if closure is None:
             self._descend()
             return None
         self._require_iterate("step(closure)")
         refuse_closure_under_scaler(self)
-        self._clear_gradients()
+        if self.rho > 0:
+            self._drop_earlier_gradients()
         with torch.enable_grad():
             loss = closure()
         if self.rho == 0:
@@ -258,6 +273,16 @@ class SAM(Optimizer):
     def _clear_gradients(self) -> None:
         """Set every gradient to None, so that no gradient can be used twice."""
         clear_gradients(self.base.param_groups)
+
+    def _drop_earlier_gradients(self) -> None:
+        """Clear gradients from before step(closure); warn the first time that one of them is not 0."""
+        dropped = [gradient for parameter in self._parameters() if (gradient := parameter.grad) is not None]
+        if not dropped:
+            return
+        self._clear_gradients()
+        if not self._warned and any(bool(gradient.any()) for gradient in dropped):
+            self._warned = True
+            warnings.warn(DROPPED_GRADIENTS, stacklevel=4)
 
     def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
         """Return the number that turns g into epsilon, or None for no perturbation."""
@@ -350,7 +375,7 @@ class SAM(Optimizer):
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
         self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
-        self._at_phantom = self._overflowed = False
+        self._at_phantom = self._overflowed = self._warned = False
 
     def _require_iterate(self, call: str) -> None:
         """Raise, back at w, if an ascent has had no descent."""
