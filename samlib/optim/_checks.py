@@ -1,5 +1,6 @@
 """What SAM accepts: a radius, a base optimiser, dense and finite gradients; and how used ones are cleared."""
 
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -7,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, strided
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 
 DROPPED_GRADIENTS = (
     "step(closure) expects to make all gradients itself, but there were gradients that are not 0 before it; they are "
@@ -33,6 +35,12 @@ def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, A
     optimizer = base(params, **options)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"base must give a torch optimiser, it gave a {type(optimizer).__name__}. {advice}")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise TypeError(
+            f"base must step without a closure, {type(optimizer).__name__} needs one: it evaluates the loss itself, away "
+            "from w. Use a base such as torch.optim.SGD or AdamW."
+        )
     return optimizer
 
 
@@ -76,6 +84,24 @@ def refuse_closure_under_scaler(optimizer: Optimizer) -> None:
             "Under a GradScaler step() expects no closure, one was passed. "
             "Use ascent_step(allow_overflow=True), a second backward, then scaler.step(optimizer)."
         )
+
+
+def refuse_unscaled_ascent(ascent_length: float, descent_length: float) -> None:
+    """Raise if a GradScaler says that gradients are unscaled, but the second pass's still carry the scale.
+
+    The scale is thousands and more. Unscaled in time, the descent's gradient is that much shorter than the ascent's.
+    """
+    if descent_length > 64 * ascent_length > 0:
+        raise ValueError(
+            "The descent step expects unscale_() after the second backward, but the gradient is "
+            f"{descent_length / ascent_length:.3g} times as long as the ascent's: unscale_() was called before the ascent. "
+            "The weights are at w, unchanged. Call ascent_step() on scaled gradients, and unscale_() before the descent."
+        )
+
+
+def detached(loss: Any) -> Any:
+    """Return a closure's result, a tensor or a nest of them, without the graph that it would keep alive."""
+    return loss.detach() if isinstance(loss, Tensor) else tree_map_only(Tensor, Tensor.detach, loss)
 
 
 def refuse_at_phantom(at_phantom: bool, call: str) -> None:

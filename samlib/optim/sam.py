@@ -16,8 +16,10 @@ from samlib.optim._checks import (
     check_radius,
     clear_gradients,
     dense_gradients,
+    detached,
     refuse_at_phantom,
     refuse_closure_under_scaler,
+    refuse_unscaled_ascent,
     require_ascent,
     require_finite,
 )
@@ -25,6 +27,7 @@ from samlib.optim._hooks import unwatched_fast
 from samlib.optim._iterate import SavedIterate
 
 Closure = Callable[[], Tensor | float]
+_HALF_MAX = torch.finfo(torch.half).max
 
 
 class SAM(Optimizer):
@@ -94,7 +97,8 @@ class SAM(Optimizer):
     Raises:
         ValueError: rho negative or not finite; steps out of order; missing, sparse or non-finite gradients;
             saving or loading at the phantom parameters. But for the last, weights are at w when it raises.
-        TypeError: rho not a number, `perturbed` not a bool, or `base` not a callable that gives an optimiser.
+        TypeError: rho not a number, or in a group; `perturbed` not a bool; or `base` not a callable that gives an
+            optimiser that steps without a closure.
 
     Side effects:
         ascent_step moves the perturbed parameters in place; the descent, restore() and every error copy the
@@ -112,6 +116,7 @@ class SAM(Optimizer):
     """
 
     _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
+    _warned = False  # whether dropped gradients were reported
 
     def __init__(
         self,
@@ -160,6 +165,16 @@ class SAM(Optimizer):
         self.base.state = state
 
     @property
+    def first_step(self) -> None:
+        """Absent: another implementation's name for the ascent."""
+        raise AttributeError("SAM has no first_step(): call ascent_step(), which clears the gradients too.")
+
+    @property
+    def second_step(self) -> None:
+        """Absent: another implementation's name for the descent."""
+        raise AttributeError("SAM has no second_step(): call descent_step(), which clears the gradients too.")
+
+    @property
     def at_phantom(self) -> bool:
         """Whether the weights are now the phantom parameters, between ascent and descent."""
         return self._at_phantom
@@ -172,6 +187,11 @@ class SAM(Optimizer):
                 f"A group's `perturbed` must be True or False, got {perturbed!r}. "
                 "The radius is one number for all groups: pass it as rho."
             )
+        if "rho" in param_group and "rho" not in self.base.defaults:  # Adadelta has a rho of its own
+            raise TypeError(
+                f"A group's options must be the base's or `perturbed`, got rho={param_group['rho']!r} in a group. "
+                "The radius is one number for all groups: pass it as rho to SAM; `perturbed` False leaves a group out."
+            )
         self.base.add_param_group(param_group)
 
     @unwatched_fast
@@ -181,10 +201,11 @@ class SAM(Optimizer):
         """Run both passes of one SAM step with a closure, or the descent step alone without one.
 
         Args:
-            closure: computes the loss on one batch, calls backward and returns the loss.
+            closure: computes the loss on one batch, calls backward and returns the loss. If it returns None and
+                leaves no gradient, in either pass, the batch is skipped: no step is taken, as in the base.
 
         Returns:
-            The closure's loss at w, detached; None without a closure.
+            What the closure returned at w, its tensors detached; None without a closure.
 
         Raises:
             ValueError: see the class. If the closure raises, the weights are put back to w first.
@@ -201,12 +222,14 @@ class SAM(Optimizer):
         if self.rho > 0:
             self._drop_earlier_gradients()
         with torch.enable_grad():
-            loss = closure()
+            loss = detached(closure())
+        if loss is None and self._without_gradients():
+            return None
         if self.rho == 0:
             self._apply_base()
         else:
             self._ascend_and_descend(closure)
-        return loss.detach() if isinstance(loss, Tensor) else loss
+        return loss
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -274,13 +297,17 @@ class SAM(Optimizer):
         """Set every gradient to None, so that no gradient can be used twice."""
         clear_gradients(self.base.param_groups)
 
+    def _without_gradients(self) -> bool:
+        """Whether no parameter has a gradient: the closure skipped its batch."""
+        return all(parameter.grad is None for parameter in self._parameters())
+
     def _drop_earlier_gradients(self) -> None:
         """Clear gradients from before step(closure); warn the first time that one of them is not 0."""
         dropped = [gradient for parameter in self._parameters() if (gradient := parameter.grad) is not None]
         if not dropped:
             return
         self._clear_gradients()
-        if not self._warned and any(bool(gradient.any()) for gradient in dropped):
+        if not self._warned and any(bool(gradient.norm()) for gradient in dropped):
             self._warned = True
             warnings.warn(DROPPED_GRADIENTS, stacklevel=4)
 
@@ -291,7 +318,7 @@ class SAM(Optimizer):
             return None
         if not self.check_finite:
             return ascent_factor(joint_norm(gradients), self.rho)
-        length = self._ascent_norm(gradients)
+        self._ascent_length = length = self._ascent_norm(gradients)
         if math.isfinite(length):
             return self.rho / length if length > 0 else None
         if not allow_overflow:
@@ -311,7 +338,11 @@ class SAM(Optimizer):
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
         if factor is not None:
-            self._move(parameters, self._uphill(parameters, gradients), factor)
+            try:
+                self._move(parameters, self._uphill(parameters, gradients), factor)
+            except BaseException:
+                self._return_to_iterate()
+                raise
             torch.clear_autocast_cache()  # it holds casts of w
         self._clear_gradients()
 
@@ -327,6 +358,8 @@ class SAM(Optimizer):
     @staticmethod
     def _move(parameters: list[Tensor], gradients: list[Tensor], factor: Tensor | float) -> None:
         """Add epsilon to the parameters in place."""
+        if not isinstance(factor, Tensor) and factor > _HALF_MAX and any(p.dtype is torch.half for p in parameters):
+            factor = torch.tensor(factor)  # a tensor, unlike a number, multiplies half precision in single precision
         if isinstance(factor, Tensor):
             torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
         else:
@@ -337,8 +370,11 @@ class SAM(Optimizer):
         try:
             self._ascend(allow_overflow=False)
             with torch.enable_grad():
-                closure()
-            self._descend()
+                skipped = closure() is None
+            if skipped and self._without_gradients():
+                self.restore()
+            else:
+                self._descend()
         except BaseException:
             self.restore()
             raise
@@ -358,6 +394,8 @@ class SAM(Optimizer):
                 return
             if self.check_finite and found_overflow is None:
                 require_finite(self._descent_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
+            if self.check_finite and found_overflow is not None and grad_scale is None:
+                refuse_unscaled_ascent(self._ascent_length, self._descent_norm(gradients))
             if grad_scale is not None:
                 torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
             self.base.step()
@@ -375,7 +413,8 @@ class SAM(Optimizer):
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
         self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
-        self._at_phantom = self._overflowed = self._warned = False
+        self._at_phantom = self._overflowed = False
+        self._ascent_length = 0.0
 
     def _require_iterate(self, call: str) -> None:
         """Raise, back at w, if an ascent has had no descent."""
