@@ -38,8 +38,8 @@ def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, A
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise TypeError(
-            f"base must step without a closure, {type(optimizer).__name__} needs one: it evaluates the loss itself, away "
-            "from w. Use a base such as torch.optim.SGD or AdamW."
+            f"base must step without a closure, {type(optimizer).__name__} needs one: it evaluates the loss itself. "
+            "Use a base such as torch.optim.SGD or AdamW."
         )
     return optimizer
 
@@ -94,8 +94,8 @@ def refuse_unscaled_ascent(ascent_length: float, descent_length: float) -> None:
     if descent_length > 64 * ascent_length > 0:
         raise ValueError(
             "The descent step expects unscale_() after the second backward, but the gradient is "
-            f"{descent_length / ascent_length:.3g} times as long as the ascent's: unscale_() was called before the ascent. "
-            "The weights are at w, unchanged. Call ascent_step() on scaled gradients, and unscale_() before the descent."
+            f"{descent_length / ascent_length:.3g} times as long as the ascent's, which was unscaled already. "
+            "The weights are at w, unchanged. Call ascent_step() on scaled gradients, unscale_() before the descent."
         )
 
 

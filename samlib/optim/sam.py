@@ -128,7 +128,7 @@ class SAM(Optimizer):
         check_finite: bool = True,
         **base_options: Any,
     ) -> None:
-        self.rho = rho
+        self._rho = check_radius(rho)
         self.module = module
         self.check_finite = check_finite
         self._reset_stage()
@@ -145,6 +145,8 @@ class SAM(Optimizer):
     @rho.setter
     def rho(self, rho: float) -> None:
         self._rho = check_radius(rho)
+        for group in self.base.param_groups:
+            group["sam_rho"] = self._rho  # distributed checkpoints keep nothing of a state dict but groups and state
 
     @property  # type: ignore[override]
     def param_groups(self) -> list[dict[str, Any]]:
@@ -192,6 +194,7 @@ class SAM(Optimizer):
                 f"A group's options must be the base's or `perturbed`, got rho={param_group['rho']!r} in a group. "
                 "The radius is one number for all groups: pass it as rho to SAM; `perturbed` False leaves a group out."
             )
+        param_group["sam_rho"] = self._rho
         self.base.add_param_group(param_group)
 
     @unwatched_fast
@@ -215,6 +218,9 @@ class SAM(Optimizer):
             them, so that earlier ones count as they do in the base). Warns once if those before were not 0.
         """
         if closure is None:
+            if not self._at_phantom and self._with_zero_gradients():
+                self._apply_base()  # as after an ascent from a gradient of 0; distributed checkpoints make state so
+                return None
             self._descend()
             return None
         self._require_iterate("step(closure)")
@@ -274,7 +280,7 @@ class SAM(Optimizer):
         super().load_state_dict(state_dict)
         for group, flag in zip(self.param_groups, perturbed, strict=True):
             group.setdefault("perturbed", flag)
-        self.rho = state_dict.get("rho", self.rho)
+        self.rho = state_dict.get("rho", self.param_groups[0].get("sam_rho", self.rho))
 
     def __getstate__(self) -> dict[str, Any]:
         refuse_at_phantom(self._at_phantom, "A copy or pickle")
@@ -300,6 +306,11 @@ class SAM(Optimizer):
     def _without_gradients(self) -> bool:
         """Whether no parameter has a gradient: the closure skipped its batch."""
         return all(parameter.grad is None for parameter in self._parameters())
+
+    def _with_zero_gradients(self) -> bool:
+        """Whether there are gradients and all of them are 0."""
+        gradients = [gradient for parameter in self._parameters() if (gradient := parameter.grad) is not None]
+        return bool(gradients) and not any(bool(gradient.norm()) for gradient in gradients)
 
     def _drop_earlier_gradients(self) -> None:
         """Clear gradients from before step(closure); warn the first time that one of them is not 0."""
