@@ -6,6 +6,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor, strided
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
@@ -59,6 +60,16 @@ def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
                 f"{tuple(gradient.shape)}. Build the embedding with sparse=False."
             )
     return gradients
+
+
+def refuse_shards(parameters: list[Tensor]) -> None:
+    """Raise if a process holds only its shard of a parameter: the norm would be that of the shard."""
+    sharded = any(hasattr(p, "device_mesh") or hasattr(p, "_fsdp_flattened") for p in parameters)
+    if sharded and torch.distributed.get_world_size() > 1:
+        raise TypeError(
+            "SAM expects whole parameters in each process, got shards (FSDP, DTensor): each would divide by its own "
+            "shard's norm. Use DistributedDataParallel, with ZeroRedundancyOptimizer as base to save memory."
+        )
 
 
 def clear_gradients(groups: list[dict[str, Any]]) -> None:

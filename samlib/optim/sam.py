@@ -19,6 +19,7 @@ from samlib.optim._checks import (
     detached,
     refuse_at_phantom,
     refuse_closure_under_scaler,
+    refuse_shards,
     refuse_unscaled_ascent,
     require_ascent,
     require_finite,
@@ -98,7 +99,7 @@ class SAM(Optimizer):
         ValueError: rho negative or not finite; steps out of order; missing, sparse or non-finite gradients;
             saving or loading at the phantom parameters. But for the last, weights are at w when it raises.
         TypeError: rho not a number, or in a group; `perturbed` not a bool; or `base` not a callable that gives an
-            optimiser that steps without a closure.
+            optimiser that steps without a closure; parameters sharded over processes (FSDP).
 
     Side effects:
         ascent_step moves the perturbed parameters in place; the descent, restore() and every error copy the
@@ -196,6 +197,7 @@ class SAM(Optimizer):
             )
         param_group["sam_rho"] = self._rho
         self.base.add_param_group(param_group)
+        refuse_shards(self.base.param_groups[-1]["params"])
 
     @unwatched_fast
     @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
