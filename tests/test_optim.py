@@ -266,6 +266,39 @@ def test_gradient_accumulation_equals_the_big_batch():
     torch.testing.assert_close(_weights(small), _weights(big), rtol=0, atol=1e-12)
 
 
+def test_accumulation_inside_the_closure_equals_the_big_batch():
+    model, whole = _network(9), _network(9)
+    batch = _batches(1)[0]
+    parts = [(batch[0][rows], batch[1][rows]) for rows in (slice(0, 3), slice(3, 6))]
+    accumulating, sam = SAM(model.parameters(), lr=0.1, rho=0.5), SAM(whole.parameters(), lr=0.1, rho=0.5)
+
+    def closure() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for microbatch in parts:
+            part = _loss(model, microbatch) / len(parts)
+            part.backward()
+            total += part.detach()
+        return total
+
+    for _ in range(3):
+        assert float(accumulating.step(closure)) == pytest.approx(_train(whole, sam, [batch])[0])
+    torch.testing.assert_close(_weights(model), _weights(whole))
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
+def test_radius_zero_keeps_gradients_from_before_the_step_as_the_base_does(base):
+    model, plain = _network(3), _network(3)
+    sam, optimizer = SAM(model.parameters(), base, rho=0.0, lr=0.1), base(plain.parameters(), lr=0.1)
+    for earlier, last in zip(_batches(4), reversed(_batches(4)), strict=True):
+        for network in (model, plain):
+            _loss(network, earlier).backward()
+        _train(model, sam, [last])
+        _loss(plain, last).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.equal(_weights(model), _weights(plain))
+
+
 def test_weight_decay_acts_at_the_iterate():
     # Loss 0 * w: the gradient is 0, so the step is decay alone, at w = 2 and not at a phantom.
     weight = nn.Parameter(torch.tensor([2.0]))
@@ -311,3 +344,32 @@ def test_parameters_of_mixed_precision_share_one_norm():
     sam.ascent_step()
     assert full.item() == pytest.approx(4.8)
     assert half.item() == pytest.approx(3.6, abs=0.01)
+
+
+# ---- bases that maximise
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW, partial(torch.optim.SGD, foreach=False)])
+@pytest.mark.parametrize("check_finite", [True, False])
+def test_maximising_the_loss_is_minimising_its_negative(base, check_finite):
+    (up, _), (down, _) = _quadratic([3.0, 4.0]), _quadratic([3.0, 4.0])
+    maximiser = SAM([up], base, rho=0.5, lr=0.1, weight_decay=0.1, check_finite=check_finite, maximize=True)
+    minimiser = SAM([down], base, rho=0.5, lr=0.1, weight_decay=0.1, check_finite=check_finite)
+
+    def backward(weight: nn.Parameter, sign: float) -> Tensor:
+        loss = sign * weight.cos().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        maximiser.step(lambda: backward(up, 1.0))
+        minimiser.step(lambda: backward(down, -1.0))
+        assert torch.equal(up, down)
+
+
+def test_a_group_that_maximises_beside_one_that_minimises_is_moved_against_its_own_aim():
+    (low, _), (high, _) = _quadratic([3.0]), _quadratic([4.0])
+    sam = SAM([{"params": [low]}, {"params": [high], "maximize": True}], torch.optim.SGD, rho=1.0, lr=0.1)
+    (low.square() / 2 + high.square() / 2).sum().backward()
+    sam.ascent_step()
+    assert (low.item(), high.item()) == (pytest.approx(3.6), pytest.approx(3.2))

@@ -126,6 +126,17 @@ def test_torch_closure_uses_only_gradients_it_makes():
     weight = _parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     weight.grad = torch.tensor([-100.0, 7.0])  # left over from elsewhere
+    with pytest.warns(UserWarning, match="To accumulate"):
+        sam.step(lambda: _quadratic_backward(weight))
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+    weight.grad = torch.tensor([-100.0, 7.0])
+    sam.step(lambda: _quadratic_backward(weight))  # warned once: no second warning, which would be an error here
+
+
+def test_gradients_that_are_zero_before_the_step_are_no_reason_to_warn():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    weight.grad = torch.zeros(2)  # what zero_grad(set_to_none=False) leaves
     sam.step(lambda: _quadratic_backward(weight))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
@@ -306,3 +317,128 @@ def test_base_that_is_no_optimiser_raises_with_advice():
         SAM([weight], list)
     with pytest.raises(TypeError, match="`perturbed` must be True or False"):
         SAM([{"params": [weight], "perturbed": 0.0}], lr=0.1)
+
+
+# ---- parameters of mixed kinds in one list
+
+_KINDS = {
+    "single": torch.tensor([3.0, 4.0]),
+    "double": torch.tensor([1.0], dtype=torch.float64),
+    "half": torch.tensor([2.0, 1.0], dtype=torch.float16),
+    "brain": torch.tensor([2.0], dtype=torch.bfloat16),
+    "complex": torch.tensor([1.0 + 2.0j]),
+    "complex_double": torch.tensor([1.0 - 1.0j], dtype=torch.complex128),
+    "empty": torch.empty(0, 3),
+    "scalar": torch.tensor(2.0),
+}
+
+
+@pytest.mark.parametrize("size, check_finite", [(1.0, True), (1.0, False), (1e-6, True), (1e-6, False), (1e-20, True)])
+@pytest.mark.parametrize("kinds", [list(_KINDS), ["single", "complex"], ["single", "empty"], ["brain", "complex"]])
+def test_parameters_of_mixed_kinds_share_one_norm(kinds, size, check_finite):
+    weights = [nn.Parameter(torch.zeros_like(_KINDS[kind])) for kind in kinds]
+    gradients = [_KINDS[kind] * size for kind in kinds]
+    sam = SAM(weights, torch.optim.SGD, rho=0.5, lr=0.0, foreach=False, check_finite=check_finite)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.clone()
+    sam.ascent_step()
+    length = math.sqrt(sum(float(weight.detach().abs().double().square().sum()) for weight in weights))
+    assert length == pytest.approx(0.5, rel=0.02 if "half" in kinds or "brain" in kinds else 1e-6)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.clone()
+    sam.descent_step()
+    assert not any(bool(weight.any()) for weight in weights)
+
+
+@pytest.mark.parametrize("check_finite", [True, False])
+@pytest.mark.parametrize("size", [1e-4, 1e-6])
+def test_a_tiny_gradient_in_half_precision_is_scaled_to_the_radius(size, check_finite):
+    weight, empty = (nn.Parameter(torch.zeros(n, dtype=torch.float16)) for n in (2, 0))
+    sam = SAM([weight, empty], torch.optim.SGD, rho=0.5, lr=0.0, check_finite=check_finite)
+    weight.grad, empty.grad = torch.full_like(weight, size), torch.zeros_like(empty)
+    sam.ascent_step()
+    assert weight.tolist() == pytest.approx([0.5 / math.sqrt(2)] * 2, rel=2e-3)
+
+
+def test_parameters_that_are_all_empty_or_zero_take_the_base_step():
+    empty, weight = nn.Parameter(torch.empty(0)), _parameter([1.0])
+    for parameters in ([empty], [empty, weight]):
+        sam = SAM(parameters, torch.optim.SGD, rho=0.5, lr=0.1)
+        sam.step(lambda: ((0 * empty).sum() + (0 * weight).sum()).backward())
+    assert weight.item() == 1.0
+
+
+def test_an_ascent_that_fails_half_way_leaves_the_weights_at_w(monkeypatch):
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+
+    def fail(parameters: list[Tensor], *_: object) -> None:
+        parameters[0].add_(1.0)
+        raise RuntimeError("failed between two tensors")
+
+    monkeypatch.setattr(sam, "_move", fail)
+    _quadratic_backward(weight)
+    with pytest.raises(RuntimeError, match="between two tensors"):
+        sam.ascent_step()
+    assert weight.tolist() == [3.0, 4.0] and not sam.at_phantom
+
+
+# ---- closures that skip a batch or return more than a loss; bases and options that do not fit
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+@pytest.mark.parametrize("skipping_pass", [1, 2])
+def test_a_closure_that_skips_its_batch_takes_no_step(rho, skipping_pass):
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=rho, lr=0.5, momentum=0.9)
+    calls = []
+
+    def closure() -> Tensor | None:
+        calls.append(1)
+        return None if len(calls) == (skipping_pass if rho else 1) else _quadratic_backward(weight)
+
+    sam.step(closure)
+    assert weight.tolist() == [3.0, 4.0] and not sam.state[weight] and not sam.at_phantom and weight.grad is None
+    sam.step(lambda: _quadratic_backward(weight))
+    assert weight.tolist() != [3.0, 4.0]
+
+
+def test_a_closure_that_forgets_to_return_its_loss_still_steps():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    assert sam.step(lambda: _quadratic_backward(weight) and None) is None
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+
+
+def test_what_a_closure_returns_beside_the_loss_keeps_no_graph():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+
+    def closure() -> tuple[Tensor, dict[str, Tensor], str]:
+        return _quadratic_backward(weight), {"outputs": weight * 2}, "name"
+
+    loss, outputs, name = sam.step(closure)
+    assert (loss.item(), outputs["outputs"].tolist(), name) == (12.5, [6.0, 8.0], "name")
+    assert not loss.requires_grad and not outputs["outputs"].requires_grad
+
+
+def test_base_that_needs_a_closure_is_refused_when_it_is_built():
+    with pytest.raises(TypeError, match="must step without a closure, LBFGS needs one"):
+        SAM([_parameter([1.0])], torch.optim.LBFGS, lr=0.1)
+
+
+def test_a_radius_in_a_group_is_refused_unless_it_is_the_bases_own_option():
+    weight = _parameter([1.0])
+    with pytest.raises(TypeError, match="one number for all groups"):
+        SAM([{"params": [weight], "rho": 0.1}], lr=0.1)
+    with pytest.raises(TypeError, match="one number for all groups"):
+        SAM([weight], lr=0.1).add_param_group({"params": [_parameter([1.0])], "rho": 0.1})
+    assert SAM([{"params": [weight], "rho": 0.8}], torch.optim.Adadelta).param_groups[0]["rho"] == 0.8
+
+
+@pytest.mark.parametrize("name, ours", [("first_step", "ascent_step"), ("second_step", "descent_step")])
+def test_names_of_another_implementation_lead_to_ours(name, ours):
+    sam = SAM([_parameter([1.0])], lr=0.1)
+    assert not hasattr(sam, name)
+    with pytest.raises(AttributeError, match=ours):
+        getattr(sam, name)

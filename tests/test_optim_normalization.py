@@ -98,3 +98,19 @@ def test_layer_in_evaluation_mode_or_without_statistics_is_left_alone():
     with normalization_statistics_frozen(nn.Sequential(evaluated, free)):
         assert evaluated.track_running_stats and not free.track_running_stats
     assert evaluated.track_running_stats and not free.track_running_stats
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
+def test_vectors_of_spectral_norm_advance_once_a_step(wrap):
+    torch.manual_seed(0)
+    network = nn.Sequential(wrap(nn.Linear(2, 4)))
+    twin = copy.deepcopy(network)
+    sam = SAM(network.parameters(), rho=0.5, lr=0.0, module=network)
+    sam.step(lambda: network(_inputs()).square().mean().backward())
+    twin(_inputs())
+    for buffer, expected in zip(network.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(buffer, expected)
+    before = [buffer.clone() for buffer in network.buffers()]
+    network(_inputs())
+    assert not all(torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))

@@ -107,3 +107,29 @@ def test_compiled_training_function_takes_the_same_steps():
         train(weight, sam)
     assert torch.equal(compiled_weight, weight)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("scale", [1024.0, 65536.0])
+def test_gradients_unscaled_before_the_ascent_are_refused_at_the_descent(scale):
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale((weight**2).sum() / 2).backward()
+    scaler.unscale_(sam)
+    sam.ascent_step(allow_overflow=True)
+    scaler.scale((weight**2).sum() / 2).backward()
+    with pytest.raises(ValueError, match=r"unscale_\(\) before the descent"):
+        scaler.step(sam)
+    assert weight.tolist() == [3.0, 4.0] and weight.grad is None
+
+
+def test_unscaling_in_time_at_a_scale_of_one_is_allowed():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    scaler.scale((weight**2).sum() / 2).backward()
+    sam.ascent_step(allow_overflow=True)
+    scaler.scale((weight**2).sum() / 2).backward()
+    scaler.unscale_(sam)
+    scaler.step(sam)
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))

@@ -124,11 +124,9 @@ def _weigh_batch(network: nn.Module, ascent: SAM, inputs: Tensor, labels: Tensor
     ascent.ascent_step()
     try:
         with torch.no_grad():
-            torch.clear_autocast_cache()  # it holds casts of w
             return real, _weights(network(inputs), labels)
     finally:
         ascent.restore()
-        torch.clear_autocast_cache()  # now it holds casts of the phantom parameters
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
 
     Squares are summed in at least float32, so half-precision gradients do not overflow the sum.
     """
-    norms = torch._foreach_norm(list(tensors), 2.0, dtype=_wide_dtype(tensors))
+    norms = _norms(tensors, 2.0)
     device = norms[0].device
     return torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in norms]))
 
@@ -52,13 +52,17 @@ class HostNorm:
         length = self._plain(tensors)
         if _SAFE < length < math.inf:
             return length
-        peaks = torch._foreach_norm(tensors, math.inf, dtype=_wide_dtype(tensors))
+        tensors = [tensor for tensor in tensors if tensor.numel()]  # an empty one has no largest number
+        if not tensors:
+            return 0.0
+        peaks = _norms(tensors, math.inf)
         largest = torch.stack([peak.to(peaks[0].device) for peak in peaks]).max().item()
         if not math.isfinite(largest):
             return largest
         if largest < torch.finfo(torch.float32).tiny:
             return 0.0
-        return largest * self._plain(list(torch._foreach_div(tensors, largest)))
+        wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+        return largest * self._plain(list(torch._foreach_div(wide, largest)))
 
     def __reduce__(self) -> Any:
         return HostNorm, ()  # a pickled part would no longer be a part of the vector
@@ -83,6 +87,15 @@ class HostNorm:
             return
         self._vector = torch.empty(sum(sizes), dtype=_wide_dtype(tensors), device=tensors[0].device)
         self._parts = [part.view(like.shape) for part, like in zip(self._vector.split(sizes), tensors, strict=True)]
+
+
+def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:
+    """Return each tensor's norm in one wide dtype; complex numbers lend it their precision alone."""
+    wide = _wide_dtype(tensors)
+    if not wide.is_complex:
+        return torch._foreach_norm(list(tensors), order, dtype=wide)
+    lengths = [tensor.abs() if tensor.is_complex() else tensor for tensor in tensors]
+    return torch._foreach_norm(lengths, order, dtype=wide.to_real())
 
 
 def _wide_dtype(tensors: Sequence[Tensor]) -> torch.dtype:

@@ -1,12 +1,21 @@
 """What SAM accepts: a radius, a base optimiser, dense and finite gradients; and how used ones are cleared."""
 
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor, strided
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+
+DROPPED_GRADIENTS = (
+    "step(closure) expects to make all gradients itself, but there were gradients that are not 0 before it; they are "
+    "dropped, because the second pass could not repeat them. To accumulate, run backward on all microbatches in the "
+    "closure, or use ascent_step() and descent_step(); else call zero_grad() before the step."
+)
 
 
 def check_radius(rho: float) -> float:
@@ -27,6 +36,12 @@ def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, A
     optimizer = base(params, **options)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"base must give a torch optimiser, it gave a {type(optimizer).__name__}. {advice}")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise TypeError(
+            f"base must step without a closure, {type(optimizer).__name__} needs one: it evaluates the loss itself. "
+            "Use a base such as torch.optim.SGD or AdamW."
+        )
     return optimizer
 
 
@@ -45,6 +60,16 @@ def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
                 f"{tuple(gradient.shape)}. Build the embedding with sparse=False."
             )
     return gradients
+
+
+def refuse_shards(parameters: list[Tensor]) -> None:
+    """Raise if a process holds only its shard of a parameter: the norm would be that of the shard."""
+    sharded = any(hasattr(p, "device_mesh") or hasattr(p, "_fsdp_flattened") for p in parameters)
+    if sharded and torch.distributed.get_world_size() > 1:
+        raise TypeError(
+            "SAM expects whole parameters in each process, got shards (FSDP, DTensor): each would divide by its own "
+            "shard's norm. Use DistributedDataParallel, with ZeroRedundancyOptimizer as base to save memory."
+        )
 
 
 def clear_gradients(groups: list[dict[str, Any]]) -> None:
@@ -70,6 +95,24 @@ def refuse_closure_under_scaler(optimizer: Optimizer) -> None:
             "Under a GradScaler step() expects no closure, one was passed. "
             "Use ascent_step(allow_overflow=True), a second backward, then scaler.step(optimizer)."
         )
+
+
+def refuse_unscaled_ascent(ascent_length: float, descent_length: float) -> None:
+    """Raise if a GradScaler says that gradients are unscaled, but the second pass's still carry the scale.
+
+    The scale is thousands and more. Unscaled in time, the descent's gradient is that much shorter than the ascent's.
+    """
+    if descent_length > 64 * ascent_length > 0:
+        raise ValueError(
+            "The descent step expects unscale_() after the second backward, but the gradient is "
+            f"{descent_length / ascent_length:.3g} times as long as the ascent's, which was unscaled already. "
+            "The weights are at w, unchanged. Call ascent_step() on scaled gradients, unscale_() before the descent."
+        )
+
+
+def detached(loss: Any) -> Any:
+    """Return a closure's result, a tensor or a nest of them, without the graph that it would keep alive."""
+    return loss.detach() if isinstance(loss, Tensor) else tree_map_only(Tensor, Tensor.detach, loss)
 
 
 def refuse_at_phantom(at_phantom: bool, call: str) -> None:

@@ -43,6 +43,7 @@ class SavedIterate:
             self._statistics = None
         if self._parameters:
             torch._foreach_copy_(self._parameters, self._copies)
+        torch.clear_autocast_cache()  # it holds casts of the phantom parameters
 
     def _fits(self, parameters: list[Tensor]) -> bool:
         """Whether the copies belong to just these parameters, none of which was moved or recast since."""

@@ -99,8 +99,11 @@ class LSAM:
     A loop body around lsam_loss: features, phantom loss, one backward, one finite check, one optimiser step.
     The optimiser stays an ordinary one over trunk and head (schedulers, state_dict and groups are its own).
 
+    In data-parallel training, wrap trunk and head together, so that both gradients are averaged: a module whose
+    forward returns lsam_loss(trunk(inputs), head, targets, rho=rho).loss; then backward and the optimiser's step.
+
     Args:
-        trunk: maps inputs to features, (batch, feature).
+        trunk: maps inputs to features, (batch, feature); not itself in DistributedDataParallel.
         head: the last layer, nn.Linear.
         optimizer: any torch optimiser over the trunk's and the head's parameters.
         rho: perturbation radius of the head, L2, >= 0; 0 is the optimiser's ordinary step.
@@ -110,6 +113,7 @@ class LSAM:
 
     Raises:
         ValueError: rho negative or not finite.
+        TypeError: the trunk is in DistributedDataParallel.
 
     Side effects:
         step() moves the optimiser's parameters and clears their gradients.
@@ -131,6 +135,11 @@ class LSAM:
         loss: LossName = "cross_entropy",
         check_finite: bool = True,
     ) -> None:
+        if isinstance(trunk, nn.parallel.DistributedDataParallel):
+            raise TypeError(
+                "LSAM expects a trunk of one process, got DistributedDataParallel: the head's gradient would not be "
+                "averaged over the replicas. Wrap a module whose forward returns lsam_loss(...).loss of trunk and head."
+            )
         self.trunk, self.head, self.optimizer = trunk, head, optimizer
         self.rho, self.loss, self.check_finite = check_radius(rho), loss, check_finite
         self._norm = HostNorm()
@@ -151,6 +160,7 @@ class LSAM:
         if self.check_finite:
             self._require_finite_gradient()
         self.optimizer.step()
+        torch.clear_autocast_cache()  # it holds casts of the weights before the step
         clear_gradients(self.optimizer.param_groups)
         return result.clean_loss
 

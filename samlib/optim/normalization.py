@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,9 +14,10 @@ def normalization_statistics_frozen(module: nn.Module) -> Iterator[None]:
     """Keep the running statistics of every normalisation layer in `module` unchanged inside the block.
 
     Outputs are those of training mode (batch statistics); only running_mean, running_var and
-    num_batches_tracked stand still. In SAM the first pass is the one that updates them: it runs at the
-    iterate w, where the network is evaluated. Uses may nest, overlap or repeat, and an exception inside the
-    block leaves the layers tracking again: a frozen layer is left to the use that froze it first.
+    num_batches_tracked stand still, and the vectors of spectral normalisation. Other state that a forward pass
+    changes is not known here and advances in both passes. In SAM the first pass is the one that updates them:
+    it runs at the iterate w, where the network is evaluated. Uses may nest, overlap or repeat, and an exception
+    inside the block leaves the layers tracking again: a frozen layer is left to the use that froze it first.
 
     Args:
         module: any module; layers without running statistics, or in evaluation mode, are left alone.
@@ -40,13 +42,25 @@ def normalization_statistics_frozen(module: nn.Module) -> Iterator[None]:
         0
     """
     frozen = [_freeze(layer) for layer in module.modules() if _updates_statistics(layer)]
+    iterating = [(part, part.n_power_iterations) for part in _power_iterations(module)]
+    for part, _ in iterating:
+        part.n_power_iterations = 0
     try:
         yield
     finally:
+        for part, number in iterating:
+            part.n_power_iterations = number
         for layer, buffers in frozen:
             setattr(layer, "track_running_stats", True)  # noqa: B010
             for name, buffer in buffers.items():
                 setattr(layer, name, buffer)
+
+
+def _power_iterations(module: nn.Module) -> list[Any]:
+    """Return what iterates spectral norms' vectors in a forward pass: parametrizations, and hooks of the older kind."""
+    training = [layer for layer in module.modules() if layer.training]
+    parts: list[Any] = [*training, *(hook for layer in training for hook in layer._forward_pre_hooks.values())]
+    return [part for part in parts if getattr(part, "n_power_iterations", 0)]
 
 
 def _updates_statistics(layer: nn.Module) -> bool:

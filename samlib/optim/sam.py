@@ -1,6 +1,7 @@
 """SAM, Equation (3), around any torch optimiser."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,16 @@ from torch.optim import Optimizer
 
 from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
 from samlib.optim._checks import (
+    DROPPED_GRADIENTS,
     build_base,
     check_radius,
     clear_gradients,
     dense_gradients,
+    detached,
     refuse_at_phantom,
     refuse_closure_under_scaler,
+    refuse_shards,
+    refuse_unscaled_ascent,
     require_ascent,
     require_finite,
 )
@@ -23,6 +28,7 @@ from samlib.optim._hooks import unwatched_fast
 from samlib.optim._iterate import SavedIterate
 
 Closure = Callable[[], Tensor | float]
+_HALF_MAX = torch.finfo(torch.half).max
 
 
 class SAM(Optimizer):
@@ -35,6 +41,17 @@ class SAM(Optimizer):
     may zero the gradients first, but need not). Both passes run, the loss at w is returned:
 
         loss = sam.step(closure)
+
+    To accumulate over microbatches, the closure runs backward on all of them, because each of both passes needs
+    them all; gradients made before step(closure) are at w alone, so they are dropped, with one warning:
+
+        def closure():
+            total = 0.0
+            for microbatch in microbatches:  # n of them
+                part = loss(microbatch) / n
+                part.backward()
+                total += part.detach()
+            return total
 
     Two-step use, for gradient accumulation or mixed precision; no zero_grad is needed anywhere, because each
     step clears the gradients that it used:
@@ -53,6 +70,9 @@ class SAM(Optimizer):
         scaler.step(sam)                    # always restores w; skips the base step after an overflow
         scaler.update()
 
+    An autocast block may hold the loss alone, both passes, or many steps: its cached casts are dropped whenever the
+    weights move.
+
     In data-parallel training the first backward may run inside no_sync(): each replica then has its own
     perturbation (m-sharpness, m = examples per replica).
 
@@ -61,7 +81,7 @@ class SAM(Optimizer):
             True); False keeps its parameters out of the ascent step and out of the norm.
         base: optimiser class, or any callable that takes parameter groups, e.g. torch.optim.SGD. Use
             functools.partial where a base option shares its name with one below. An optimiser that needs a
-            closure itself (LBFGS) does not fit.
+            closure itself (LBFGS) does not fit. With maximize=True SAM minimises -f: the ascent worsens f.
         rho: perturbation radius, L2, in parameter units, >= 0. Default 0.05, the SAM paper's. With 0 the base
             optimiser's results are reproduced bit for bit, and step(closure) runs the closure once.
         module: the network; given, its normalisation statistics stand still between ascent and descent, so
@@ -78,7 +98,8 @@ class SAM(Optimizer):
     Raises:
         ValueError: rho negative or not finite; steps out of order; missing, sparse or non-finite gradients;
             saving or loading at the phantom parameters. But for the last, weights are at w when it raises.
-        TypeError: rho not a number, `perturbed` not a bool, or `base` not a callable that gives an optimiser.
+        TypeError: rho not a number, or in a group; `perturbed` not a bool; or `base` not a callable that gives an
+            optimiser that steps without a closure; parameters sharded over processes (FSDP).
 
     Side effects:
         ascent_step moves the perturbed parameters in place; the descent, restore() and every error copy the
@@ -96,6 +117,7 @@ class SAM(Optimizer):
     """
 
     _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
+    _warned = False  # whether dropped gradients were reported
 
     def __init__(
         self,
@@ -107,7 +129,7 @@ class SAM(Optimizer):
         check_finite: bool = True,
         **base_options: Any,
     ) -> None:
-        self.rho = rho
+        self._rho = check_radius(rho)
         self.module = module
         self.check_finite = check_finite
         self._reset_stage()
@@ -124,6 +146,8 @@ class SAM(Optimizer):
     @rho.setter
     def rho(self, rho: float) -> None:
         self._rho = check_radius(rho)
+        for group in self.base.param_groups:
+            group["sam_rho"] = self._rho  # distributed checkpoints keep nothing of a state dict but groups and state
 
     @property  # type: ignore[override]
     def param_groups(self) -> list[dict[str, Any]]:
@@ -144,6 +168,16 @@ class SAM(Optimizer):
         self.base.state = state
 
     @property
+    def first_step(self) -> None:
+        """Absent: another implementation's name for the ascent."""
+        raise AttributeError("SAM has no first_step(): call ascent_step(), which clears the gradients too.")
+
+    @property
+    def second_step(self) -> None:
+        """Absent: another implementation's name for the descent."""
+        raise AttributeError("SAM has no second_step(): call descent_step(), which clears the gradients too.")
+
+    @property
     def at_phantom(self) -> bool:
         """Whether the weights are now the phantom parameters, between ascent and descent."""
         return self._at_phantom
@@ -156,7 +190,14 @@ class SAM(Optimizer):
                 f"A group's `perturbed` must be True or False, got {perturbed!r}. "
                 "The radius is one number for all groups: pass it as rho."
             )
+        if "rho" in param_group and "rho" not in self.base.defaults:  # Adadelta has a rho of its own
+            raise TypeError(
+                f"A group's options must be the base's or `perturbed`, got rho={param_group['rho']!r} in a group. "
+                "The radius is one number for all groups: pass it as rho to SAM; `perturbed` False leaves a group out."
+            )
+        param_group["sam_rho"] = self._rho
         self.base.add_param_group(param_group)
+        refuse_shards(self.base.param_groups[-1]["params"])
 
     @unwatched_fast
     @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
@@ -165,30 +206,38 @@ class SAM(Optimizer):
         """Run both passes of one SAM step with a closure, or the descent step alone without one.
 
         Args:
-            closure: computes the loss on one batch, calls backward and returns the loss.
+            closure: computes the loss on one batch, calls backward and returns the loss. If it returns None and
+                leaves no gradient, in either pass, the batch is skipped: no step is taken, as in the base.
 
         Returns:
-            The closure's loss at w, detached; None without a closure.
+            What the closure returned at w, its tensors detached; None without a closure.
 
         Raises:
             ValueError: see the class. If the closure raises, the weights are put back to w first.
 
         Side effects:
-            Moves the weights, clears all gradients (before, between and after the passes).
+            Moves the weights, clears all gradients (before, between and after the passes; with rho = 0 only after
+            them, so that earlier ones count as they do in the base). Warns once if those before were not 0.
         """
         if closure is None:
+            if not self._at_phantom and self._with_zero_gradients():
+                self._apply_base()  # as after an ascent from a gradient of 0; distributed checkpoints make state so
+                return None
             self._descend()
             return None
         self._require_iterate("step(closure)")
         refuse_closure_under_scaler(self)
-        self._clear_gradients()
+        if self.rho > 0:
+            self._drop_earlier_gradients()
         with torch.enable_grad():
-            loss = closure()
+            loss = detached(closure())
+        if loss is None and self._without_gradients():
+            return None
         if self.rho == 0:
             self._apply_base()
         else:
             self._ascend_and_descend(closure)
-        return loss.detach() if isinstance(loss, Tensor) else loss
+        return loss
 
     @torch.compiler.disable
     @torch.no_grad()
@@ -233,7 +282,7 @@ class SAM(Optimizer):
         super().load_state_dict(state_dict)
         for group, flag in zip(self.param_groups, perturbed, strict=True):
             group.setdefault("perturbed", flag)
-        self.rho = state_dict.get("rho", self.rho)
+        self.rho = state_dict.get("rho", self.param_groups[0].get("sam_rho", self.rho))
 
     def __getstate__(self) -> dict[str, Any]:
         refuse_at_phantom(self._at_phantom, "A copy or pickle")
@@ -256,6 +305,25 @@ class SAM(Optimizer):
         """Set every gradient to None, so that no gradient can be used twice."""
         clear_gradients(self.base.param_groups)
 
+    def _without_gradients(self) -> bool:
+        """Whether no parameter has a gradient: the closure skipped its batch."""
+        return all(parameter.grad is None for parameter in self._parameters())
+
+    def _with_zero_gradients(self) -> bool:
+        """Whether there are gradients and all of them are 0."""
+        gradients = [gradient for parameter in self._parameters() if (gradient := parameter.grad) is not None]
+        return bool(gradients) and not any(bool(gradient.norm()) for gradient in gradients)
+
+    def _drop_earlier_gradients(self) -> None:
+        """Clear gradients from before step(closure); warn the first time that one of them is not 0."""
+        dropped = [gradient for parameter in self._parameters() if (gradient := parameter.grad) is not None]
+        if not dropped:
+            return
+        self._clear_gradients()
+        if not self._warned and any(bool(gradient.norm()) for gradient in dropped):
+            self._warned = True
+            warnings.warn(DROPPED_GRADIENTS, stacklevel=4)
+
     def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
         """Return the number that turns g into epsilon, or None for no perturbation."""
         self._overflowed = False
@@ -263,7 +331,7 @@ class SAM(Optimizer):
             return None
         if not self.check_finite:
             return ascent_factor(joint_norm(gradients), self.rho)
-        length = self._ascent_norm(gradients)
+        self._ascent_length = length = self._ascent_norm(gradients)
         if math.isfinite(length):
             return self.rho / length if length > 0 else None
         if not allow_overflow:
@@ -283,12 +351,28 @@ class SAM(Optimizer):
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
         if factor is not None:
-            self._move(parameters, gradients, factor)
+            try:
+                self._move(parameters, self._uphill(parameters, gradients), factor)
+            except BaseException:
+                self._return_to_iterate()
+                raise
+            torch.clear_autocast_cache()  # it holds casts of w
         self._clear_gradients()
+
+    def _uphill(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the gradients of what each group minimises: -f where its base maximises f."""
+        groups = [group for group in self.base.param_groups if group.get("maximize", False)]
+        if not groups:
+            return gradients
+        maximised = {id(parameter) for group in groups for parameter in group["params"]}
+        pairs = zip(parameters, gradients, strict=True)
+        return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
 
     @staticmethod
     def _move(parameters: list[Tensor], gradients: list[Tensor], factor: Tensor | float) -> None:
         """Add epsilon to the parameters in place."""
+        if not isinstance(factor, Tensor) and factor > _HALF_MAX and any(p.dtype is torch.half for p in parameters):
+            factor = torch.tensor(factor)  # a tensor, unlike a number, multiplies half precision in single precision
         if isinstance(factor, Tensor):
             torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
         else:
@@ -299,8 +383,11 @@ class SAM(Optimizer):
         try:
             self._ascend(allow_overflow=False)
             with torch.enable_grad():
-                closure()
-            self._descend()
+                skipped = closure() is None
+            if skipped and self._without_gradients():
+                self.restore()
+            else:
+                self._descend()
         except BaseException:
             self.restore()
             raise
@@ -320,9 +407,12 @@ class SAM(Optimizer):
                 return
             if self.check_finite and found_overflow is None:
                 require_finite(self._descent_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
+            if self.check_finite and found_overflow is not None and grad_scale is None:
+                refuse_unscaled_ascent(self._ascent_length, self._descent_norm(gradients))
             if grad_scale is not None:
                 torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
             self.base.step()
+            torch.clear_autocast_cache()  # so that one autocast block may hold many steps, at radius 0 too
         finally:
             self._overflowed = False
             self._clear_gradients()
@@ -337,6 +427,7 @@ class SAM(Optimizer):
         """Declare the weights to be the iterate."""
         self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
         self._at_phantom = self._overflowed = False
+        self._ascent_length = 0.0
 
     def _require_iterate(self, call: str) -> None:
         """Raise, back at w, if an ascent has had no descent."""
