@@ -6,6 +6,7 @@ behaviour leaves every id as it is, and a changed default makes old records untr
 them stale: they stay where they are until the run is done again.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -199,6 +200,9 @@ class Store:
                 write_atomically(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
             write_atomically(path, lambda file: file.write(_pretty(body).encode()), replace=False)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                if not path.exists():  # arrays without a record would be nobody's
+                    path.with_suffix(".npz").unlink(missing_ok=True)
             raise RecordError(
                 f"{path}: expected to write a record, got {error}; make the folder writable or free some space. "
                 f"Earlier records are untouched"
