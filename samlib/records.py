@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -140,7 +141,7 @@ class Store:
         """
         stale = set(self.stale().values())
         for kind in sorted(SCHEMAS):
-            for path in sorted((self.root / kind).glob("*.json")):
+            for path in self._files(kind):
                 if path not in stale:
                     yield read_record(path)
 
@@ -152,11 +153,15 @@ class Store:
         """
         found = {}
         for kind, schema in SCHEMAS.items():
-            for path in sorted((self.root / kind).glob("*.json")):
+            for path in self._files(kind):
                 body = _read(path)
                 if isinstance(body.get("schema"), int) and body["schema"] < schema:
                     found[kind, _configuration(path, kind, body)] = path
         return found
+
+    def _files(self, kind: str) -> list[Path]:
+        """List the files that have a record's name; what systems and editors leave beside them has others."""
+        return sorted(path for path in (self.root / kind).glob("*.json") if re.fullmatch("[0-9a-f]{12}", path.stem))
 
     def write(
         self,

@@ -329,3 +329,13 @@ def test_changes_of_the_library_are_noticed(tmp_path, monkeypatch):
     assert len(revision) == 12 and dirty is False  # what lies beside the library does not count
     (library / "code.py").write_text("x = 2\n")
     assert origin.source_revision() == (revision, True)
+
+
+@pytest.mark.parametrize("name", ["._{}.json", ".DS_Store", "{} (1).json", ".{}.json.swp", "{}.json~", "#{}.json#"])
+def test_what_is_no_records_name_is_left_alone(store, name):
+    record = write(store)
+    litter = record.path.with_name(name.format(record.id))
+    litter.write_bytes(b"\x00\x05")
+    assert list(store.all()) == [record] and store.stale() == {}
+    write(store, CONFIG.vary(rho=0.1))
+    assert litter.read_bytes() == b"\x00\x05"
