@@ -38,6 +38,8 @@ def run_command(command: Callable[[], int]) -> int:
     """
     try:
         return command()
+    except BrokenPipeError:
+        raise
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

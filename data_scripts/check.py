@@ -3,10 +3,11 @@
 ROOT is a folder in the layout of the README's section "Real data"; where it is left out, $SAMLIB_DATA is read.
 """
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
+from samlib.console import run_piped
 from samlib.vision import PAIRS, load_pair
 
 
@@ -29,9 +30,11 @@ def report(root: Path | None) -> dict[str, str]:
     return found
 
 
-def main() -> int:
-    """Print the report; the exit status is 1 where a pair is missing."""
-    given = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("SAMLIB_DATA")
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and print the report; the exit status is 1 where a pair is missing."""
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.check", description="Say which image pairs are here.")
+    parser.add_argument("root", nargs="?", metavar="ROOT", help="the data folder; left out, $SAMLIB_DATA")
+    given = parser.parse_args(arguments).root or os.environ.get("SAMLIB_DATA")
     lines = report(Path(given) if given else None)
     for name, text in lines.items():
         print(f"{name:14} {text}")
@@ -39,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_piped(main))

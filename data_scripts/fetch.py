@@ -21,6 +21,7 @@ from data_scripts.disk import move
 from data_scripts.download import checksum, download
 from data_scripts.receipts import DOWNLOADS, add_receipt, read_receipts
 from data_scripts.sources import SOURCES, RemoteFile, Source
+from samlib.console import run_piped
 from samlib.files import write_atomically
 
 
@@ -210,4 +211,4 @@ def _run(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_piped(main))

@@ -18,6 +18,7 @@ from samlib import runs
 from samlib.arguments import whole_number
 from samlib.claims.rules import STATUSES
 from samlib.config import check_choice, differences
+from samlib.console import run_piped
 from samlib.experiments import EXPERIMENTS, PROFILES
 from samlib.records import RecordError, Store
 from samlib.runs.backends import Backend, InProcess, Pool
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options)
         return status
+    except BrokenPipeError:
+        raise
     except (RecordError, ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -184,6 +187,8 @@ def _verify(options: argparse.Namespace) -> int:
     store = _store(options, options.profile)
     items = unique(run for part in _needed(options, options.profile).values() for run in part)
     recorded = [run for run, state in states(items, store).items() if state == "recorded"]
+    if not recorded:
+        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `runs start`")
     chosen = choose(recorded, options.sample, options.seed)
     found, failed = verify(
         chosen,
@@ -226,7 +231,9 @@ def _profiles(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _store(options: argparse.Namespace, profile: str) -> Store:
-    """Where the records of a profile are."""
+    """Where the records of a profile are; only `start` makes a folder that is not there."""
+    if options.store and options.command is not _start and not options.store.is_dir():
+        raise ValueError(f"--store: expected a folder of records, found none at {options.store}; correct the path")
     return Store(options.store) if options.store else runs.store_for(profile)
 
 
@@ -295,4 +302,4 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_piped(main))

@@ -6,9 +6,11 @@ behaviour leaves every id as it is, and a changed default makes old records untr
 them stale: they stay where they are until the run is done again.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -139,7 +141,7 @@ class Store:
         """
         stale = set(self.stale().values())
         for kind in sorted(SCHEMAS):
-            for path in sorted((self.root / kind).glob("*.json")):
+            for path in self._files(kind):
                 if path not in stale:
                     yield read_record(path)
 
@@ -151,11 +153,15 @@ class Store:
         """
         found = {}
         for kind, schema in SCHEMAS.items():
-            for path in sorted((self.root / kind).glob("*.json")):
+            for path in self._files(kind):
                 body = _read(path)
                 if isinstance(body.get("schema"), int) and body["schema"] < schema:
                     found[kind, _configuration(path, kind, body)] = path
         return found
+
+    def _files(self, kind: str) -> list[Path]:
+        """List the files that have a record's name; what systems and editors leave beside them has others."""
+        return sorted(path for path in (self.root / kind).glob("*.json") if re.fullmatch("[0-9a-f]{12}", path.stem))
 
     def write(
         self,
@@ -199,6 +205,9 @@ class Store:
                 write_atomically(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
             write_atomically(path, lambda file: file.write(_pretty(body).encode()), replace=False)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                if not path.exists():  # arrays without a record would be nobody's
+                    path.with_suffix(".npz").unlink(missing_ok=True)
             raise RecordError(
                 f"{path}: expected to write a record, got {error}; make the folder writable or free some space. "
                 f"Earlier records are untouched"

@@ -120,6 +120,28 @@ def test_records_go_to_another_folder_on_demand(store, call, tmp_path):
     assert not store.root.exists()
 
 
+@pytest.mark.parametrize("command", ["status", "list", "verify"])
+def test_a_store_that_is_not_there_is_an_error_for_who_reads_it(store, call, tmp_path, command):
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        assert f"found none at {tmp_path / name}" in call(command, "--store", str(tmp_path / name), code=1)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_verifying_nothing_is_an_error(store, call):
+    assert "expected records to verify, found none" in call("verify", "--device", "cpu", code=1)
+
+
+def test_litter_beside_records_blocks_no_command(store, call):
+    call("start", "--device", "cpu")
+    record = store.path("toy", CONFIGS[0])
+    for name in (f"._{record.name}", f"{record.stem} (1).json", ".DS_Store"):
+        (record.parent / name).write_bytes(b"\x00")
+    for command in ("list", "status", "start", "verify"):
+        call(command)
+    assert (record.parent / f"._{record.name}").exists()
+
+
 def test_a_budget_that_is_too_small_begins_nothing(store, call):
     write(store, CONFIGS[1])
     assert "1 left for a larger budget" in call("start", "--device", "cpu", "--budget", "0.001")

@@ -1,6 +1,7 @@
 """Records: written once and atomically, read only if nothing about them is in doubt; their provenance."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -111,8 +112,21 @@ def test_a_crash_between_arrays_and_json_leaves_no_record(store, monkeypatch):
         with pytest.raises(RecordError, match=r"No space left on device.*Earlier records are untouched"):
             write(store)
     assert store.find("toy", CONFIG) is None
-    assert not [path for path in (store.root / "toy").iterdir() if path.name.startswith(".")]
+    assert not list((store.root / "toy").iterdir())
     assert write(store).arrays()["b1"].tolist() == [0, 1, 2]
+
+
+def test_without_hard_links_records_are_written_and_never_overwritten(store, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    written = write(store)
+    assert store.find("toy", CONFIG) == written and written.arrays()["b1"].tolist() == [0, 1, 2]
+    with pytest.raises(RecordError, match="left as it is"):
+        write(store)
+    names = sorted(path.name for path in written.path.parent.iterdir())
+    assert names == [f"{written.id}.json", f"{written.id}.npz"]
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path):
@@ -315,3 +329,13 @@ def test_changes_of_the_library_are_noticed(tmp_path, monkeypatch):
     assert len(revision) == 12 and dirty is False  # what lies beside the library does not count
     (library / "code.py").write_text("x = 2\n")
     assert origin.source_revision() == (revision, True)
+
+
+@pytest.mark.parametrize("name", ["._{}.json", ".DS_Store", "{} (1).json", ".{}.json.swp", "{}.json~", "#{}.json#"])
+def test_what_is_no_records_name_is_left_alone(store, name):
+    record = write(store)
+    litter = record.path.with_name(name.format(record.id))
+    litter.write_bytes(b"\x00\x05")
+    assert list(store.all()) == [record] and store.stale() == {}
+    write(store, CONFIG.vary(rho=0.1))
+    assert litter.read_bytes() == b"\x00\x05"

@@ -1,5 +1,7 @@
 """`start`: what it does, in which order, within which budget; and what it leaves alone."""
 
+import errno
+import fcntl
 import threading
 
 import pytest
@@ -85,6 +87,33 @@ def test_two_workers_give_the_records_of_one_process(tmp_path):
     assert set(summary.recorded) == set(RUNS)
     for run in RUNS:
         assert alone.find("toy", run.config).metrics == shared.find("toy", run.config).metrics
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_file_locks_runs_are_done_and_claimed_by_one_process(store, monkeypatch, code):
+    def refuse(handle, operation):
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    first, second = Claims(store), Claims(store)
+    assert first.take(RUNS[0]) and not second.take(RUNS[0])
+    assert start(RUNS[:2], store).elsewhere == RUNS[:1]
+    first.drop(RUNS[0])
+    assert second.take(RUNS[0])
+    second.drop_all()
+    assert start(RUNS[:2], store).recorded == RUNS[:1]
+    assert not list(store.work.glob("*.held"))
+
+
+def test_another_error_of_a_lock_is_told_before_anything_is_trained(store, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.EIO, "broken disk")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    backend = Scripted()
+    with pytest.raises(RecordError, match=r"expected to claim a run there, got .*broken disk"):
+        start(RUNS, store, backend=backend)
+    assert not backend.submitted
 
 
 def test_finished_runs_are_kept_when_the_reader_stops(store):

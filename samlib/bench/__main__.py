@@ -19,6 +19,7 @@ from samlib.bench.limits import measure_limits, share_of_limit
 from samlib.bench.record import save
 from samlib.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from samlib.bench.toy import GROWTH, measure_growth, measure_toy
+from samlib.console import run_piped
 from samlib.provenance import device_name
 from samlib.runs import store_for
 from samlib.toy.config import ToyConfig
@@ -161,4 +162,4 @@ def _rows_told(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_piped(main))

@@ -37,6 +37,8 @@ def load(store: Store) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for path in sorted((store.root / "bench").glob("*.json")):
+        if not re.fullmatch("[a-z0-9-]+", path.stem):
+            continue  # not a name that `save` gives: left there by a system or an editor
         try:
             body = json.loads(path.read_text())
             right = body["sha256"] == checksum(body)

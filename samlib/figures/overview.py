@@ -3,7 +3,7 @@
 `python -m samlib.figures.overview FILE` writes it from the committed records; the README and the landing page show it.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,8 +49,9 @@ def overview(kept: Sequence[Record], table: pd.DataFrame, *, seed: int = 0, comp
 
 def main() -> None:
     """Write the picture from the records of profile "paper" to the file named on the command line."""
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m samlib.figures.overview FILE.png")
+    parser = argparse.ArgumentParser(prog="python -m samlib.figures.overview", description="Draw the book's picture.")
+    parser.add_argument("file", type=Path, metavar="FILE.png", help="where to write it")
+    file = parser.parse_args().file
     store = runs.store_for("paper")
     found = {
         name: [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], "paper")]
@@ -63,7 +64,7 @@ def main() -> None:
         )
     with style.style():
         figure = overview(complete["checkpoints"], seed_table(complete["complexity"]))
-        figure.savefig(Path(sys.argv[1]), dpi=150, metadata={"Software": None})
+        figure.savefig(file, dpi=150, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samlib.console import run_piped
 from samlib.publish.execute import ChapterError
 from samlib.publish.freeze import freeze
 from samlib.publish.layout import Layout
@@ -80,4 +81,4 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_piped(main))

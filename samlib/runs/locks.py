@@ -2,10 +2,11 @@
 
 import contextlib
 import re
+from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from samlib.files import remove_leftovers
+from samlib.files import NOT_OFFERED, remove_leftovers
 from samlib.records import SCHEMAS, RecordError, Store
 from samlib.runs.plan import Run
 
@@ -21,7 +22,7 @@ class Claims:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held: dict[Run, FileLock] = {}
+        self._held: dict[Run, BaseFileLock] = {}
 
     def take(self, run: Run) -> bool:
         """Claim a run; False if another process has it, or has made its record meanwhile.
@@ -32,10 +33,9 @@ class Claims:
             RecordError: the store is not writable, or the disk is full.
         """
         folder = self._store.work
-        lock = FileLock(folder / f"{run.name}.lock", timeout=0, thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            lock = _acquire(folder / f"{run.name}.lock")
         except Timeout:
             return False
         except OSError as error:
@@ -74,8 +74,28 @@ class Claims:
         for name in names:
             record = self._store.root / name.replace("-", "/", 1)
             if record.with_suffix(".json").exists():
-                with contextlib.suppress(OSError), FileLock(work / f"{name}.lock", timeout=0):
+                with contextlib.suppress(OSError), _acquire(work / f"{name}.lock"):
                     for suffix in (".json", ".npz"):
                         remove_leftovers(record.with_suffix(suffix))
                     for path in work.glob(f"*{name}*"):
                         path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path) -> BaseFileLock:
+    """Take a lock at once; where the file system has none, a file that only one process can create stands for it.
+
+    That file names its process, so that the next one on the same machine can tell and take over from one that died.
+
+    Raises:
+        Timeout: another process has it.
+        OSError: the folder is not writable, or the disk is full.
+    """
+    lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        lock = SoftFileLock(path.with_suffix(".held"), timeout=0, thread_local=False)
+        lock.acquire()
+    return lock

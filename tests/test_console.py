@@ -1,0 +1,81 @@
+"""Commands whose output goes through a pipe."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samlib.console import CLOSED
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = [
+    "samlib",
+    "samlib.publish",
+    "samlib.bench",
+    "data_scripts.fetch",
+    "data_scripts.prepare",
+    "data_scripts.check",
+]
+LONG = "import sys; from samlib.console import run_piped; sys.exit(run_piped(lambda: print('a\\n' * {}) or {}))"
+
+
+def run(command: list[str], **options) -> subprocess.CompletedProcess:
+    environment = {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, **options
+    )
+
+
+def run_without_reader(command: list[str]) -> subprocess.CompletedProcess:
+    """Run a command whose output nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return run(command, stdout=writer)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_command_whose_reader_has_gone_ends_quietly(module):
+    done = run_without_reader(["-m", module, "--help"])
+    assert done.stderr == b""
+
+
+def test_a_long_list_ends_quietly_too():
+    done = run_without_reader(["-m", "samlib", "runs", "list"])
+    assert (done.returncode, done.stderr) == (CLOSED, b"")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_output_of_any_length_ends_quietly(lines):
+    assert run_without_reader(["-c", LONG.format(lines, 0)]).stderr == b""
+
+
+def test_the_exit_status_is_the_commands(tmp_path):
+    assert run(["-c", LONG.format(1, 3)], stdout=subprocess.DEVNULL).returncode == 3
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_characters_that_an_encoding_lacks_are_replaced_and_nothing_is_lost(encoding):
+    code = "import sys; from samlib.console import run_piped; sys.exit(run_piped(lambda: print('a \u03c1 z') or 0))"
+    done = run(["-c", code], stdout=subprocess.PIPE, env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"a ? z", b"")
+
+
+def test_a_broken_pipe_of_the_commands_own_is_not_hidden():
+    code = (
+        "import sys; from samlib.console import run_piped\n"
+        "def command(): raise BrokenPipeError('a socket')\n"
+        "run_piped(command)"
+    )
+    done = run(["-c", code], stdout=subprocess.DEVNULL)
+    assert done.returncode == 1 and b"a socket" in done.stderr
+
+
+@pytest.mark.parametrize("module", [*MODULES, "samlib.figures.overview"])
+def test_help_is_shown_and_not_taken_for_an_argument(module):
+    done = run(["-m", module, "--help"], stdout=subprocess.PIPE)
+    assert done.returncode == 0 and done.stdout.startswith(b"usage: python -m " + module.encode())
