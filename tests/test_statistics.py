@@ -106,3 +106,10 @@ def test_a_single_value_is_written_without_an_interval():
     value = estimate([0.125])
     assert with_interval(value, 1, scale=100, signed=True) == "+12.5"
     assert with_interval(value, alone=", one seed") == "0.125, one seed"
+
+
+@pytest.mark.parametrize("bits", range(-3, 4))
+def test_a_tie_is_written_alike_however_its_last_bits_fall(bits):
+    tie = -0.0285 + bits * math.ulp(0.0285)
+    assert number(tie) == number(-0.0285) and number(100 * tie, 1) == number(-2.85, 1)
+    assert str(Estimate(tie, tie, tie, 4)) == str(Estimate(-0.0285, -0.0285, -0.0285, 4))
