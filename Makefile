@@ -6,12 +6,16 @@ WORKERS ?= 2
 # Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
+# Tests of make check, which build no book, open no browser, inject no fault and train nothing of size
+QUICK := config data_sets feature_rank files finding fonts importance ledger optim optim_lsam optim_normalization pages \
+  probe records repository selection statistics toy_data bench_limits bench_record
+
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.samlib-installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf quick lab paper transfer bench freeze lint test clean
+.PHONY: help setup book pdf quick lab paper transfer bench freeze lint check test portable clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -57,10 +61,16 @@ lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+check: lint ## lint, types, and the tests that take no book, no browser and no faults
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)
+
 test: lint ## lint, the book and its links, then the unit tests and every chapter under nbval
 	$(BIN)/python -m samlib.publish book
 	$(BIN)/python -m samlib.publish links
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+portable: $(STAMP) ## every chapter under nbval twice, each time computed as another processor would
+	$(BIN)/python tests/portable.py
 
 clean: ## remove what the targets built, except .venv
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache samlib.egg-info

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from samlib.claims import Verdict
-from samlib.statistics import Estimate, with_interval
+from samlib.statistics import Estimate, settled, with_interval
 
 
 def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") -> str:
@@ -24,7 +24,7 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
     told = what[:1].upper() + what[1:]
     if not effects:
         return f"{told}: not tested at this scale."
-    ordered = sorted(effects.items(), key=lambda item: item[1].mean)
+    ordered = sorted(effects.items(), key=lambda item: settled(item[1].mean))
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
     values = " and ".join(f"{with_interval(value)} ({name})" for name, value in chosen)
     extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""

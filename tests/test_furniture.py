@@ -281,6 +281,9 @@ def test_the_workflow_runs_the_readmes_check_and_publishes_main_alone():
     assert commands.index("make setup") < commands.index("make test")
     assert "make test" in (ROOT / "README.md").read_text()
     assert "permissions" not in jobs["test"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    uploads = [step for step in jobs["test"]["steps"] if "upload" in step.get("uses", "")]
+    assert uploads and all("matrix.python == '3.11'" in step["if"] for step in uploads)  # one set of pages, not three
     for name in ("pages", "launch"):
         assert jobs[name]["if"] == "github.ref == 'refs/heads/main'"
         assert jobs[name]["needs"] == "test"

@@ -13,6 +13,7 @@ from samlib.claims.ledger import Row, counts, ledger, split, strength, text
 from samlib.claims.registry import CLAIMS, LATER, LEDGER, ORIGINS, OURS, PAPER, Claim
 from samlib.claims.rules import STATUSES
 from samlib.experiments import EXPERIMENTS, Experiment
+from samlib.finding import finding_of
 from samlib.pages import claims_table
 from samlib.records import RecordError, Store
 from samlib.statistics import Estimate
@@ -83,6 +84,25 @@ SINGLE = effect(7, -INF, INF, n=1)
 )
 def test_the_deciding_effect_is_the_one_farthest_from_holding(effects, deciding):
     assert row(verdict(*effects)).deciding is deciding
+
+
+@pytest.mark.parametrize("nudge", [1e-16, -1e-16, 3e-15])
+def test_effects_that_are_rounding_errors_read_the_same_on_every_processor(nudge):
+    names, noise = ("linear", "ReLU", "fitted"), (2e-15, 1e-16, 7e-16)
+
+    def judged(by: float) -> Verdict:
+        values = [Estimate(size + by * n, -size, 3 * size + by, 4) for n, size in enumerate(noise)]
+        small = [Effect(name, value, "below", 1e-10) for name, value in zip(names, values, strict=True)]
+        return verdict(*small, Effect("of nothing", Estimate(abs(by), 1e-17, 2e-15, 4), "below", 1.0))
+
+    seen, nudged = (row(judged(by)) for by in (0.0, nudge))
+    assert seen.values() == nudged.values() and claims_table([seen]) == claims_table([nudged])
+    assert seen.deciding.name == "linear"  # the first of equals
+    assert finding_of(seen.verdict) == finding_of(nudged.verdict)
+
+
+def test_a_rounding_error_on_the_predicted_side_is_no_effect():
+    assert not effect(2e-16, 1e-16, 3e-16).holds and strength(effect(2e-16, 1e-16, 3e-16)) == 0
 
 
 def test_without_effects_nothing_decides():

@@ -150,3 +150,10 @@ def test_holms_correction_of_a_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("bits", range(-3, 4))
+def test_a_tie_is_written_alike_however_its_last_bits_fall(bits):
+    tie = -0.0285 + bits * math.ulp(0.0285)
+    assert number(tie) == number(-0.0285) and number(100 * tie, 1) == number(-2.85, 1)
+    assert str(Estimate(tie, tie, tie, 4)) == str(Estimate(-0.0285, -0.0285, -0.0285, 4))

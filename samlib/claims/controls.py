@@ -17,7 +17,7 @@ from samlib.config import from_dict
 from samlib.controls.config import ControlConfig
 from samlib.experiments.controls import image_methods, methods
 from samlib.records import Record
-from samlib.statistics import Estimate, estimate, paired_difference, rank_correlations
+from samlib.statistics import Estimate, estimate, paired_difference, rank_correlations, settled
 
 TASKS = {"Toy": "controls_toy", "CIFAR-MNIST": "controls_images"}  # title -> experiment
 # What may drive the quality of the hard feature -> the sign that its account predicts for the rank correlation with the
@@ -306,7 +306,7 @@ def _with_roles(table: pd.DataFrame) -> pd.DataFrame:
     means = {feature: sgd[f"{feature}_probe_error"].mean() for feature in features}
     if any(map(math.isnan, means.values())):
         raise ValueError("records: expected a run of SGD that converged, got none; it decides which feature is easy")
-    easy, hard = sorted(features, key=lambda feature: means[feature])
+    easy, hard = sorted(features, key=lambda feature: settled(means[feature]))
     renamed = table.rename(
         columns={f"{easy}_probe_error": "easy_probe_error", f"{hard}_probe_error": "hard_probe_error"}
     )

@@ -11,6 +11,7 @@ from typing import Any
 from samlib.claims.registry import LEDGER, PAPER, PARTS, Claim
 from samlib.claims.rules import STATUSES, Effect, Verdict
 from samlib.results import Results, read
+from samlib.statistics import settled
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Row:
     @property
     def deciding(self) -> Effect | None:
         """The effect that is farthest from holding (see `strength`), the first of equals; None without effects."""
-        return min(self.verdict.effects, key=strength, default=None)
+        return min(self.verdict.effects, key=lambda effect: settled(strength(effect)), default=None)
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain values that JSON can hold; what is not finite becomes None.

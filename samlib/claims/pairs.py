@@ -13,7 +13,7 @@ import pandas as pd
 from samlib.claims.rules import Effect, Verdict
 from samlib.records import Record
 from samlib.results import by_seed
-from samlib.statistics import Estimate, estimate, paired_difference
+from samlib.statistics import Estimate, estimate, paired_difference, settled
 from samlib.vision.config import CLASSES
 
 # "Relies on the easy feature alone": the network's answers follow the easy label and are within this of chance for the
@@ -36,7 +36,7 @@ def pair_roles(records: Sequence[Record]) -> dict[str, str]:
             f"SGD's probes decide which feature is easy: run it too"
         )
     names = [name.removesuffix("_head_error") for name in sgd[0] if name.endswith("_head_error")]
-    easy, hard = sorted(names, key=lambda name: np.mean([m[f"{name}_probe_error"] for m in sgd]))
+    easy, hard = sorted(names, key=lambda name: settled(np.mean([m[f"{name}_probe_error"] for m in sgd])))
     return {"easy": easy, "hard": hard}
 
 

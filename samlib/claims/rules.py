@@ -1,10 +1,10 @@
 """Verdicts computed from effects: which words a claim earns, and by which rule."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samlib.config import check_choice
-from samlib.statistics import Estimate
+from samlib.statistics import Estimate, settled
 
 STATUSES = ("confirmed", "partly", "not confirmed", "not tested")
 
@@ -15,7 +15,7 @@ class Effect:
 
     Attributes:
         name: where it was measured, such as "360 degrees".
-        value: mean over seeds with its 95 % interval.
+        value: mean over seeds with its 95 % interval, settled: a rounding error is no effect.
         predicted: "above" or "below" the threshold, or "within" it on both sides of zero (a match).
         threshold: value of no effect, or half-width of a match.
     """
@@ -27,6 +27,8 @@ class Effect:
 
     def __post_init__(self) -> None:
         check_choice("predicted", self.predicted, ("above", "below", "within"))
+        mean, low, high = (settled(end) for end in (self.value.mean, self.value.low, self.value.high))
+        object.__setattr__(self, "value", replace(self.value, mean=mean, low=low, high=high))
 
     @property
     def holds(self) -> bool:

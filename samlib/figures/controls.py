@@ -13,7 +13,7 @@ from samlib.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, fo
 from samlib.claims.rules import Effect
 from samlib.figures import style
 from samlib.figures.tables import body_rows, wide_table
-from samlib.statistics import Estimate, estimate, number, with_interval
+from samlib.statistics import Estimate, estimate, number, settled, with_interval
 
 AXES = {
     "sharpness": "sharpness (largest curvature), ordered",
@@ -193,7 +193,9 @@ def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
 def _one_task(title: str, table: pd.DataFrame) -> str:
     """A task's part of `in_short`."""
     values = improvements(table)
-    better = sorted((name for name, value in values.items() if value.high < 0), key=lambda name: values[name].mean)
+    better = sorted(
+        (name for name, value in values.items() if settled(value.high) < 0), key=lambda name: settled(values[name].mean)
+    )
     said = ", ".join(f"{name} ({number(100 * values[name].mean, 1, signed=True)})" for name in better) or "no method"
     found = follows(table)
     going = [

@@ -26,6 +26,8 @@ _SETTINGS: dict[Any, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "font.family": "DejaVu Sans",  # the one that matplotlib brings: no system's font is looked for
+    "mathtext.fontset": "dejavusans",
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",

@@ -20,7 +20,7 @@
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, height);
-    context.font = "11px system-ui, sans-serif";
+    context.font = `11px ${getComputedStyle(canvas).fontFamily}`;
     return {context, width, height};
   }
 

@@ -1,0 +1,46 @@
+"""What holds for all tests: at the end of a run, what was skipped, why, and how to run it."""
+
+import os
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+# A word of the reason -> what has to be done before the tests can run; the first that fits. The rest needs another
+# machine, which the reason names.
+FIRST = {
+    "SAMLIB_DATA": "export SAMLIB_DATA=FOLDER",
+    "make book": "make book",
+    "hromium": ".venv/bin/playwright install chromium",
+    "samlib[": ".venv/bin/pip install -e '.[benchmark]'",
+    "numba": ".venv/bin/pip install numba",
+    "triton": ".venv/bin/pip install triton",
+}
+
+
+def skipped_table(reports: list[Any]) -> list[str]:
+    """Two lines a reason: how many tests were skipped and why; the command that runs them.
+
+    Args:
+        reports: of skipped tests, whose `longrepr` is (file, line, "Skipped: reason").
+    """
+    files: dict[str, list[str]] = defaultdict(list)
+    for report in reports:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+        files[reason.removeprefix("Skipped: ").strip()].append(report.nodeid.partition("::")[0])
+    lines = []
+    for reason, found in sorted(files.items()):
+        before = next((f"{command} && " for word, command in FIRST.items() if word in reason), "")
+        lines += [
+            f"{len(found):4}  {reason}",
+            f"      {before}.venv/bin/python -m pytest {' '.join(sorted(set(found)))}",
+        ]
+    return lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table, where a test was skipped and no worker is asked for its own."""
+    lines = skipped_table(terminalreporter.stats.get("skipped", []))
+    if lines and "PYTEST_XDIST_WORKER" not in os.environ:
+        terminalreporter.section("skipped: how many, why, and what runs them")
+        terminalreporter.write("\n".join(lines) + "\n")
