@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from samlib.files import temporary_prefix
 from samlib.finetune.activations import stored_activations
 from samlib.finetune.augment import centre_view
 from samlib.finetune.backbones import Backbone, build_backbone
@@ -171,7 +172,7 @@ def test_what_a_killed_writer_left_is_removed(data: PreparedSet, tmp_path: Path)
     counted.stored(data, tmp_path)
     path = the_file(tmp_path)
     path.unlink()
-    leftover = path.with_name(f".{path.name}.abc")
+    leftover = path.with_name(f"{temporary_prefix(path)}abc")
     leftover.write_bytes(b"half")
     counted.stored(data, tmp_path)
     assert path.exists() and not leftover.exists()
