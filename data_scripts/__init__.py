@@ -4,10 +4,11 @@
 the arrays that training reads.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from samlib.data_root import data_root as read_data_root
 
 
 class DataError(Exception):
@@ -22,10 +23,10 @@ def data_root(given: str | None) -> Path:
     Raises:
         DataError: neither is given.
     """
-    root = given or os.environ.get("SAMLIB_DATA")
-    if not root:
+    root = read_data_root(given)
+    if root is None:
         raise DataError("expected a data folder, got neither --root nor SAMLIB_DATA; pass --root DIR")
-    return Path(root).expanduser().resolve()
+    return root
 
 
 def run_command(command: Callable[[], int]) -> int:

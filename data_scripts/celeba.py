@@ -20,6 +20,8 @@ PUBLISHED = {
 def list_celeba(root: Path) -> Listing:
     """Read labels and splits from CelebA's two text files; both may list a subset, but the same one.
 
+    Kaggle's copy is read too: the same tables as .csv, and the images one folder deeper.
+
     Args:
         root: the data folder.
     Returns:
@@ -28,9 +30,10 @@ def list_celeba(root: Path) -> Listing:
         DataError: a file or image is missing, a row is malformed, or the files list different images.
     """
     folder = require_folder([root / "celeba"], "celeba")
-    images = require_folder([folder / "img_align_celeba"], "celeba")
-    attributes_path = require_file(folder / "list_attr_celeba.txt", "celeba")
-    splits_path = require_file(folder / "list_eval_partition.txt", "celeba")
+    nested = folder / "img_align_celeba" / "img_align_celeba"
+    images = require_folder([nested, nested.parent], "celeba")
+    attributes_path = _text_or_csv(folder / "list_attr_celeba.txt")
+    splits_path = _text_or_csv(folder / "list_eval_partition.txt")
     attributes, splits = read_attributes(attributes_path), read_splits(splits_path)
     _same_images(attributes, splits, attributes_path, splits_path)
     rows = [(split, *attributes[name], name) for name, split in splits.items()]
@@ -42,38 +45,61 @@ def list_celeba(root: Path) -> Listing:
     return Listing(images, table, ("split", "group"), group_counts(PUBLISHED), "crop", 178, described_by)
 
 
+def _text_or_csv(path: Path) -> Path:
+    """Return the official text file, or the table of the same name where only that is there."""
+    table = path.with_suffix(".csv")
+    return table if table.is_file() and not path.is_file() else require_file(path, "celeba")
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """Return the fields of every line; a byte order mark and blank lines at the end are none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig").rstrip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text, could not read it ({error}); fetch the file again") from error
+    separator = "," if path.suffix == ".csv" else None
+    return [[field.strip() for field in line.split(separator)] for line in text.splitlines()]
+
+
 def read_attributes(path: Path) -> dict[str, tuple[int, int]]:
     """Read list_attr_celeba.txt: a number of rows, 40 names, then a file name and 40 values of 1 or -1 a row.
+
+    In a .csv there is no number of rows, and the first name is that of the file names' column.
 
     Returns:
         File name -> (label, attribute), each 0 or 1.
     Raises:
         DataError: the number of rows is another, or a row is malformed; the message says which.
     """
-    lines = path.read_text().splitlines()
-    names = lines[1].split() if len(lines) > 1 else []
-    if not names or not lines[0].strip().isdigit() or not {LABEL, ATTRIBUTE} <= set(names):
+    lines = _lines(path)
+    stated: int | None = None
+    if path.suffix == ".csv":
+        names, first = (lines[0][1:] if lines else []), 1
+    else:
+        names, first = (lines[1] if len(lines) > 1 else []), 2
+        stated = int(lines[0][0]) if names and lines[0] and lines[0][0].isdigit() else None
+    if not {LABEL, ATTRIBUTE} <= set(names) or (first == 2 and stated is None):
         raise DataError(f"{path}: expected a number of rows and names with {LABEL} and {ATTRIBUTE}, got another file")
     columns = names.index(LABEL), names.index(ATTRIBUTE)
     found = {}
-    for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split() or [""]
+    for number, line in enumerate(lines[first:], start=first + 1):
+        name, *values = line or [""]
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise DataError(
                 f"{path}, line {number}: expected a file name and {len(names)} values of 1 or -1, got "
-                f"{line[:60]!r} ({len(values)} values); fetch the file again"
+                f"{' '.join(line)[:60]!r} ({len(values)} values); fetch the file again"
             )
         found[name] = (int(values[columns[0]] == "1"), int(values[columns[1]] == "1"))
-    if len(found) != int(lines[0]):
+    if stated is not None and len(found) != stated:
         raise DataError(
-            f"{path}: expected {int(lines[0]):,} images, as its first line says, got {len(found):,}; fetch the file "
+            f"{path}: expected {stated:,} images, as its first line says, got {len(found):,}; fetch the file "
             f"again, or correct the first line of a subset"
         )
     return found
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Read list_eval_partition.txt: a file name and 0, 1 or 2 a row.
+    """Read list_eval_partition.txt: a file name and 0, 1 or 2 a row; a .csv has a row of names before them.
 
     Returns:
         File name -> "train", "val" or "test".
@@ -81,11 +107,12 @@ def read_splits(path: Path) -> dict[str, str]:
         DataError: a row is malformed or comes twice.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        fields = line.split()
+    first = int(path.suffix == ".csv")
+    for number, fields in enumerate(_lines(path)[first:], start=first + 1):
         if len(fields) != 2 or fields[1] not in SPLITS or fields[0] in found:
             raise DataError(
-                f"{path}, line {number}: expected a new file name and 0, 1 or 2, got {line[:60]!r}; fetch it again"
+                f"{path}, line {number}: expected a new file name and 0, 1 or 2, got {' '.join(fields)[:60]!r}; "
+                f"fetch it again"
             )
         found[fields[0]] = SPLITS[fields[1]]
     return found

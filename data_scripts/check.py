@@ -4,10 +4,10 @@ ROOT is a folder in the layout of the README's section "Real data"; where it is 
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from samlib.console import run_piped
+from samlib.data_root import data_root
 from samlib.vision import PAIRS, load_pair
 
 
@@ -34,8 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line and print the report; the exit status is 1 where a pair is missing."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.check", description="Say which image pairs are here.")
     parser.add_argument("root", nargs="?", metavar="ROOT", help="the data folder; left out, $SAMLIB_DATA")
-    given = parser.parse_args(arguments).root or os.environ.get("SAMLIB_DATA")
-    lines = report(Path(given) if given else None)
+    lines = report(data_root(parser.parse_args(arguments).root))
     for name, text in lines.items():
         print(f"{name:14} {text}")
     return int(any(not text.startswith("found") for text in lines.values()))

@@ -40,6 +40,8 @@ LAYOUTS = {
 def list_domains(name: str, root: Path) -> Listing:
     """Read which image is of which domain and class, from the folders' names; nothing is split.
 
+    Copies that lie one folder deeper (PACS/PACS, PACS/kfold) are read, too.
+
     Args:
         name: one of `LAYOUTS`.
         root: the data folder.
@@ -50,6 +52,7 @@ def list_domains(name: str, root: Path) -> Listing:
     """
     layout = LAYOUTS[name]
     folder = require_folder((root / path for path in layout.folders), name)
+    folder = _one_deeper(folder, layout)
     there = {plain_name(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if missing := [domain for domain in layout.domains if plain_name(domain) not in there]:
         found = ", ".join(path.name for path in there.values()) or "nothing"
@@ -61,6 +64,19 @@ def list_domains(name: str, root: Path) -> Listing:
     table = pd.DataFrame(rows, columns=["domain", "class", "file"])
     _same_classes(folder, table, layout)
     return Listing(folder, table, ("domain",), layout.domains, "squash", 256)
+
+
+def _one_deeper(folder: Path, layout: Layout) -> Path:
+    """Return the one folder inside that holds all domains, as in PACS/PACS or PACS/kfold; else the folder itself."""
+    wanted = {plain_name(domain) for domain in layout.domains}
+
+    def holds_them(place: Path) -> bool:
+        return wanted <= {plain_name(path.name) for path in place.iterdir() if path.is_dir()}
+
+    if holds_them(folder):
+        return folder
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and holds_them(path)]
+    return inside[0] if len(inside) == 1 else folder
 
 
 def _rows(domain: str, folder: Path) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageFile
 
 SAMPLE = 64  # images that are looked at to learn a set's size
@@ -64,7 +65,7 @@ def read_image(path: Path, *, size: int, fit: str, accept_truncated: bool) -> Pi
 def _decode(content: bytes, digest: bytes, size: int, fit: str) -> Pixels:
     """Decode the bytes of an image file."""
     with Image.open(io.BytesIO(content)) as opened:
-        image = opened.convert("RGB")
+        image = _eight_bits(opened).convert("RGB")
     resized = image.size != (size, size)
     if resized:
         width, height = image.size
@@ -73,6 +74,19 @@ def _decode(content: bytes, digest: bytes, size: int, fit: str) -> Pixels:
         box = (left, top, left + side, top + side) if fit == "crop" else None
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     return Pixels(image.tobytes(), digest, resized)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale sixteen bits of grey to eight, which PIL would cut off at 255; refuse what has no known range."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"expected 8 or 16 bits a channel, got mode {image.mode} with values {values.min()} to {values.max()}; "
+            f"convert the image to 8 bits"
+        )
+    return Image.fromarray((values.astype(np.uint32) * 255 // 65535).astype(np.uint8))
 
 
 def read_images(paths: list[Path], *, size: int, fit: str, accept_truncated: bool, workers: int) -> Iterator[Pixels]:

@@ -19,6 +19,7 @@ from samlib.arguments import whole_number
 from samlib.claims.rules import STATUSES
 from samlib.config import check_choice, differences
 from samlib.console import run_piped
+from samlib.data_root import data_root
 from samlib.experiments import EXPERIMENTS, PROFILES
 from samlib.records import RecordError, Store
 from samlib.runs.backends import Backend, InProcess, Pool
@@ -112,9 +113,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="processes, one thread each (1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do it: tcp://HOST:PORT")
-    data = os.environ.get("SAMLIB_DATA")
     parser.add_argument(
-        "--data-root", type=Path, default=Path(data) if data else None, metavar="DIR", help="real data ($SAMLIB_DATA)"
+        "--data-root", type=data_root, default=data_root(), metavar="DIR", help="real data ($SAMLIB_DATA)"
     )
 
 

@@ -3,7 +3,6 @@
 import ast
 import html
 import inspect
-import os
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 from samlib import runs
 from samlib.claims import Effect, Verdict
 from samlib.config import check_choice, check_number
+from samlib.data_root import data_root
 from samlib.experiments import PROFILES, experiment
 from samlib.records import Store
 from samlib.results import Results, read
@@ -123,8 +123,7 @@ def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> C
     if unknown:
         raise ValueError(f"parameters: expected some of {', '.join(known)}, got {', '.join(unknown)}; correct the name")
     given = {name: namespace[name] for name in PARAMETERS if name in namespace}
-    root = namespace.get("data_root") or os.environ.get("SAMLIB_DATA")
-    return Chapter(**given, data_root=Path(root) if root else None)
+    return Chapter(**given, data_root=data_root(namespace.get("data_root")))
 
 
 def _assigned(cells: Sequence[str]) -> list[str]:

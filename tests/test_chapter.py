@@ -110,9 +110,9 @@ def test_a_chapters_own_parameters_and_other_cells_are_left_alone():
 
 def test_the_data_folder_is_the_parameter_or_the_environment(monkeypatch):
     monkeypatch.setenv("SAMLIB_DATA", "from-environment")
-    assert open_chapter({}).data_root == Path("from-environment")
-    assert open_chapter({"data_root": ""}).data_root == Path("from-environment")
-    assert open_chapter({"data_root": "given"}).data_root == Path("given")
+    assert open_chapter({}).data_root == Path.cwd() / "from-environment"
+    assert open_chapter({"data_root": ""}).data_root == Path.cwd() / "from-environment"
+    assert open_chapter({"data_root": "given"}).data_root == Path.cwd() / "given"
     monkeypatch.delenv("SAMLIB_DATA")
     assert open_chapter({}).data_root is None
 

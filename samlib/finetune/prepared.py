@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def load_prepared(
             f"see README (the embedded sets 'digits_on_patches' and 'digit_domains' need no files)"
         )
     folder = Path(root) / "prepared" / f"{name}-{size}"
-    command = f"python -m data_scripts.prepare {name} --size {size} --root {root}"
+    command = f"python -m data_scripts.prepare {name} --size {size} --root {shlex.quote(str(root))}"
     _check_files(folder, name, command)
     again = f"remove the folder and run `{command}`"
     manifest = _read_manifest(folder / "manifest.json", {"schema": SCHEMA, "name": name, "size": size}, again)

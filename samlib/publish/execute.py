@@ -20,6 +20,7 @@ from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from samlib.data_root import VARIABLE, data_root
 from samlib.publish.cells import clean_notebook, merge_outputs
 from samlib.publish.fingerprint import chapter_key, surroundings
 from samlib.publish.layout import Layout, chapters
@@ -109,6 +110,8 @@ def write_notebook(path: Path, notebook: NotebookNode) -> None:
 def kernel_environment() -> Iterator[None]:
     """Give kernels started inside one numerical thread, a fixed hash seed and the inline figure backend.
 
+    A kernel works in another folder than this process: the data folder is handed on as an absolute path.
+
     Side effects: changes the process environment, and restores it on leaving.
     """
     before = dict(os.environ)
@@ -119,6 +122,8 @@ def kernel_environment() -> Iterator[None]:
         JUPYTER_PREFER_ENV_PATH="1",
     )
     os.environ.pop("MPLBACKEND", None)
+    if root := data_root():
+        os.environ[VARIABLE] = str(root)
     try:
         yield
     finally:

@@ -6,12 +6,12 @@ PyTorch, seconds to import, is imported by the functions that ask it: the Sphinx
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nbformat import NotebookNode
 
+from samlib.data_root import data_root
 from samlib.publish.cells import code_cells
 
 PAGE_LIBRARIES = ("matplotlib", "pandas", "scipy", "ipywidgets")
@@ -57,10 +57,10 @@ def data_listing() -> list[str]:
 
     Stored activations are no data: runs make them, and they change no output.
     """
-    root = os.environ.get("SAMLIB_DATA")
-    if not root or not Path(root).is_dir():
+    root = data_root()
+    if root is None or not root.is_dir():
         return []
-    found = (path.relative_to(root) for pattern in ("*", "*/*") for path in Path(root).glob(pattern))
+    found = (path.relative_to(root) for pattern in ("*", "*/*") for path in root.glob(pattern))
     return sorted(path.as_posix() for path in found if path.parts[0] != "activations")
 
 

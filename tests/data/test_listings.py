@@ -17,7 +17,7 @@ def test_birds_keep_the_order_of_the_metadata(tmp_path):
 
 
 BAD_BIRDS = {
-    "label": (("a/1.jpg", 2, 0, 0), r"expected label in \[0, 1\], got 2 for a/1.jpg \(1 such rows\)"),
+    "label": (("a/1.jpg", 2, 0, 0), r"expected label in \[0, 1\], got 2 for a/1.jpg \(1 such row\)"),
     "split": (("a/1.jpg", 0, 7, 0), r"expected split in \[0, 1, 2\], got 7"),
     "place": (("a/1.jpg", 0, 0, -1), r"expected attribute in \[0, 1\], got -1"),
     "empty value": (("a/1.jpg", "", 0, 0), r"expected label in \[0, 1\], got nan"),
@@ -168,3 +168,46 @@ def test_empty_domains_are_refused(tmp_path):
 def test_published_totals_are_the_literatures():
     totals = {name: sum(layout.domains.values()) for name, layout in LAYOUTS.items()}
     assert totals == {"pacs": 9_991, "officehome": 15_588, "vlcs": 10_729}
+
+
+def test_one_slip_in_a_column_of_numbers_is_named_where_it_stands(tmp_path):
+    rows = [*tiny_sets.BIRDS[:3], ("b/4.jpg", "1?", 1, 0), tiny_sets.BIRDS[4]]
+    tiny_sets.waterbirds(tmp_path, rows=rows)
+    with pytest.raises(DataError, match=r"got 1\? for b/4.jpg \(1 such row\)"):
+        list_waterbirds(tmp_path)
+
+
+def test_an_empty_label_is_named_where_it_stands(tmp_path):
+    tiny_sets.waterbirds(tmp_path, rows=[*tiny_sets.BIRDS[:4], ("b/5.jpg", "", 2, 1)])
+    with pytest.raises(DataError, match=r"got nan for b/5.jpg \(1 such row\)"):
+        list_waterbirds(tmp_path)
+
+
+def test_faces_in_kaggles_layout_are_those_of_the_official_one(tmp_path):
+    official = list_celeba(tiny_sets.celeba(tmp_path / "official").parent)
+    folder = tiny_sets.celeba(tmp_path / "kaggle")
+    for name, first in (("list_attr_celeba", None), ("list_eval_partition", "image_id,partition")):
+        lines = (folder / f"{name}.txt").read_text().split("\n")
+        lines = [first, *lines] if first else ["image_id " + lines[1], *lines[2:]]
+        text = "\n".join(",".join(line.split()) for line in lines) + "\n\n"
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8-sig")
+        (folder / f"{name}.txt").unlink()
+    images = folder / "img_align_celeba"
+    images.rename(folder / "moved")
+    images.mkdir()
+    (folder / "moved").rename(images / "img_align_celeba")
+    found = list_celeba(tmp_path / "kaggle")
+    assert found.table.equals(official.table)
+    assert all((found.folder / file).is_file() for file in found.table["file"])
+
+
+@pytest.mark.parametrize("inner", ["PACS", "kfold"])
+def test_domains_one_folder_too_deep_are_read(tmp_path, inner):
+    folder = tiny_sets.pacs(tmp_path)
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    (tmp_path / "moved").rename(folder / inner)
+    (folder / "readme").mkdir()
+    listing = list_domains("pacs", tmp_path)
+    assert listing.folder == folder / inner
+    assert len(listing.table) == 8

@@ -316,3 +316,17 @@ def test_real_images_are_counted_as_published(name, first):
         assert all(here[key] <= n for key, n in listing.published.items())
     else:
         assert here == listing.published
+
+
+def test_sixteen_bits_of_grey_keep_their_range(tmp_path):
+    values = np.array([[0, 257, 25_700, 65_535]] * 4, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    found = read_image(tmp_path / "deep.png", size=4, fit="squash", accept_truncated=False)
+    assert found.problem == ""
+    assert np.frombuffer(found.values, np.uint8).reshape(4, 4, 3)[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_images_without_a_known_range_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "real.tiff")
+    found = read_image(tmp_path / "real.tiff", size=4, fit="squash", accept_truncated=False)
+    assert (found.values, "expected 8 or 16 bits" in found.problem) == (b"", True)

@@ -1,0 +1,61 @@
+"""The data folder: one reading of it, whoever asks and from whichever folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data_scripts import data_root as of_scripts
+from samlib.__main__ import _parser
+from samlib.chapter import open_chapter
+from samlib.data_root import data_root
+from samlib.finetune.prepared import load_prepared
+from samlib.publish.execute import kernel_environment
+from samlib.publish.fingerprint import data_listing
+
+NAMES = ["plain", "with a blank", "Bücher #1"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["~/{}", "{}", "./x/../{}"])
+def test_scripts_chapters_and_the_build_see_one_folder(
+    name: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / name / "MNIST").mkdir(parents=True)
+    given = form.format(name)
+    monkeypatch.delenv("SAMLIB_DATA", raising=False)
+    assert data_root(given) == open_chapter({"data_root": given}).data_root == of_scripts(given) == home / name
+    monkeypatch.setenv("SAMLIB_DATA", given)
+    assert data_root() == open_chapter({}).data_root == of_scripts(None) == home / name
+    assert data_listing() == ["MNIST"]
+    with kernel_environment():
+        assert os.environ["SAMLIB_DATA"] == str(home / name)
+    assert os.environ["SAMLIB_DATA"] == given
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_folder_there_is_none(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMLIB_DATA", "")
+    assert data_root(value) is None
+    monkeypatch.delenv("SAMLIB_DATA")
+    assert data_root(value) is None
+    assert data_listing() == []
+
+
+def test_commands_expand_the_home_folder(home: Path) -> None:
+
+    options = _parser().parse_args(["runs", "start", "--data-root", "~/d"])
+    assert options.data_root == home / "d"
+
+
+def test_a_suggested_command_can_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "with a blank"
+    with pytest.raises(FileNotFoundError, match=r"--root '.*with a blank'`"):
+        load_prepared("waterbirds", 110, root)
