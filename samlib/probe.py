@@ -81,14 +81,20 @@ def probe_error(
         Advances the generator; none otherwise.
     """
     check_number("held_out_share", held_out_share, low=0.01, high=0.99)
-    if not strengths or min(strengths) <= 0:
-        raise ValueError(f"strengths: expected one or more C > 0, got {tuple(strengths)}; {STRENGTHS} is usual")
+    strengths = tuple(float(c) for c in strengths)
+    if not strengths or not all(0 < c < math.inf for c in strengths):
+        raise ValueError(f"strengths: expected one or more finite C > 0, got {strengths}; {STRENGTHS} is usual")
     _check_set("train", train, n_groups)
     _check_set("test", test, n_groups)
     if train.features.shape[1] != test.features.shape[1]:
         raise ValueError(
             f"test: expected {train.features.shape[1]} features as in train, got {test.features.shape[1]}; "
             f"take both from the same network"
+        )
+    if len(train.labels.unique()) < 2:
+        raise ValueError(
+            f"train: expected labels of two classes or more, got only {train.labels[0].item()}; pass labels "
+            f"that the probe is to tell apart"
         )
     error_of_choice: float | None
     if n_folds:
@@ -106,7 +112,7 @@ def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, 
     """Train one linear probe: features standardized, then logistic regression with an L2 penalty.
 
     Args:
-        features: of the probe training set, finite.
+        features: of the probe training set, finite; half precisions are read in single precision.
         labels: what to read from them, at least two classes.
         strength: C, the inverse of the penalty's weight, > 0.
     Returns:
@@ -117,7 +123,7 @@ def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, 
     from sklearn.preprocessing import StandardScaler
 
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-    return pipeline.fit(features.cpu().numpy(), labels.cpu().numpy())
+    return pipeline.fit(_array(features), labels.cpu().numpy())
 
 
 def group_errors(
@@ -273,12 +279,22 @@ def _group_size(train: FrozenFeatures, n_groups: int) -> int:
 def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:
     """Fit a probe and return its predictions, on the CPU."""
     probe = fit_probe(train.features, train.labels, strength=strength)
-    return torch.from_numpy(probe.predict(features.cpu().numpy()))
+    return torch.from_numpy(probe.predict(_array(features)))
+
+
+def _array(features: Float[Tensor, "row feature"]) -> Float[np.ndarray, "row feature"]:
+    """Return features for scikit-learn; numpy has no bfloat16, and half precision would be standardized in itself."""
+    features = features.detach().cpu()
+    return (features.float() if features.dtype in (torch.bfloat16, torch.float16) else features).numpy()
 
 
 def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:
     """Refuse a set that is empty, misshapen, not finite or without one of the groups."""
     n = len(data.features)
+    if not data.features.is_floating_point():
+        raise ValueError(
+            f"{name}: expected features of a floating type, got {data.features.dtype}; pass the output of the trunk"
+        )
     if data.features.ndim != 2 or n == 0:
         raise ValueError(
             f"{name}: expected features of shape (example, feature) with at least one example, got "

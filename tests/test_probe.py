@@ -218,3 +218,40 @@ def test_ties_of_the_cross_validation_go_to_the_smallest_strength() -> None:
 def test_more_folds_than_examples_of_a_group_are_refused() -> None:
     with pytest.raises(ValueError, match=r"n_folds: expected .*\[2, 3\], got 4"):
         probe(make_set("train", scale=1.0, per_group=3), make_set("test", scale=1.0), n_folds=4)
+
+
+@pytest.mark.parametrize("n_folds", [0, 4])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_features_of_any_precision_are_probed_as_their_values_are(kind: torch.dtype, n_folds: int) -> None:
+    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
+    given = [part._replace(features=part.features.to(kind)) for part in (train, test)]
+    plain = [part._replace(features=part.features.to(kind).float()) for part in (train, test)]
+    found, expected = probe(*given, n_folds=n_folds), probe(*plain, n_folds=n_folds)
+    if kind == torch.float64:
+        assert found.error == pytest.approx(expected.error, abs=0.02)
+    else:
+        assert found == expected
+
+
+def test_features_with_a_gradient_and_strengths_in_an_array_are_taken() -> None:
+    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
+    tracked = [part._replace(features=part.features.clone().requires_grad_()) for part in (train, test)]
+    assert probe(*tracked, strengths=np.array([0.01, 0.1])) == probe(train, test, strengths=(0.01, 0.1))
+
+
+def test_a_single_class_is_refused() -> None:
+    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
+    with pytest.raises(ValueError, match=r"two classes or more, got only 1"):
+        probe(train._replace(labels=torch.ones_like(train.labels)), test)
+
+
+@pytest.mark.parametrize("wrong", [(), (0.0,), (float("nan"),), (float("inf"), 1.0), np.array([])])
+def test_strengths_that_are_no_penalty_are_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"strengths: expected one or more finite C > 0"):
+        probe(make_set("train", scale=1.0), make_set("test", scale=1.0), strengths=wrong)
+
+
+def test_whole_numbers_are_no_features() -> None:
+    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
+    with pytest.raises(ValueError, match=r"floating type, got torch\.int64"):
+        probe(train._replace(features=train.features.long()), test)
