@@ -209,8 +209,9 @@ class Store:
                 if not path.exists():  # arrays without a record would be nobody's
                     path.with_suffix(".npz").unlink(missing_ok=True)
             raise RecordError(
-                f"{path}: expected to write a record, got {error}; make the folder writable or free some space. "
-                f"Earlier records are untouched"
+                f"{path}: expected to write a record, got {error}; make the folder writable, free some "
+                f"space, or name another folder (--store; SAMLIB_RESULTS for reduced profiles). Earlier records are "
+                f"untouched"
             ) from error
         return read_record(path)
 

@@ -1,6 +1,7 @@
 """Staging, execution, cleaning, freezing, rendering and link checks, on books of one or two chapters."""
 
 import copy
+import errno
 import json
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from samlib.publish import (
     site,
     stage_sources,
 )
-from samlib.publish.__main__ import main
+from samlib.publish.__main__ import _COMMANDS, main
 from samlib.publish.cells import WIDGET_VIEW
 from samlib.publish.fingerprint import chapter_key, surroundings, tree_digest
 from samlib.publish.status import status_page
@@ -342,3 +343,15 @@ def test_status_page_lists_each_place_once() -> None:
         "1. M; device cpu; 1 thread; torch 2.",
         "2. M; device G; 1 thread; torch 2.",
     ]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_repository_that_cannot_be_written_to_is_told_in_a_sentence(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(root: Path) -> int:
+        raise OSError(number, "no", str(root / "_build"))
+
+    monkeypatch.setitem(_COMMANDS, "book", fail)
+    assert main(["book", "--root", str(tmp_path)]) == 1
+    assert f"{tmp_path / '_build'}: expected to write there" in capsys.readouterr().err

@@ -27,10 +27,18 @@ def tiny(*configs: ToyConfig) -> Experiment:
     return Experiment("tiny", "toy", "for a test", lambda profile: list(configs))
 
 
-def test_paper_records_are_committed_and_the_others_are_not():
+def test_paper_records_are_committed_and_the_others_are_not(monkeypatch):
+    monkeypatch.delenv("SAMLIB_RESULTS", raising=False)
     root = Path(__file__).resolve().parent.parent / "results"
     assert store_for("paper").root == root
     assert store_for("quick").root == store_for("smoke").root == root / "local"
+
+
+def test_runs_at_reduced_scale_may_be_kept_outside_a_repository_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SAMLIB_RESULTS", "~/a blank")
+    assert store_for("quick").root == store_for("smoke").root == tmp_path / "a blank"
+    assert store_for("paper").root.name == "results"
 
 
 def test_needed_lists_each_run_once_in_the_order_of_the_experiments():

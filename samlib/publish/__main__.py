@@ -1,6 +1,7 @@
 """The command line: `python -m samlib.publish book|quick|freeze|links|pdf`."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _COMMANDS[options.command](root)
     except (ChapterError, SiteError, ValueError) as failure:
         print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+            raise
+        place = error.filename or root
+        print(
+            f"{place}: expected to write there, got {error.strerror}; free some space, or copy the repository to a "
+            f"folder that you may write to and run the same command in it",
+            file=sys.stderr,
+        )
         return 1
 
 

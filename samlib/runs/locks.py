@@ -40,8 +40,8 @@ class Claims:
             return False
         except OSError as error:
             raise RecordError(
-                f"{folder}: expected to claim a run there, got {error}; make the folder writable or free some space. "
-                f"Every record is intact"
+                f"{folder}: expected to claim a run there, got {error}; make the folder writable, free some "
+                f"space, or name another folder (--store; SAMLIB_RESULTS for reduced profiles). Every record is intact"
             ) from error
         self._held[run] = lock
         path = self._store.path(run.kind, run.config)

@@ -1,5 +1,6 @@
 """Which runs there are, which of them have records, and in which order and company the others are done."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from samlib.experiments import Experiment
 from samlib.records import Store, record_id
 from samlib.runs.kinds import KINDS
 
+VARIABLE = "SAMLIB_RESULTS"
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -28,11 +30,17 @@ class Run:
 def store_for(profile: str) -> Store:
     """Return where a profile's records live: committed ones for "paper", an ignored folder for the others.
 
-    >>> store_for("quick").root.name
-    'local'
+    A reader whose copy of the repository cannot be written to names a folder for the others in SAMLIB_RESULTS (a
+    relative one counts from the repository, whoever asks).
+
+    >>> store_for("paper").root.name
+    'results'
     """
     root = REPOSITORY / "results"
-    return Store(root if profile == "paper" else root / "local")
+    if profile == "paper":
+        return Store(root)
+    elsewhere = os.environ.get(VARIABLE)
+    return Store(REPOSITORY / Path(elsewhere).expanduser() if elsewhere else root / "local")
 
 
 def needed(experiments: Iterable[Experiment], profile: str) -> list[Run]:
