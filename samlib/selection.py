@@ -14,7 +14,9 @@ from samlib.records import CONFIGS, Record
 
 TUNED = frozenset({"learning_rate", "rho"})
 # What is measured beside the errors; it changes no trained weight.
-MEASURED = frozenset({"probe_each_epoch", "probe_folds", "importance_epochs", "importance_rho", "n_importance"})
+MEASURED = frozenset(
+    {"probe_each_epoch", "probe_folds", "importance_epochs", "importance_rho", "n_importance", "phantom_readings"}
+)
 DIGITS = 12  # errors that differ by rounding alone tie
 
 

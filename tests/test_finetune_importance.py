@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samlib.finetune.importance import importance_weights, signed_contributions
+from samlib.finetune.importance import (
+    READING_RADII,
+    READINGS,
+    importance_weights,
+    phantom_readings,
+    signed_contributions,
+)
 from samlib.streams import stream
 
 N, BATCH, RHO = 10, 4, 0.3  # batches of 4, 4 and 2
@@ -220,3 +226,41 @@ def test_contributions_need_two_classes():
     for train_labels, labels in (([0, 1, 2], [0, 1, 1]), ([1, 1, 1], [0, 1, 1]), ([0, 1, 1], [0, 1, 2])):
         with pytest.raises(ValueError, match="expected 0 and 1"):
             signed_contributions(features, torch.tensor(train_labels), features, torch.tensor(labels), strength=1.0)
+
+
+def slow_reading(network: nn.Module, rows: Tensor, rho: float, *, training: bool) -> tuple[list, list]:
+    """Real and phantom weights of some examples that share their mean gradient, in one pass."""
+    twin = copy.deepcopy(network).train(training)
+    logits = twin(INPUTS[rows])
+    real = (1 - logits.softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
+    gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, LABELS[rows]), list(twin.parameters()))
+    length = math.sqrt(sum((g**2).sum().item() for g in gradients))
+    for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+        parameter.data += rho * gradient / length
+    return real, (1 - twin(INPUTS[rows]).softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
+
+
+def test_every_reading_of_the_phantom_equals_a_plain_loop():
+    network = small_network(norm=True)
+    network[1].running_mean.add_(0.3)
+    before = copy.deepcopy(network.state_dict())
+    real, phantom = phantom_readings(network, INPUTS, LABELS)
+    assert phantom.shape == (len(READINGS), len(READING_RADII), N)
+    for i, (mode, size) in enumerate(READINGS):
+        for j, rho in enumerate(READING_RADII):
+            parts = [
+                slow_reading(network, rows, rho, training=mode == "training")
+                for rows in torch.arange(N).split(size or N)
+            ]
+            for found, wanted in zip((real[i], phantom[i, j]), zip(*parts, strict=True), strict=True):
+                assert found.tolist() == pytest.approx([value for part in wanted for value in part], abs=1e-6)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_gradient_of_all_examples_is_the_same_in_one_pass_and_in_several(monkeypatch):
+    network = small_network(norm=True)
+    whole = READINGS.index(("evaluation", None))
+    once = phantom_readings(network, INPUTS, LABELS)[1][whole]
+    monkeypatch.setattr("samlib.finetune.importance.CHUNK", 3)
+    assert torch.allclose(phantom_readings(network, INPUTS, LABELS)[1][whole], once, atol=1e-6)

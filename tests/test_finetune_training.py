@@ -133,6 +133,26 @@ def test_a_cross_validated_run_trains_the_same_network_and_records_other_choices
     assert len(set(folded) - set(plain)) == 2
 
 
+def test_readings_of_the_phantom_are_recorded_small_and_change_no_number_of_the_training(data: PreparedSet) -> None:
+    plain = train_finetune(TINY, data).metrics
+    read = train_finetune(change(phantom_readings=True, importance_epochs=(1, 2), n_importance=40), data)
+    assert read.metrics == plain
+    shapes = {name: (array.shape, array.dtype.name) for name, array in read.arrays.items()}
+    assert shapes["readings_real"] == ((2, 6, 40), "float16")
+    assert shapes["readings_phantom"] == ((2, 6, 4, 40), "float16")
+    assert shapes["contributions"] == ((2, 2, 40), "float16")
+
+
+def test_frozen_statistics_stay_the_pretrained_ones_and_make_both_modes_agree(data: PreparedSet) -> None:
+    result = train_finetune(change(statistics="frozen", trained="all", rho=0.05), data)
+    norms = [layer for layer in result.network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert norms and all((layer.running_mean == 0).all() and (layer.running_var == 1).all() for layer in norms)
+    assert not all((layer.weight == 1).all() for layer in norms)  # they were trained
+    images = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(result.network.train()(images), result.network.eval()(images))
+
+
 def test_errors_are_weighted_by_training_frequencies() -> None:
     labels = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 0], [1, 1], [1, 1]])
     answers = torch.tensor([0, 1, 1, 1, 1, 1])  # group errors 1/2, 1, 0, 0

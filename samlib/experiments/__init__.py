@@ -53,6 +53,18 @@ EXPERIMENTS = {
             "FMNIST-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
             pairs.fmnist_mnist_confirmatory,
         ),
+        Experiment(
+            "waterbirds_confirmatory_grid",
+            "finetune",
+            "Waterbirds, ResNet-18 trained whole, the paper's grid",
+            finetune.waterbirds_confirmatory_grid,
+        ),
+        Experiment(
+            "celeba_confirmatory_grid",
+            "finetune",
+            "CelebA, ResNet-18 trained whole, the paper's grid",
+            finetune.celeba_confirmatory_grid,
+        ),
         Experiment("waterbirds", "finetune", "Waterbirds, selected settings (Table 1)", finetune.waterbirds),
         Experiment("celeba", "finetune", "CelebA, selected settings (Table 1)", finetune.celeba),
         Experiment(

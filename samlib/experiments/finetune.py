@@ -28,6 +28,9 @@ CELEBA = FinetuneConfig(
     n_epochs=10,
 )
 GRID_EPOCHS = 2
+# Of book/protocol.md.
+CONFIRMATORY_GRID_EPOCHS = 3
+N_FOLDS = 5
 # (learning rate, radius) that validation chose on the grids' records; see `samlib.experiments.pairs.SELECTED`. The
 # radius of the equal budget is the default of Foret et al. (2020), fixed before the grids were run.
 RADIUS = 0.05
@@ -107,6 +110,21 @@ def _grid(base: FinetuneConfig, profile: str) -> list[FinetuneConfig]:
     if profile != "paper":
         return _reduced(profile)
     return grid(base, LEARNING_RATES, RADII)
+
+
+def waterbirds_confirmatory_grid(profile: str) -> list[FinetuneConfig]:
+    """Waterbirds, the paper's network trained whole, at every setting of its sweep, as book/protocol.md fixes it."""
+    return _grid(dataclasses.replace(_whole(WATERBIRDS), n_epochs=CONFIRMATORY_GRID_EPOCHS), profile)
+
+
+def celeba_confirmatory_grid(profile: str) -> list[FinetuneConfig]:
+    """CelebA, likewise."""
+    return _grid(dataclasses.replace(_whole(CELEBA), n_epochs=CONFIRMATORY_GRID_EPOCHS), profile)
+
+
+def _whole(base: FinetuneConfig) -> FinetuneConfig:
+    """The same set for ResNet-18 with all parameters trained on random crops and flips."""
+    return dataclasses.replace(base, backbone="resnet18", trained="all", probe_folds=N_FOLDS)
 
 
 def equal_budget(profile: str) -> list[FinetuneConfig]:

@@ -50,6 +50,7 @@ class Backbone(nn.Module):
     Attributes:
         name, lower, trunk, n_features, weights_sha256: the arguments.
         head: the linear layer, made on "meta", where it has no values yet.
+        frozen_statistics: whether batch normalization keeps its stored means and variances in training mode, too.
     """
 
     def __init__(
@@ -67,11 +68,16 @@ class Backbone(nn.Module):
         self.lower = lower.requires_grad_(False).eval()
         self.trunk = trunk
         self.head = nn.Linear(n_features, n_classes, device="meta")
+        self.frozen_statistics = False
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the mode of trunk and head; the lower part stays in evaluation mode."""
         super().train(mode)
         self.lower.eval()
+        if self.frozen_statistics:
+            for layer in self.trunk.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
         return self
 
     def forward(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:

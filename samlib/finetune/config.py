@@ -38,6 +38,8 @@ class FinetuneConfig:
             {0.0005, 0.001, 0.005, 0.01}.
         rho: perturbation radius of SAM (Eq 3) in parameter units; 0 is SGD. The paper sweeps {0, .01, .02, .05, .07}.
         momentum: of the base optimizer (the paper: 0.9).
+        statistics: of batch normalization while training: "batch", or "frozen" at the pretrained ones, so that training
+            and evaluation mode agree.
         weight_decay: of the base optimizer; the value is lost in our copy, 1e-4 is that of Izmailov et al. (2022).
         batch_size: examples a step (the paper: 128); a last, smaller batch of an epoch is left out.
         n_epochs: passes over the training set (the paper: 20 for CelebA, 100 for Waterbirds).
@@ -48,6 +50,8 @@ class FinetuneConfig:
             choices of C give is recorded beside it.
         importance_epochs: epochs, counted from 1, after which importance weights are recorded (Figures 3, 5, 7, 8).
         importance_rho: radius of the phantom at which they are recorded, the same for SGD and SAM.
+        phantom_readings: whether they are recorded under every reading of "the phantom" and at several radii
+            (`samlib.finetune.importance.READINGS`), in half precision, in place of the one of `importance_rho`.
         n_importance: training images that are weighed, the first of a fixed random order, in batches of `batch_size`.
         seed: root seed of head, batch order, augmentation and probes; all seeds share images and split.
     """
@@ -63,6 +67,7 @@ class FinetuneConfig:
     learning_rate: float = 0.005
     rho: float = 0.0
     momentum: float = 0.9
+    statistics: str = "batch"
     weight_decay: float = 1e-4
     batch_size: int = 128
     n_epochs: int = 20
@@ -71,6 +76,7 @@ class FinetuneConfig:
     probe_folds: int = 0
     importance_epochs: tuple[int, ...] = ()
     importance_rho: float = 0.05
+    phantom_readings: bool = False
     n_importance: int = 2048
     seed: int = 0
 
@@ -81,7 +87,9 @@ class FinetuneConfig:
             ("trained", TRAINED),
             ("split", SPLITS),
             ("precision", PRECISIONS),
+            ("statistics", ("batch", "frozen")),
             ("probe_each_epoch", (False, True)),
+            ("phantom_readings", (False, True)),
         ):
             check_choice(name, getattr(self, name), choices)
         for name in ("batch_size", "n_epochs", "image_size", "n_importance"):

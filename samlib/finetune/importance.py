@@ -13,6 +13,19 @@ from samlib.optim.normalization import normalization_statistics_frozen
 from samlib.probe import fit_probe
 from samlib.shapes import Float, Int64
 
+# Readings of "the phantom" that the paper's text allows: the mode of batch normalization, and the images whose mean
+# gradient gives the ascent (None: all that are weighed). Batches of 128 in training mode are what SAM's step does here.
+READINGS: tuple[tuple[str, int | None], ...] = (
+    ("evaluation", 1),
+    ("evaluation", 5),
+    ("evaluation", 128),
+    ("evaluation", None),
+    ("training", 5),
+    ("training", 128),
+)
+READING_RADII = (0.01, 0.02, 0.05, 0.1)
+CHUNK = 128  # images a pass where the gradient is that of all
+
 
 class Inputs(Protocol):
     """A tensor with the examples along its first axis, or anything that makes such a tensor of a slice of rows."""
@@ -52,9 +65,40 @@ def importance_weights(
     slices = [slice(start, start + batch_size) for start in range(0, len(labels), batch_size)]
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     ascent = SAM(parameters, rho=rho)
-    with _as_in_training(network, parameters):
+    with _leaving_no_trace(network, parameters, training=True):
         pairs = [_weigh_batch(network, ascent, inputs[rows], labels[rows]) for rows in slices]
     real, phantom = (torch.cat(parts).float().cpu() for parts in zip(*pairs, strict=True))
+    return real, phantom
+
+
+def phantom_readings(
+    network: nn.Module, inputs: Inputs, labels: Int64[Tensor, " example"]
+) -> tuple[Float[Tensor, "reading example"], Float[Tensor, "reading radius example"]]:
+    """Weigh every example under each of `READINGS`, the phantom at each of `READING_RADII`.
+
+    As `importance_weights`, with the mode and the gradient of the reading; one gradient serves all radii. In evaluation
+    mode an example's weight depends on no other example but through the ascent.
+
+    Args:
+        network: it maps inputs to logits; all parameters with requires_grad are perturbed, together.
+        inputs: of the examples.
+        labels: of the examples.
+    Returns:
+        Real and phantom weights, within 0..1; new single-precision tensors on the CPU.
+    Side effects:
+        None that lasts, also after an error.
+    """
+    n = len(labels)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    ascents = [SAM(parameters, rho=rho) for rho in READING_RADII]
+    real, phantom = torch.empty(len(READINGS), n), torch.empty(len(READINGS), len(ascents), n)
+    for i, (mode, size) in enumerate(READINGS):
+        chunks = [slice(start, min(start + (size or CHUNK), n)) for start in range(0, n, size or CHUNK)]
+        sharing = [[chunk] for chunk in chunks] if size else [chunks]
+        with _leaving_no_trace(network, parameters, training=mode == "training"):
+            for together in sharing:
+                rows = slice(together[0].start, together[-1].stop)
+                real[i, rows], phantom[i, :, rows] = _weigh_together(network, ascents, inputs, labels, together)
     return real, phantom
 
 
@@ -95,12 +139,12 @@ def signed_contributions(
 
 
 @contextmanager
-def _as_in_training(network: nn.Module, parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Use training mode without its traces: statistics stand still; gradients and modes come back afterwards."""
+def _leaving_no_trace(network: nn.Module, parameters: list[nn.Parameter], *, training: bool) -> Iterator[None]:
+    """Use one mode without its traces: statistics stand still; gradients and modes come back afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     gradients = [parameter.grad for parameter in parameters]
     try:
-        network.train()
+        network.train(training)
         for parameter in parameters:
             parameter.grad = None
         with normalization_statistics_frozen(network):
@@ -127,6 +171,35 @@ def _weigh_batch(network: nn.Module, ascent: SAM, inputs: Tensor, labels: Tensor
             return real, _weights(network(inputs), labels)
     finally:
         ascent.restore()
+
+
+def _weigh_together(
+    network: nn.Module, ascents: list[SAM], inputs: Inputs, labels: Tensor, chunks: list[slice]
+) -> tuple[Tensor, Tensor]:
+    """Return the real weights of some chunks, and the phantom weights at the gradient of all their examples' mean."""
+    n = chunks[-1].stop - chunks[0].start
+    parameters = [parameter for group in ascents[0].param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = None
+    real, phantom = [], []
+    for chunk in chunks:
+        with torch.enable_grad():
+            logits = network(inputs[chunk])
+            there = labels[chunk].to(logits.device)
+            (nn.functional.cross_entropy(logits, there, reduction="sum") / n).backward()
+        real.append(_weights(logits, there).float().cpu())
+    gradients = [parameter.grad for parameter in parameters]
+    for ascent in ascents:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        ascent.ascent_step()
+        try:
+            with torch.no_grad():
+                parts = [_weights(network(inputs[chunk]), labels[chunk].to(logits.device)) for chunk in chunks]
+        finally:
+            ascent.restore()
+        phantom.append(torch.cat(parts).float().cpu())
+    return torch.cat(real), torch.stack(phantom)
 
 
 @torch.no_grad()

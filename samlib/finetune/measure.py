@@ -9,7 +9,7 @@ from torch import Tensor
 
 from samlib.finetune.backbones import Backbone
 from samlib.finetune.config import FinetuneConfig
-from samlib.finetune.importance import importance_weights, signed_contributions
+from samlib.finetune.importance import importance_weights, phantom_readings, signed_contributions
 from samlib.finetune.loop import predict
 from samlib.finetune.prepared import PreparedSet
 from samlib.finetune.splits import N_GROUPS, AttributeSplits
@@ -182,22 +182,28 @@ def weigh(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Tenso
         config: the run.
         probed: features of the probe training images.
     Returns:
-        importance_real, importance_phantom (example,); contributions (2, example); labels, attributes (example,).
+        importance_real, importance_phantom (example,), or readings_real (reading, example) and readings_phantom
+        (reading, radius, example); contributions (2, example); labels, attributes (example,).
     """
     places = torch.randperm(len(parts.train.labels), generator=stream(0, "importance"))[: config.n_importance]
     labels, attributes = parts.train.labels[places].T
-    real, phantom = importance_weights(
-        network, _Plain(parts.train.views, places), labels, rho=config.importance_rho, batch_size=config.batch_size
-    )
+    inputs = _Plain(parts.train.views, places)
+    if config.phantom_readings:
+        real, phantom = (part.half() for part in phantom_readings(network, inputs, labels))
+    else:
+        real, phantom = importance_weights(
+            network, inputs, labels, rho=config.importance_rho, batch_size=config.batch_size
+        )
     weighed, _ = evaluate(network, parts.train, config, places)
     columns = parts.validation.labels[parts.probe_places].T
     contributions = torch.stack(
         [signed_contributions(probed, column, weighed, labels, strength=CURVE_STRENGTH) for column in columns]
     )
+    kind = "readings" if config.phantom_readings else "importance"
     return {
-        "importance_real": real,
-        "importance_phantom": phantom,
-        "contributions": contributions,
+        f"{kind}_real": real,
+        f"{kind}_phantom": phantom,
+        "contributions": contributions.half() if config.phantom_readings else contributions,
         "labels": labels,
         "attributes": attributes,
     }

@@ -90,13 +90,16 @@ def train_finetune(
             images_sha256, coverage: what was used.
             diverged: whether training stopped at a loss that is not finite; all errors are then None.
         Arrays, where `importance_epochs` asks for them: importance_real, importance_phantom (epoch, example) and
-        contributions (epoch, 2, example), the features in the order of `config.features`; labels, attributes.
+        contributions (epoch, 2, example), the features in the order of `config.features`; labels, attributes. With
+        `phantom_readings`, in place of the first two: readings_real (epoch, reading, example) and readings_phantom
+        (epoch, reading, radius, example) in the order of `samlib.finetune.importance.READINGS` and `READING_RADII`.
     Raises:
         ValueError: the set does not fit the configuration.
         Exception: whatever the checkpoint raises to stop the run.
     """
     splits = attribute_splits(data, config)
     network = build_backbone(config.backbone, n_classes=2, trained=config.trained, seed=config.seed, device=device)
+    network.frozen_statistics = config.statistics == "frozen"
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU 1.7 times as fast
     parts = _parts(data, splits, network, config, folder, device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -196,11 +199,9 @@ def _stacked(weighed: Weighed) -> dict[str, np.ndarray]:
     """Importance weights and contributions with a first axis of epochs; the labels once."""
     if not weighed:
         return {}
-    arrays = {
-        name: torch.stack([point[name] for point in weighed]).numpy()
-        for name in ("importance_real", "importance_phantom", "contributions")
-    }
-    return arrays | {name: weighed[0][name].numpy() for name in ("labels", "attributes")}
+    once = ("labels", "attributes")
+    arrays = {name: torch.stack([point[name] for point in weighed]).numpy() for name in weighed[0] if name not in once}
+    return arrays | {name: weighed[0][name].numpy() for name in once}
 
 
 def _no_errors(config: FinetuneConfig) -> dict[str, Any]:

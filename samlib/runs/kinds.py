@@ -20,6 +20,7 @@ EPOCH_MEASUREMENT = 2_500
 FINETUNE_MEASUREMENT = 20_000
 FINETUNE_EPOCH = 1_000
 FINETUNE_PROBE = 1_500
+READING_PASSES = 60  # under every reading of the phantom: seven passes each, the single images' slow ones
 
 
 class Kind(NamedTuple):
@@ -57,7 +58,8 @@ def _pair_work(config: PairConfig) -> float:
 def _finetune_work(config: FinetuneConfig) -> float:
     """Images passed through the network."""
     epoch = FINETUNE_EPOCH + FINETUNE_PROBE * config.probe_each_epoch
-    weighed = 3 * config.n_importance * len(config.importance_epochs)
+    passes = READING_PASSES if config.phantom_readings else 3
+    weighed = passes * config.n_importance * len(config.importance_epochs)
     trained = config.n_images * config.n_epochs * _passes(config.rho)
     return trained + config.n_epochs * epoch + weighed + FINETUNE_MEASUREMENT
 
