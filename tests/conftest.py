@@ -1,6 +1,5 @@
 """What holds for all tests: at the end of a run, what was skipped, why, and how to run it."""
 
-import os
 from collections import defaultdict
 from typing import Any
 
@@ -39,8 +38,8 @@ def skipped_table(reports: list[Any]) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table, where a test was skipped and no worker is asked for its own."""
+    """Print the table, where a test was skipped; pytest-xdist's workers have no terminal and print none."""
     lines = skipped_table(terminalreporter.stats.get("skipped", []))
-    if lines and "PYTEST_XDIST_WORKER" not in os.environ:
+    if lines:
         terminalreporter.section("skipped: how many, why, and what runs them")
         terminalreporter.write("\n".join(lines) + "\n")

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from visits import MODES, PAGES, Visit, visiting
@@ -122,7 +123,8 @@ def test_an_image_with_its_files_name_for_a_description_is_found(browser):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_smaller_than_three_megabytes(visited, site, name):
-    files = [Path(image.removeprefix("file://")) for image in visited(name, "light").images if image[:5] == "file:"]
+    images = [image for image in visited(name, "light").images if image.startswith("file:")]
+    files = [Path(unquote(image.removeprefix("file://"))) for image in images]
     sizes = {path.name: path.stat().st_size for path in [site / name, *files]}
     assert 0 < sum(sizes.values()) < MAX_BYTES, sizes
 
