@@ -59,7 +59,7 @@ def earlier(reference, tmp_path):
 @pytest.mark.parametrize(
     ("experiment", "room", "advice"),
     [
-        ("sweep_toy", 8, "make the folder writable or free some space"),  # for the record's arrays
+        ("sweep_toy", 8, "make the folder writable, free some space"),  # for the record's arrays
         ("sweep_pair", 400, "free some space or make the folder writable"),  # for half a checkpoint
     ],
     ids=["record", "checkpoint"],
