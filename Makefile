@@ -30,31 +30,31 @@ $(STAMP): requirements.txt pyproject.toml
 setup: $(STAMP) ## create .venv and install the pinned requirements and samlib
 
 book: $(STAMP) ## execute what changed and build the pages into _build/html
-	$(BIN)/python -m samlib.publish book
+	$(BIN)/python -m edition.publish book
 
 pdf: $(STAMP) ## build the pages and print them all into _build/book.pdf (needs Chromium or Chrome)
-	$(BIN)/python -m samlib.publish pdf
+	$(BIN)/python -m edition.publish pdf
 
 quick: $(STAMP) ## the same at the small profile, into _build/quick/html
-	$(BIN)/python -m samlib.publish quick
+	$(BIN)/python -m edition.publish quick
 
 lab: $(STAMP) ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book/
 
 paper: $(STAMP) ## start the full-scale runs (hours, those meant for a GPU days without one; resumes where it stopped)
-	$(BIN)/python -m samlib runs start --profile paper
+	$(BIN)/python -m edition runs start --profile paper
 
 transfer: $(STAMP) ## prepare one of DomainBed's sets and do its runs: make transfer SET=officehome DATA=DIR
 	@test -n "$(SET)" -a -n "$(DATA)" || { echo "make transfer: expected SET=pacs, officehome or vlcs and DATA=the folder that holds it"; exit 1; }
 	$(BIN)/python -m data_scripts.prepare $(SET) --size 112 --root "$(DATA)"
-	SAMLIB_DATA="$(DATA)" $(BIN)/python -m samlib runs start --experiment $(SET) --workers $(WORKERS)
+	SAMLIB_DATA="$(DATA)" $(BIN)/python -m edition runs start --experiment $(SET) --workers $(WORKERS)
 
 bench: $(STAMP) ## measure this machine and record it for the performance page (a quarter of an hour, quiet)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytorch-optimizer==4.1.0'
-	OMP_NUM_THREADS=1 $(BIN)/python -m samlib.bench all --record
+	OMP_NUM_THREADS=1 $(BIN)/python -m edition.bench all --record
 
 freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (the one target that changes tracked files)
-	$(BIN)/python -m samlib.publish freeze
+	$(BIN)/python -m edition.publish freeze
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check
@@ -65,8 +65,8 @@ check: lint ## lint, types, and the tests that take no book, no browser and no f
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)
 
 test: lint ## lint, the book and its links, then the unit tests and every chapter under nbval
-	$(BIN)/python -m samlib.publish book
-	$(BIN)/python -m samlib.publish links
+	$(BIN)/python -m edition.publish book
+	$(BIN)/python -m edition.publish links
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
 
 portable: $(STAMP) ## every chapter under nbval twice, each time computed as another processor would

@@ -6,9 +6,9 @@ ROOT is a folder in the layout of the README's section "Real data"; where it is 
 import argparse
 from pathlib import Path
 
-from samlib.console import run_piped
+from edition.console import run_piped
 from samlib.data_root import data_root
-from samlib.vision import PAIRS, load_pair
+from samlib.images import PAIRS, load_pair
 
 
 def report(root: Path | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from data_scripts.disk import move
 from data_scripts.download import checksum, download
 from data_scripts.receipts import DOWNLOADS, add_receipt, read_receipts
 from data_scripts.sources import SOURCES, RemoteFile, Source
-from samlib.console import run_piped
+from edition.console import run_piped
 from samlib.files import write_atomically
 
 

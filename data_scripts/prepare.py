@@ -55,7 +55,7 @@ from data_scripts.listing import Listing
 from data_scripts.pixels import RESAMPLING, Pixels, common_size, read_images
 from data_scripts.receipts import read_receipts
 from data_scripts.waterbirds import list_waterbirds
-from samlib.console import run_piped
+from edition.console import run_piped
 
 SCHEMA = 1
 LARGEST = 1024  # side of a stored image, pixels

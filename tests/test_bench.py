@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from samlib.bench import toy
-from samlib.bench.__main__ import main
-from samlib.bench.toy import measure_growth, measure_toy
+from edition.bench import toy
+from edition.bench.__main__ import main
+from edition.bench.toy import measure_growth, measure_toy
 from samlib.toy.compiled import available
 from samlib.toy.config import ToyConfig
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from samlib.bench.limits import copy_rate, measure_limits, share_of_limit, step_bytes, step_flop
+from edition.bench.limits import copy_rate, measure_limits, share_of_limit, step_bytes, step_flop
 from samlib.toy.network import DisentangledNetwork
 
 
@@ -52,8 +52,8 @@ def test_share_is_the_rate_over_the_lowest_ceiling():
 
 
 def test_limits_name_their_shapes_and_leave_the_number_of_threads_alone(monkeypatch):
-    monkeypatch.setattr("samlib.bench.limits._LARGE", 64)
-    monkeypatch.setattr("samlib.bench.limits._OUT_OF_CACHE", 1 << 20)
+    monkeypatch.setattr("edition.bench.limits._LARGE", 64)
+    monkeypatch.setattr("edition.bench.limits._OUT_OF_CACHE", 1 << 20)
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
@@ -70,5 +70,5 @@ def test_limits_name_their_shapes_and_leave_the_number_of_threads_alone(monkeypa
 def test_a_copy_counts_what_is_read_and_what_is_written(monkeypatch):
     # One element: 1,000 calls a second; the array: 500 calls a second, so that it takes 1 ms longer.
     rates = iter([1000.0, 500.0])
-    monkeypatch.setattr("samlib.bench.limits.rate", lambda *_, **__: next(rates))
+    monkeypatch.setattr("edition.bench.limits.rate", lambda *_, **__: next(rates))
     assert copy_rate(4000, 0.1) == pytest.approx(8000 / 0.001)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from samlib.bench.record import is_gpu, load, save
-from samlib.figures import performance
-from samlib.pages import benchmark_box, benchmark_source
-from samlib.records import RecordError, Store
+from edition.bench.record import is_gpu, load, save
+from edition.figures import performance
+from edition.page.lists import benchmark_box, benchmark_source
+from edition.records.store import RecordError, Store
 
 
 def step(workload: str, method: str, ratio: float) -> dict:
@@ -74,4 +74,4 @@ def test_figures_show_every_method_and_engine():
 
 
 def test_a_machine_that_was_not_measured_has_a_box_with_its_command():
-    assert "python -m samlib.bench all --device cuda --record" in benchmark_box("cuda")
+    assert "python -m edition.bench all --device cuda --record" in benchmark_box("cuda")

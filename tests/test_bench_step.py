@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samlib.bench import step as bench
-from samlib.bench.step import Laps, measure_steps, step_profile, step_table
-from samlib.bench.step_methods import BASE, PEER, RHO, Workload, build_workload, methods
-from samlib.bench.timing import clock, interleave, quartiles, ratios
+from edition.bench import step as bench
+from edition.bench.step import Laps, measure_steps, step_profile, step_table
+from edition.bench.step_methods import BASE, PEER, RHO, Workload, build_workload, methods
+from edition.bench.timing import clock, interleave, quartiles, ratios
 
 OURS = ["sgd", "floor", "sam", "lsam", "two_step_sam"]
 peer = pytest.mark.skipif(importlib.util.find_spec("pytorch_optimizer") is None, reason="needs samlib[benchmark]")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from page_elements import Elements
 
-from samlib.experiments.toy import base
-from samlib.widgets import BrowserToy, train_in_browser
-from samlib.widgets.browser import LEARNING_RATES, script
+from edition.experiments.toy import base
+from edition.widgets import BrowserToy, train_in_browser
+from edition.widgets.browser import LEARNING_RATES, script
 
 
 @pytest.fixture

@@ -9,13 +9,15 @@ from IPython.display import Image, Markdown
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from samlib import chapter, pages, runs
-from samlib.chapter import Chapter, Results, open_chapter, show, show_source, show_verdict, verdict_html
-from samlib.claims import Effect, Verdict
-from samlib.experiments import EXPERIMENTS, Experiment
-from samlib.records import RecordError, Store, record_id
-from samlib.runs import Run, do
-from samlib.statistics import Estimate
+from edition import runs
+from edition.claims import Effect, Verdict
+from edition.experiments import EXPERIMENTS, Experiment
+from edition.page import chapter
+from edition.page import lists as pages
+from edition.page.chapter import Chapter, Results, open_chapter, show, show_source, show_verdict, verdict_html
+from edition.records.store import RecordError, Store, record_id
+from edition.runs import Run, do
+from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
 mpl.use("agg")
@@ -124,7 +126,7 @@ def test_missing_records_are_a_box_with_the_command_and_nothing_is_trained(store
     assert (len(results.records), results.n_missing) == (1, 1)
     assert len(shown) == 1
     assert "1 of 2 runs" in shown[0].data
-    assert "python -m samlib runs start --experiment tiny --profile paper" in shown[0].data
+    assert "python -m edition runs start --experiment tiny --profile paper" in shown[0].data
     assert len(files(stores["paper"])) == 1 and not stores["local"].root.exists()
 
 
@@ -271,7 +273,7 @@ def test_source_is_shown_as_it_runs_with_its_module(shown):
     show_source(verdict_html)
     assert isinstance(shown[0], Markdown)
     assert shown[0].data.startswith("```python\ndef verdict_html(verdict: Verdict) -> str:\n")
-    link = '<a href="../code/samlib.chapter.html#verdict_html"><code>samlib.chapter</code></a>'
+    link = '<a href="../code/edition.page.chapter.html#verdict_html"><code>edition.page.chapter</code></a>'
     assert shown[0].data.endswith(f"```\n\n*From* {link}.")
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from samlib import checkpoint as module
-from samlib.checkpoint import Checkpoint, OutOfTime
+from edition.records import checkpoint as module
+from edition.records.checkpoint import Checkpoint, OutOfTime
 
 STATE = {"weights": torch.arange(3.0), "curves": {"loss": [0.5, 0.25]}, "epoch": 2}
 

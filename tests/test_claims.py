@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samlib.claims import Effect, Verdict, toy
-from samlib.experiments.toy import SENSITIVITY
-from samlib.statistics import Estimate, estimate
+from edition.claims import Effect, Verdict, toy
+from edition.experiments.toy import SENSITIVITY
+from samlib.measures.statistics import Estimate, estimate
 
 SEEDS = 4
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samlib.claims import mechanism
-from samlib.experiments.toy import RATIOS
-from samlib.importance import Importance
+from edition.claims import mechanism
+from edition.experiments.toy import RATIOS
+from samlib.measures.importance import Importance
 
 SEEDS = 4
 

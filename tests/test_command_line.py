@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from samlib import runs
-from samlib.__main__ import main
-from samlib.claims import Effect, Verdict, ledger
-from samlib.claims.registry import CLAIMS, Claim
-from samlib.claims.rules import STATUSES
-from samlib.experiments import EXPERIMENTS, PROFILES, Experiment
-from samlib.records import SCHEMAS, Store, record_id
-from samlib.statistics import Estimate
+from edition import runs
+from edition.__main__ import main
+from edition.claims import Effect, Verdict, ledger
+from edition.claims.registry import CLAIMS, Claim
+from edition.claims.rules import STATUSES
+from edition.experiments import EXPERIMENTS, PROFILES, Experiment
+from edition.records.store import SCHEMAS, Store, record_id
+from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=12, n_snapshots=1).vary(n_train=30, n_test=20)
@@ -269,7 +269,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_real_command_counts_every_experiment():
     done = subprocess.run(
-        [sys.executable, "-m", "samlib", "runs", "status", "--profile", "smoke", "--json"],
+        [sys.executable, "-m", "edition", "runs", "status", "--profile", "smoke", "--json"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -290,7 +290,7 @@ BARE = {
 }  # fmt: skip
 TOLD = """
 import sys
-from samlib.__main__ import main
+from edition.__main__ import main
 status = main(sys.argv[1:])
 print(*(name for name in ("tqdm", "numba", "jaxtyping", "matplotlib", "IPython") if name in sys.modules))
 sys.exit(status)

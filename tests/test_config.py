@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from samlib.config import check_choice, check_number, differences, from_dict, to_dict
+from samlib.images.pair_config import PairConfig
 from samlib.streams import stream
 from samlib.toy.config import Intervention, ToyConfig, ToyData
-from samlib.vision.config import PairConfig
 
 
 @pytest.mark.parametrize("value", [True, "1", None])

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from samlib.console import CLOSED
+from edition.console import CLOSED
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = [
     "samlib",
-    "samlib.publish",
-    "samlib.bench",
+    "edition.publish",
+    "edition.bench",
     "data_scripts.fetch",
     "data_scripts.prepare",
     "data_scripts.check",
 ]
-LONG = "import sys; from samlib.console import run_piped; sys.exit(run_piped(lambda: print('a\\n' * {}) or {}))"
+LONG = "import sys; from edition.console import run_piped; sys.exit(run_piped(lambda: print('a\\n' * {}) or {}))"
 
 
 def run(command: list[str], **options) -> subprocess.CompletedProcess:
@@ -45,7 +45,7 @@ def test_a_command_whose_reader_has_gone_ends_quietly(module):
 
 
 def test_a_long_list_ends_quietly_too():
-    done = run_without_reader(["-m", "samlib", "runs", "list"])
+    done = run_without_reader(["-m", "edition", "runs", "list"])
     assert (done.returncode, done.stderr) == (CLOSED, b"")
 
 
@@ -60,14 +60,14 @@ def test_the_exit_status_is_the_commands(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_characters_that_an_encoding_lacks_are_replaced_and_nothing_is_lost(encoding):
-    code = "import sys; from samlib.console import run_piped; sys.exit(run_piped(lambda: print('a \u03c1 z') or 0))"
+    code = "import sys; from edition.console import run_piped; sys.exit(run_piped(lambda: print('a \u03c1 z') or 0))"
     done = run(["-c", code], stdout=subprocess.PIPE, env={"PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"a ? z", b"")
 
 
 def test_a_broken_pipe_of_the_commands_own_is_not_hidden():
     code = (
-        "import sys; from samlib.console import run_piped\n"
+        "import sys; from edition.console import run_piped\n"
         "def command(): raise BrokenPipeError('a socket')\n"
         "run_piped(command)"
     )
@@ -75,7 +75,7 @@ def test_a_broken_pipe_of_the_commands_own_is_not_hidden():
     assert done.returncode == 1 and b"a socket" in done.stderr
 
 
-@pytest.mark.parametrize("module", [*MODULES, "samlib.figures.overview"])
+@pytest.mark.parametrize("module", [*MODULES, "edition.figures.overview"])
 def test_help_is_shown_and_not_taken_for_an_argument(module):
     done = run(["-m", module, "--help"], stdout=subprocess.PIPE)
     assert done.returncode == 0 and done.stdout.startswith(b"usage: python -m " + module.encode())

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from samlib.controls.config import ControlConfig
-from samlib.controls.gradient import Batch, cross_entropy, descent, importance, moved, perturbation
-from samlib.controls.measure import ginis, largest_curvature, ranks
-from samlib.controls.networks import ImageNetwork, MixedNetworks, ToyNetworks
-from samlib.controls.tasks import make_task, rotation, three_features
-from samlib.controls.train import _Groups, train_control
+from samlib.images import build_backbone
+from samlib.images.pair_config import PairConfig
+from samlib.images.tiles import load_pair
+from samlib.images.train_pairs import train_pair
+from samlib.methods.config import ControlConfig
+from samlib.methods.gradient import Batch, cross_entropy, descent, importance, moved, perturbation
+from samlib.methods.measure import ginis, largest_curvature, ranks
+from samlib.methods.networks import ImageNetwork, MixedNetworks, ToyNetworks
+from samlib.methods.tasks import make_task, rotation, three_features
+from samlib.methods.train import _Groups, train_control
 from samlib.toy.config import ToyConfig
 from samlib.toy.training import train_toy
-from samlib.vision import build_backbone
-from samlib.vision.config import PairConfig
-from samlib.vision.sources import load_pair
-from samlib.vision.train import train_pair
 
 TOY = ControlConfig(n_epochs=2, seeds=(0, 1))
 

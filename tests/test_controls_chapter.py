@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samlib.claims.controls import (
+from edition.claims.controls import (
     ACCOUNTS,
     QUESTIONS,
     account_holds,
@@ -20,13 +20,13 @@ from samlib.claims.controls import (
     methods_improve,
     three_improve,
 )
+from edition.experiments import EXPERIMENTS
+from edition.experiments.controls import image_methods, methods, settings
+from edition.figures.controls import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
+from edition.records.store import Record
+from edition.widgets.controls import measure_explorer
 from samlib.config import to_dict
-from samlib.controls.config import ControlConfig
-from samlib.experiments import EXPERIMENTS
-from samlib.experiments.controls import image_methods, methods, settings
-from samlib.figures.controls import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
-from samlib.records import Record
-from samlib.widgets.controls import measure_explorer
+from samlib.methods.config import ControlConfig
 
 SEEDS = (0, 1, 2)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from data_scripts import data_root as of_scripts
-from samlib.__main__ import _parser
-from samlib.chapter import open_chapter
+from edition.__main__ import _parser
+from edition.page.chapter import open_chapter
+from edition.publish.execute import kernel_environment
+from edition.publish.fingerprint import data_listing
 from samlib.data_root import data_root
-from samlib.finetune.prepared import load_prepared
-from samlib.publish.execute import kernel_environment
-from samlib.publish.fingerprint import data_listing
+from samlib.images.prepared import load_prepared
 
 NAMES = ["plain", "with a blank", "Bücher #1"]
 

@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samlib.chapter import Results
-from samlib.claims.data_sets import DATA_SETS, entries, equal_budget_entries, scaled_down
+from edition.claims.data_sets import DATA_SETS, entries, equal_budget_entries, scaled_down
+from edition.experiments import EXPERIMENTS
+from edition.experiments import finetune as finetune_experiments
+from edition.experiments import pairs as pair_experiments
+from edition.experiments.pairs import EQUAL_BUDGET
+from edition.figures import table_one as figures
+from edition.page import photographs as demonstration
+from edition.page.chapter import Results
+from edition.records.selection import at_radius, selected
+from edition.records.store import Record
+from edition.runs import store_for
 from samlib.config import to_dict
-from samlib.experiments import EXPERIMENTS
-from samlib.experiments import finetune as finetune_experiments
-from samlib.experiments import pairs as pair_experiments
-from samlib.experiments.pairs import EQUAL_BUDGET
-from samlib.figures import table_one as figures
-from samlib.finetune import demonstration
-from samlib.finetune.config import FinetuneConfig
-from samlib.records import Record
-from samlib.runs import store_for
-from samlib.selection import at_radius, selected
-from samlib.vision.config import PairConfig
+from samlib.images.pair_config import PairConfig
+from samlib.images.photograph_config import FinetuneConfig
 
 mpl.use("agg")
 PNG = (  # one black pixel

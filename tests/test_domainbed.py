@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from data_scripts.domains import LAYOUTS
-from samlib.domainbed.config import DOMAINS, DomainConfig, part_sizes
-from samlib.domainbed.embedded import digit_domains, draw_in
-from samlib.domainbed.splits import class_labels, domain_splits
-from samlib.domainbed.train import draw_batches, load_domains, train_domains
-from samlib.finetune.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
-from samlib.finetune.loop import predict
-from samlib.finetune.prepared import PreparedSet
-from samlib.finetune.views import ImageViews
+from samlib.images.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
+from samlib.images.domain_config import DOMAINS, DomainConfig, part_sizes
+from samlib.images.domain_splits import class_labels, domain_splits
+from samlib.images.embedded import digit_domains, draw_in
+from samlib.images.prepared import PreparedSet
+from samlib.images.train_domains import draw_batches, load_domains, train_domains
+from samlib.images.training import predict
+from samlib.images.views import ImageViews
 from samlib.streams import stream
 
 TINY = DomainConfig(

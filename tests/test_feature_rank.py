@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from samlib.feature_rank import effective_rank, n_components, principal_variances
+from samlib.measures.rank import effective_rank, n_components, principal_variances
 
 
 def with_deviations(*deviations: float) -> torch.Tensor:

@@ -10,13 +10,13 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from samlib.experiments.toy import NOISES, RATIOS, SENSITIVITY
-from samlib.figures import mechanism, style, toy_setup, variants
-from samlib.figures.bands import mean_curve, seeds_word
-from samlib.records import Store
-from samlib.results import curve_table, seed_table
-from samlib.runs import Run, do
-from samlib.toy.checkpoints import checkpoints
+from edition.experiments.toy import NOISES, RATIOS, SENSITIVITY
+from edition.figures import mechanism, style, toy_setup, variants
+from edition.figures.bands import mean_curve, seeds_word
+from edition.records.kept import checkpoints
+from edition.records.store import Store
+from edition.runs import Run, do
+from edition.runs.results import curve_table, seed_table
 from samlib.toy.config import ToyConfig, ToyData
 from samlib.toy.data import sample
 from samlib.toy.network import FEATURES

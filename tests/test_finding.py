@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from IPython.display import HTML
 
-from samlib import chapter
-from samlib.chapter import Results, show_finding
-from samlib.claims import Effect, Verdict
-from samlib.figures.toy_setup import contours
-from samlib.finding import finding, finding_of
-from samlib.records import Record
-from samlib.statistics import Estimate
+from edition.claims import Effect, Verdict
+from edition.figures.toy_setup import contours
+from edition.page import chapter
+from edition.page.chapter import Results, show_finding
+from edition.page.finding import finding, finding_of
+from edition.records.store import Record
+from samlib.measures.statistics import Estimate
 
 LOW, MIDDLE, HIGH = (Estimate(mean, mean - 0.1, mean + 0.1, 20) for mean in (-0.5, 0.0, 0.25))
 RECORD = Record("toy", "abc", {}, {}, {}, Path("none"))
@@ -68,8 +68,8 @@ def test_below_a_figure_stand_the_finding_its_records_and_the_function_that_drew
     show_finding(contours, lambda: "a < b", COMPLETE)
     assert [item.data for item in shown] == [
         '<p class="finding">a &lt; b</p><p class="source">Records: <a href="records.html#some_runs">some_runs</a>; '
-        'drawn by <a href="../code/samlib.figures.toy_setup.html#contours">'
-        "<code>samlib.figures.toy_setup.contours</code></a>.</p>"
+        'drawn by <a href="../code/edition.figures.toy_setup.html#contours">'
+        "<code>edition.figures.toy_setup.contours</code></a>.</p>"
     ]
 
 

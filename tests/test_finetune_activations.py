@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from samlib.files import temporary_prefix
-from samlib.finetune.activations import stored_activations
-from samlib.finetune.augment import centre_view
-from samlib.finetune.backbones import Backbone, build_backbone
-from samlib.finetune.prepared import PreparedSet
+from samlib.images.activations import stored_activations
+from samlib.images.augment import centre_view
+from samlib.images.backbones import Backbone, build_backbone
+from samlib.images.prepared import PreparedSet
 from samlib.streams import stream
 
 ROWS = torch.tensor([5, 0, 39, 7, *range(10, 39)])  # more than one chunk

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from data_scripts import prepare
-from samlib.finetune.config import FinetuneConfig
-from samlib.finetune.embedded import _drawn_over, digits_on_patches, three_splits
-from samlib.finetune.prepared import SCHEMA, PreparedSet, load_prepared
-from samlib.finetune.splits import attribute_splits, largest_remainder
-from samlib.vision.sources import Block, Tiles
+from samlib.images.embedded import _drawn_over, digits_on_patches, three_splits
+from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.photograph_splits import attribute_splits, largest_remainder
+from samlib.images.prepared import SCHEMA, PreparedSet, load_prepared
+from samlib.images.tiles import Block, Tiles
 
 # Images of groups 0..3 in each split of the set that most tests use.
 COUNTS = {"train": (60, 20, 10, 10), "val": (8, 7, 6, 5), "test": (9, 9, 4, 4)}

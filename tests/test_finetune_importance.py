@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samlib.finetune.importance import (
+from samlib.images.importance import (
     READING_RADII,
     READINGS,
     importance_weights,
@@ -262,5 +262,5 @@ def test_the_gradient_of_all_examples_is_the_same_in_one_pass_and_in_several(mon
     network = small_network(norm=True)
     whole = READINGS.index(("evaluation", None))
     once = phantom_readings(network, INPUTS, LABELS)[1][whole]
-    monkeypatch.setattr("samlib.finetune.importance.CHUNK", 3)
+    monkeypatch.setattr("samlib.images.importance.CHUNK", 3)
     assert torch.allclose(phantom_readings(network, INPUTS, LABELS)[1][whole], once, atol=1e-6)

@@ -14,8 +14,8 @@ from torchvision import models
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import hflip, resized_crop
 
-from samlib.finetune.augment import augmented_view, centre_view, random_boxes, resized_boxes
-from samlib.finetune.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone, state_sha256
+from samlib.images.augment import augmented_view, centre_view, random_boxes, resized_boxes
+from samlib.images.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone, state_sha256
 from samlib.streams import stream
 
 State = dict[str, Tensor]
@@ -322,7 +322,7 @@ def test_boxes_are_distributed_like_torchvisions() -> None:
 
 
 def test_box_that_never_fits_is_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samlib.finetune.augment.SCALE", (1.5, 2.0))
+    monkeypatch.setattr("samlib.images.augment.SCALE", (1.5, 2.0))
     assert random_boxes(2, 7, stream(0, "boxes")).tolist() == [[0, 0, 7, 7]] * 2
 
 

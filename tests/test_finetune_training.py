@@ -13,17 +13,17 @@ from interruption import Interrupted, Memory
 from plain_training import train_plainly
 from torch import nn
 
-from samlib.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
-from samlib.finetune.backbones import build_backbone
-from samlib.finetune.config import FinetuneConfig
-from samlib.finetune.embedded import digits_on_patches
-from samlib.finetune.measure import Part, evaluate, labels_of, places_of, weighted_error
-from samlib.finetune.prepared import PreparedSet
-from samlib.finetune.splits import attribute_splits
-from samlib.finetune.train import load_images, train_finetune
-from samlib.finetune.views import make_views
-from samlib.records import Store
-from samlib.runs import Run, do
+from edition.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
+from edition.records.store import Store
+from edition.runs import Run, do
+from samlib.images.backbones import build_backbone
+from samlib.images.embedded import digits_on_patches
+from samlib.images.measure import Part, evaluate, labels_of, places_of, weighted_error
+from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.photograph_splits import attribute_splits
+from samlib.images.prepared import PreparedSet
+from samlib.images.train_photographs import load_images, train_finetune
+from samlib.images.views import make_views
 from samlib.streams import stream
 
 TINY = FinetuneConfig(
@@ -171,7 +171,7 @@ def test_evaluation_in_chunks_matches_one_pass(data: PreparedSet, monkeypatch: p
     network = build_backbone("smallnet", n_classes=2, trained="all", seed=0)
     views = make_views(data, splits.test, network, TINY, mirrored=False, folder=None, device="cpu")
     part = Part(views, labels_of(data, splits.test))
-    monkeypatch.setattr("samlib.finetune.loop.CHUNK", 7)
+    monkeypatch.setattr("samlib.images.training.CHUNK", 7)
     features, answers = evaluate(network, part, TINY)
     network.eval()
     with torch.no_grad():

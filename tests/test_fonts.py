@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib import font_manager, rcParams
 
-from samlib.figures import style
+from edition.figures import style
 
 STATIC = Path(__file__).resolve().parent.parent / "book/_static"
 CSS = (STATIC / "custom.css").read_text()

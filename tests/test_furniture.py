@@ -14,11 +14,11 @@ from docutils import nodes
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import sync_playwright
 
-from samlib.publish import Layout, SiteError, broken_links, chapters, stage_sources
-from samlib.publish.furniture import prose_words
-from samlib.publish.pdf import PATIENCE, build_pdf, find_chromium
-from samlib.publish.repository import SETUP, repository_name, write_launch_copies
-from samlib.publish.site import render
+from edition.publish import Layout, SiteError, broken_links, chapters, stage_sources
+from edition.publish.furniture import prose_words
+from edition.publish.pdf import PATIENCE, build_pdf, find_chromium
+from edition.publish.repository import SETUP, repository_name, write_launch_copies
+from edition.publish.site import render
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n"
@@ -26,7 +26,7 @@ CONFIG = f"""\
 {tiny_book.CONFIG}html:
   use_edit_page_button: false
 sphinx:
-  extra_extensions: [samlib.publish.furniture]
+  extra_extensions: [edition.publish.furniture]
   config:
     html_extra_path: [_extra]
     html_static_path: [book/_static]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samlib.importance import Importance, binned_medians, gini, importance_weights, lorenz
+from samlib.measures.importance import Importance, binned_medians, gini, importance_weights, lorenz
 from samlib.toy.data import Examples
 from samlib.toy.network import DisentangledNetwork, initial_weights
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samlib.claims import in_passing
-from samlib.claims.real_importance import WeighedEpoch
-from samlib.experiments.toy import BATCH_SIZES
-from samlib.importance import Importance
+from edition.claims import in_passing
+from edition.claims.real_importance import WeighedEpoch
+from edition.experiments.toy import BATCH_SIZES
+from samlib.measures.importance import Importance
 
 SEEDS = 4
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from samlib import runs
-from samlib.claims import Effect, Verdict
-from samlib.claims.ledger import Row, counts, ledger, split, strength, text
-from samlib.claims.registry import CLAIMS, LATER, LEDGER, ORIGINS, OURS, PAPER, Claim
-from samlib.claims.rules import STATUSES
-from samlib.experiments import EXPERIMENTS, Experiment
-from samlib.finding import finding_of
-from samlib.pages import claims_table
-from samlib.records import RecordError, Store
-from samlib.statistics import Estimate
+from edition import runs
+from edition.claims import Effect, Verdict
+from edition.claims.ledger import Row, counts, ledger, split, strength, text
+from edition.claims.registry import CLAIMS, LATER, LEDGER, ORIGINS, OURS, PAPER, Claim
+from edition.claims.rules import STATUSES
+from edition.experiments import EXPERIMENTS, Experiment
+from edition.page.finding import finding_of
+from edition.page.lists import claims_table
+from edition.records.store import RecordError, Store
+from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,7 +202,7 @@ def test_a_claim_without_its_runs_says_how_many_are_missing_and_the_command(stor
     assert (found.verdict.status, found.verdict.claim, found.page) == ("not tested", "short", "02_toy.html")
     assert found.why == (
         "1 of 2 runs of tiny have no record; this makes them: "
-        "python -m samlib runs start --experiment tiny --profile paper"
+        "python -m edition runs start --experiment tiny --profile paper"
     )
     assert judged([STRONG], ("none",))[0].why == "none has no runs at profile paper"
     assert "tiny" in judged([STRONG], ("none", "tiny"))[0].why

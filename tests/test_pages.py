@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from samlib import runs
-from samlib.claims import Effect, Verdict
-from samlib.claims.ledger import Row, ledger
-from samlib.claims.registry import CLAIMS, LEDGER, OURS, PAPER, Claim
-from samlib.claims.rules import STATUSES
-from samlib.experiments import EXPERIMENTS
-from samlib.pages import MARKS, claims_table, counted, not_tested, record_tables, verdict_squares
-from samlib.records import Store
-from samlib.statistics import Estimate
+from edition import runs
+from edition.claims import Effect, Verdict
+from edition.claims.ledger import Row, ledger
+from edition.claims.registry import CLAIMS, LEDGER, OURS, PAPER, Claim
+from edition.claims.rules import STATUSES
+from edition.experiments import EXPERIMENTS
+from edition.page.lists import MARKS, claims_table, counted, not_tested, record_tables, verdict_squares
+from edition.records.store import Store
+from samlib.measures.statistics import Estimate
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_claims_without_records_are_not_tested_and_their_commands_are_listed(emp
     page = not_tested(rows)
     assert page.count("<li>") == len(rows)
     for name in {name for row in rows for name in row.claim.needs}:
-        assert f"python -m samlib runs start --experiment {name} --profile paper" in page
+        assert f"python -m edition runs start --experiment {name} --profile paper" in page
 
 
 HOLDS = Effect("first & best", Estimate(0.25, 0.2, 0.3, 4), "above")

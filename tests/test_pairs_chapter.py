@@ -8,16 +8,16 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from samlib import runs
-from samlib.chapter import Chapter
-from samlib.claims.pairs import difference, feature_improved, pair_roles, pair_table, sgd_relies_on_easy
-from samlib.figures import pairs as figures
+from edition import runs
+from edition.claims.pairs import difference, feature_improved, pair_roles, pair_table, sgd_relies_on_easy
+from edition.figures import pairs as figures
+from edition.page import pairs as steps
+from edition.page.chapter import Chapter
+from edition.records.store import Record, Store
+from samlib.images import PairConfig, demo_config, pair_sets
+from samlib.images.reference import sam_step
+from samlib.images.tiles import load_pair
 from samlib.optim import SAM
-from samlib.records import Record, Store
-from samlib.vision import PairConfig, demo_config, pair_sets
-from samlib.vision import demonstration as steps
-from samlib.vision.reference import sam_step
-from samlib.vision.sources import load_pair
 
 matplotlib.use("agg")
 

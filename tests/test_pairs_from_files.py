@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samlib.records import Store
-from samlib.runs import Run, do
-from samlib.vision import PairConfig
+from edition.records.store import Store
+from edition.runs import Run, do
+from samlib.images import PairConfig
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from samlib.probe import STRENGTHS, FrozenFeatures, balanced_rows, group_errors, in_their_span, probe_error
+from samlib.measures.probe import STRENGTHS, FrozenFeatures, balanced_rows, group_errors, in_their_span, probe_error
 from samlib.streams import stream
 
 
@@ -73,7 +73,7 @@ def test_the_strength_with_the_lowest_held_out_error_is_chosen(monkeypatch: pyte
         right = (features[:, 0] > 0).long()  # feature 0 carries the label's sign
         return right if strength == 0.3 else 1 - right
 
-    monkeypatch.setattr("samlib.probe._predict", predict)
+    monkeypatch.setattr("samlib.measures.probe._predict", predict)
     result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0, per_group=5), strengths=(1, 0.3, 0.1))
     assert (result.strength, result.error) == (0.3, 0)
     assert sorted(calls[:3]) == [(c, 152, 48, [38] * 4) for c in (0.1, 0.3, 1)]  # 12 of 50 are a quarter, down

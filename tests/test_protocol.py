@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from samlib.experiments import experiment
-from samlib.records import Store
+from edition.experiments import experiment
+from edition.records.store import Store
 
 ROOT = Path(__file__).parents[1]
 PAGE = "book/protocol.md"

@@ -11,7 +11,7 @@ import tiny_book
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from samlib.publish import (
+from edition.publish import (
     ChapterError,
     Layout,
     SiteError,
@@ -25,10 +25,10 @@ from samlib.publish import (
     site,
     stage_sources,
 )
-from samlib.publish.__main__ import _COMMANDS, main
-from samlib.publish.cells import WIDGET_VIEW
-from samlib.publish.fingerprint import chapter_key, surroundings, tree_digest
-from samlib.publish.status import status_page
+from edition.publish.__main__ import _COMMANDS, main
+from edition.publish.cells import WIDGET_VIEW
+from edition.publish.fingerprint import chapter_key, surroundings, tree_digest
+from edition.publish.status import status_page
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
 CONFIG = f"""\

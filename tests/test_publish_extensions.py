@@ -15,22 +15,22 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import sync_playwright
 
-from samlib import chapter
-from samlib.chapter import show_finding, show_source
-from samlib.claims import Verdict
-from samlib.figures.toy_setup import contours
-from samlib.finding import finding
-from samlib.publish import SiteError, broken_links
-from samlib.publish.code import anchors
-from samlib.publish.pdf import LINKS, PATIENCE, find_chromium
-from samlib.publish.repository import with_buttons
-from samlib.publish.site import render, run_jupyter_book
+from edition.claims import Verdict
+from edition.figures.toy_setup import contours
+from edition.page import chapter
+from edition.page.chapter import show_finding, show_source
+from edition.page.finding import finding
+from edition.publish import SiteError, broken_links
+from edition.publish.code import anchors
+from edition.publish.pdf import LINKS, PATIENCE, find_chromium
+from edition.publish.repository import with_buttons
+from edition.publish.site import render, run_jupyter_book
 
 CONFIG = f"""\
 {tiny_book.CONFIG}html:
   use_repository_button: false
 sphinx:
-  extra_extensions: [samlib.publish.numbering, samlib.publish.code]
+  extra_extensions: [edition.publish.numbering, edition.publish.code]
 """
 TOC = """\
 format: jb-book
@@ -67,7 +67,7 @@ def table_cell(name: str) -> NotebookNode:
 
 
 def cell_of(call: Callable[[], None]) -> NotebookNode:
-    """A cell with what a function of `samlib.chapter` displays."""
+    """A cell with what a function of `edition.page.chapter` displays."""
     items: list = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chapter, "display", items.append)
@@ -171,9 +171,9 @@ def test_the_single_page_has_the_same_numbers(single_page):
 def test_names_below_figures_and_listings_lead_to_their_definitions(site):
     links = re.findall(r'<a href="\.\./code/([^"#]*)\.html#([^"]*)"><code>([^<]*)', read(site, "book/one"))
     assert links == [
-        ("samlib.figures.toy_setup", "contours", "samlib.figures.toy_setup.contours"),
-        ("samlib.finding", "finding", "samlib.finding"),
-        ("samlib.claims.rules", "Verdict.status", "samlib.claims.rules"),
+        ("edition.figures.toy_setup", "contours", "edition.figures.toy_setup.contours"),
+        ("edition.page.finding", "finding", "edition.page.finding"),
+        ("edition.claims.rules", "Verdict.status", "edition.claims.rules"),
     ]
     below = [read(site, f"code/{module}").partition(f'<span id="{name}"></span>')[2] for module, name, _ in links]
     lines = [plain(text.partition("\n")[0]) for text in below]
@@ -182,16 +182,16 @@ def test_names_below_figures_and_listings_lead_to_their_definitions(site):
 
 
 def test_a_source_page_holds_the_module_as_it_is_and_leads_to_its_file_in_the_repository(site):
-    page = read(site, "code/samlib.finding")
+    page = read(site, "code/edition.page.finding")
     (shown,) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     assert plain(shown) == Path(chapter.__file__).with_name("finding.py").read_text()
     assert "https://github.com/someone/sam-book/blob/main/samlib/finding.py" in page
-    assert "<title>samlib.finding" in page
+    assert "<title>edition.page.finding" in page
 
 
 def test_only_modules_that_are_linked_have_pages_and_the_search_leaves_them_out(site):
     made = {path.stem for path in (site / "code").iterdir()}
-    assert made == {"samlib.figures.toy_setup", "samlib.finding", "samlib.claims.rules"}
+    assert made == {"edition.figures.toy_setup", "edition.page.finding", "edition.claims.rules"}
     index = (site / "searchindex.js").read_text()
     assert "book/one" in index and "code/samlib" not in index
 
@@ -219,7 +219,7 @@ def test_methods_are_anchored_by_qualified_name_at_their_first_decorator():
 
 def test_links_to_no_code_and_a_letter_of_two_pages_stop_the_build_and_are_named(tmp_path, capfd):
     stage = write_book(tmp_path / "stage")
-    targets = ("os.html", "samlib.absent.html#x", "samlib.finding.html#absent", "samlib.finding.html")
+    targets = ("os.html", "samlib.absent.html#x", "edition.page.finding.html#absent", "edition.page.finding.html")
     links = " ".join(f'<a href="../code/{target}">code</a>' for target in targets)
     (stage / "book/index.md").write_text(f"# Tiny\n\n{links}\n")
     (stage / "_toc.yml").write_text(TOC.replace("book/b_last}", "book/b_last}, {file: book/best}"))
@@ -235,15 +235,18 @@ def test_links_to_no_code_and_a_letter_of_two_pages_stop_the_build_and_are_named
         ),
         ("index", "link to a source page: expected a module of samlib, got 'os'; correct the link"),
         ("index", "link to a source page: expected a module of samlib, got 'samlib.absent'; correct the link"),
-        ("index", "link to a source page: expected a name that samlib.finding defines, got 'absent'; correct the link"),
+        (
+            "index",
+            "link to a source page: expected a name that edition.page.finding defines, got 'absent'; correct the link",
+        ),
     ]
     # This book has no public repository: Jupyter Book then knows the address of its own.
-    assert "blob/main" not in read(stage / "_build/html", "code/samlib.finding")
+    assert "blob/main" not in read(stage / "_build/html", "code/edition.page.finding")
 
 
 def test_the_extensions_import_neither_torch_nor_matplotlib():
     code = (
-        "import sys, samlib.publish.furniture, samlib.publish.numbering, samlib.publish.code; "
+        "import sys, edition.publish.furniture, edition.publish.numbering, edition.publish.code; "
         "print(sorted({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

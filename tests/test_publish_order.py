@@ -5,8 +5,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from samlib.publish.execute import execute_book
-from samlib.publish.layout import Layout
+from edition.publish.execute import execute_book
+from edition.publish.layout import Layout
 
 TOC = "format: jb-book\nroot: book/summary\nchapters:\n  - file: book/trained\n"
 BOOK = Path(__file__).parents[1] / "book"

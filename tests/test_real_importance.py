@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from samlib.claims import real_importance as claims
-from samlib.figures import real_importance as figures
-from samlib.figures import style
+from edition.claims import real_importance as claims
+from edition.figures import real_importance as figures
+from edition.figures import style
 
 mpl.use("agg")
 EVEN, STEEP = [1.0, 1.0, 1.0, 1.0], [4.0, 2.0, 1.0, 1.0]  # Gini 0 and 5 / 16

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_transfer_claims import trial
 
-from samlib.widgets import gain_explorer, target_explorer
+from edition.widgets import gain_explorer, target_explorer
 
 
 def curves(*gains: float) -> pd.DataFrame:

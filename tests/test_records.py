@@ -10,12 +10,12 @@ import subprocess
 import numpy as np
 import pytest
 
+from edition.records import provenance as origin
+from edition.records import store as records
+from edition.records.store import RecordError, Store, read_record, record_id
 from samlib import config as samlib_config
-from samlib import provenance as origin
-from samlib import records
-from samlib.records import RecordError, Store, read_record, record_id
+from samlib.images.pair_config import PairConfig
 from samlib.toy.config import ToyConfig
-from samlib.vision.config import PairConfig
 
 CONFIG = ToyConfig().vary(rho=0.5, complexity=540.0, seeds=(0, 1))
 METRICS = {"final_hard_error": [0.25, 0.5], "phantom_ratio": [float("nan"), 1.5], "curves": {"v_hard": [[2.0], [2.25]]}}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from samlib.runs import store_for
+from edition.runs import store_for
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = [path for folder in ("samlib", "data_scripts", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -83,7 +83,7 @@ def test_no_file_names_a_private_path():
 
 def test_the_search_for_private_paths_sees_the_repository():
     seen = {name(path) for path in text_files()}
-    assert {"Makefile", "pyproject.toml", "samlib/runs/schedule.py", ".ci/run", "_toc.yml"} <= seen
+    assert {"Makefile", "pyproject.toml", "edition/runs/schedule.py", ".ci/run", "_toc.yml"} <= seen
 
 
 def pins() -> dict[str, str]:
@@ -138,7 +138,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["samlib.runs", "samlib.claims.ledger", "samlib.__main__"])
+@pytest.mark.parametrize("module", ["edition.runs", "edition.claims.ledger", "edition.__main__"])
 def test_runs_and_claims_need_neither_figures_nor_notebooks(module):
     unwanted = ("matplotlib", "IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill")
     code = f"import sys, {module}; print(sorted(set({unwanted}) & set(sys.modules)))"

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from edition.runs.kinds import KINDS
 
-from samlib import records as records_module
-from samlib.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
-from samlib.experiments import toy as toy_experiments
-from samlib.finetune.config import FinetuneConfig
-from samlib.records import CONFIGS, SCHEMAS, RecordError, Store, record_id
-from samlib.results import by_seed, curve_table, pick, seed_table
-from samlib.runs import Run, do, needed, pending, store_for, unique
-from samlib.runs.kinds import KINDS
-from samlib.runs.plan import groups, soonest_first, states
-from samlib.runs.verify import TOLERANCES
-from samlib.runs.work import TRAINERS, Job, train
+from edition.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
+from edition.experiments import toy as toy_experiments
+from edition.records import store as records_module
+from edition.records.store import CONFIGS, SCHEMAS, RecordError, Store, record_id
+from edition.runs import Run, do, needed, pending, store_for, unique
+from edition.runs.plan import groups, soonest_first, states
+from edition.runs.results import by_seed, curve_table, pick, seed_table
+from edition.runs.verify import TOLERANCES
+from edition.runs.work import TRAINERS, Job, train
+from samlib.images.pair_config import PairConfig
+from samlib.images.photograph_config import FinetuneConfig
 from samlib.toy.config import ToyConfig
-from samlib.vision.config import PairConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
 RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]

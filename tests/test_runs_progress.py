@@ -5,9 +5,9 @@ import io
 
 from tqdm import tqdm
 
-from samlib.runs import Run
-from samlib.runs.progress import Bars, Lines, label, terminal_progress
-from samlib.runs.work import Job
+from edition.runs import Run
+from edition.runs.progress import Bars, Lines, label, terminal_progress
+from edition.runs.work import Job
 from samlib.toy.config import ToyConfig
 
 JOBS = [Job((Run("toy", ToyConfig(rho=rho)),)) for rho in (0.1, 0.2)]

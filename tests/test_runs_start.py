@@ -6,20 +6,20 @@ import threading
 
 import pytest
 import torch
+from edition.runs.kinds import KINDS, MEASUREMENT
 
-from samlib import records as records_module
-from samlib.checkpoint import OutOfTime
-from samlib.provenance import device_name
-from samlib.records import RecordError, Store
-from samlib.runs import Run, pending, schedule, start
-from samlib.runs.backends import Done, InProcess, Pool
-from samlib.runs.cost import Estimate, work
-from samlib.runs.kinds import KINDS, MEASUREMENT
-from samlib.runs.locks import Claims
-from samlib.runs.progress import Silent
-from samlib.runs.work import Job, Outcome
+from edition.records import store as records_module
+from edition.records.checkpoint import OutOfTime
+from edition.records.provenance import device_name
+from edition.records.store import RecordError, Store
+from edition.runs import Run, pending, schedule, start
+from edition.runs.backends import Done, InProcess, Pool
+from edition.runs.cost import Estimate, work
+from edition.runs.locks import Claims
+from edition.runs.progress import Silent
+from edition.runs.work import Job, Outcome
+from samlib.images.pair_config import PairConfig
 from samlib.toy.config import ToyConfig
-from samlib.vision.config import PairConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
 RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from samlib.records import Record
-from samlib.selection import at_radius, differing, select, selected, tuning_table
+from edition.records.selection import at_radius, differing, select, selected, tuning_table
+from edition.records.store import Record
 
 
 def record(learning_rate, rho, *curve, kind="pair", seed=0, test=0.5, **config):

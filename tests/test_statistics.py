@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samlib.statistics import (
+from samlib.measures.statistics import (
     Estimate,
     detectable_difference,
     estimate,

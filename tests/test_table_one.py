@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from samlib.claims.pairs import pair_table, sgd_relies_on_easy
-from samlib.claims.table_one import METRICS, Entry, curve_table, gain_is_early, improves, table_one
-from samlib.figures import table_one as figures
-from samlib.records import Record
+from edition.claims.pairs import pair_table, sgd_relies_on_easy
+from edition.claims.table_one import METRICS, Entry, curve_table, gain_is_early, improves, table_one
+from edition.figures import table_one as figures
+from edition.records.store import Record
 
 matplotlib.use("agg")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from samlib.claims import theory as claims
-from samlib.figures import theory as figures
+from edition.claims import theory as claims
+from edition.figures import theory as figures
 from samlib.theory import Network, log_ratio, study
 from samlib.theory.study import Ensemble, Measured, breaking_radii, crossing, draw, fresh, measure
 from samlib.toy.config import ToyData

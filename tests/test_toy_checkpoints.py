@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from samlib.importance import importance_weights
-from samlib.records import RecordError, Store
-from samlib.runs import Run, do
-from samlib.toy.checkpoints import Checkpoint, checkpoints, contribution_grid
+from edition.records.kept import Checkpoint, checkpoints, contribution_grid
+from edition.records.store import RecordError, Store
+from edition.runs import Run, do
+from samlib.measures.importance import importance_weights
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.network import DisentangledNetwork, initial_weights

@@ -5,13 +5,13 @@ import warnings
 
 import pytest
 import torch
+from samlib.toy.captured import CapturedEnsemble
+from samlib.toy.engines import best_engine, make_engine
 
 from samlib.toy import captured, engines
-from samlib.toy.captured import CapturedEnsemble
 from samlib.toy.compiled import available
 from samlib.toy.config import Intervention, ToyConfig
 from samlib.toy.engine import Ensemble
-from samlib.toy.engines import best_engine, make_engine
 from samlib.toy.network import Weights, initial_weights
 from samlib.toy.training import train_toy
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from samlib.chapter import Chapter, Results
-from samlib.claims.domainbed import (
+from edition.claims.domainbed import (
     MEAN,
     chosen,
     complete,
@@ -21,15 +20,16 @@ from samlib.claims.domainbed import (
     transfer_table,
     trials,
 )
+from edition.claims.paper_tables import table_2
+from edition.experiments import EXPERIMENTS
+from edition.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
+from edition.figures import domainbed as figures
+from edition.figures import table_two
+from edition.page.chapter import Chapter, Results
+from edition.page.domains import demonstrate, show_domains, transfer_results
+from edition.records.store import Record
 from samlib.config import to_dict
-from samlib.domainbed.config import DOMAINS, DomainConfig
-from samlib.domainbed.demonstration import demonstrate, show_domains, transfer_results
-from samlib.experiments import EXPERIMENTS
-from samlib.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
-from samlib.figures import domainbed as figures
-from samlib.figures import table_two
-from samlib.paper_tables import table_2
-from samlib.records import Record
+from samlib.images.domain_config import DOMAINS, DomainConfig
 
 TARGETS = tuple(DOMAINS["pacs"])
 
@@ -220,7 +220,7 @@ def test_table_two_puts_the_paper_and_ours_side_by_side():
     ]  # fmt: skip
     told = " ".join(row[0] for row in rows if len(row) == 1)
     assert "DenseNet-121; 96 pixels; 20 epochs of 32 images of each source a step; on a processor" in told
-    assert "not run here; python -m samlib runs start --experiment vlcs fills it" in told
+    assert "not run here; python -m edition runs start --experiment vlcs fills it" in told
 
 
 def test_the_sentence_says_what_the_interval_says():
@@ -285,7 +285,7 @@ def test_the_live_run_reads_the_target_far_above_chance():
 
 def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp_path):
     shown, trained = [], []
-    monkeypatch.setattr("samlib.domainbed.demonstration.display", shown.append)
+    monkeypatch.setattr("edition.page.domains.display", shown.append)
     whole, absent = Results("pacs", "paper", tuple(UP), 0), Results("vlcs", "paper", (), 156)
     monkeypatch.setattr(Chapter, "recorded", lambda self, name: whole if name == "pacs" else absent)
     monkeypatch.setattr(Chapter, "results", lambda self, name: trained.append(name) or whole)
@@ -299,8 +299,8 @@ def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp
 
 def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr("samlib.finetune.demonstration.display", shown.append)
-    monkeypatch.setattr("samlib.domainbed.demonstration.show", lambda draw, **options: shown.append(draw()))
+    monkeypatch.setattr("edition.page.photographs.display", shown.append)
+    monkeypatch.setattr("edition.page.domains.show", lambda draw, **options: shown.append(draw()))
     show_domains(DomainConfig(), tmp_path)
     assert "the data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data
     show_domains(dataclasses.replace(DomainConfig(image_set="digit_domains", target="plain")), None)

@@ -9,10 +9,10 @@ from PIL import Image
 
 from data_scripts import DataError
 from data_scripts.prepare import prepare
-from samlib.claims.domainbed import transfer_improved, transfer_table
-from samlib.domainbed.config import DOMAINS, DomainConfig
-from samlib.records import RecordError, Store
-from samlib.runs import Run, do, pending, start
+from edition.claims.domainbed import transfer_improved, transfer_table
+from edition.records.store import RecordError, Store
+from edition.runs import Run, do, pending, start
+from samlib.images.domain_config import DOMAINS, DomainConfig
 
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 TINY = DomainConfig(stored_size=16, image_size=16, backbone="smallnet", batch_per_domain=8, n_epochs=1)

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from samlib import records
-from samlib.records import Record, RecordError, Store
-from samlib.runs import Run, do, start
-from samlib.runs.verify import TOLERANCES, Difference, choose, compare, difference_table, verify
-from samlib.runs.work import Outcome
+from edition.records import store as records
+from edition.records.store import Record, RecordError, Store
+from edition.runs import Run, do, start
+from edition.runs.verify import TOLERANCES, Difference, choose, compare, difference_table, verify
+from edition.runs.work import Outcome
+from samlib.images.pair_config import PairConfig
 from samlib.toy.config import ToyConfig
-from samlib.vision.config import PairConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1), checkpoints=(60,)).vary(n_train=30, n_test=50)
 RUNS = [Run("toy", TINY.vary(rho=rho)) for rho in (0.0, 0.5, 1.0)]

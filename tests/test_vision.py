@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samlib.config import from_dict, to_dict
-from samlib.vision import (
+from samlib.images import (
     Block,
     PairConfig,
     PairSource,
@@ -22,8 +22,7 @@ from samlib.vision import (
     load_pair,
     pair_sets,
 )
-from samlib.vision.embedded import enlarge
-from samlib.vision.sources import pad_to_tile
+from samlib.images.tiles import enlarge, pad_to_tile
 
 
 def numbered(first: int, sizes: list[int]) -> Tiles:

@@ -11,8 +11,7 @@ import torch
 from interruption import Interrupted, Memory
 from torch import nn
 
-from samlib.streams import stream
-from samlib.vision import (
+from samlib.images import (
     Block,
     ConvNet,
     PairConfig,
@@ -28,7 +27,8 @@ from samlib.vision import (
     pair_sets,
     train_pair,
 )
-from samlib.vision.train import CURVE_STRENGTH
+from samlib.images.train_pairs import CURVE_STRENGTH
+from samlib.streams import stream
 
 
 def coloured_source(n: int) -> PairSource:
@@ -189,7 +189,7 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(coloured: PairSour
 def test_probes_after_each_epoch_follow_the_training_and_leave_it_as_it_is(
     coloured: PairSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samlib.vision.train.STRENGTHS", (CURVE_STRENGTH,))  # the final probes use the curves' C
+    monkeypatch.setattr("samlib.images.train_pairs.STRENGTHS", (CURVE_STRENGTH,))  # the final probes use the curves' C
     plain, probed = (train_pair(dataclasses.replace(TINY, probe_each_epoch=each), coloured) for each in (False, True))
     curves = dict(probed.metrics["curves"])
     for feature in ("shade", "stripes"):
@@ -221,7 +221,7 @@ def test_diverged_run_reports_no_errors(coloured: PairSource) -> None:
 def test_evaluation_in_chunks_matches_one_pass(coloured: PairSource, monkeypatch: pytest.MonkeyPatch) -> None:
     images = pair_sets(coloured, TINY).validation.images
     network = build_backbone("convnet", n_classes=2, seed=0)
-    monkeypatch.setattr("samlib.vision.train.CHUNK", 7)
+    monkeypatch.setattr("samlib.images.train_pairs.CHUNK", 7)
     features, answers = evaluate(network, images, mean=0.4)
     with torch.no_grad():
         expected = network.trunk(images.float() / 255 - 0.4)

@@ -10,11 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from page_elements import Elements
 
-from samlib.experiments.toy import base
-from samlib.toy.checkpoints import Checkpoint
-from samlib.toy.network import Weights
-from samlib.toy.training import train_toy
-from samlib.widgets import (
+from edition.experiments.toy import base
+from edition.records.kept import Checkpoint
+from edition.widgets import (
     Frames,
     TrainingPanel,
     contour_explorer,
@@ -25,8 +23,10 @@ from samlib.widgets import (
     sliders,
     train_yourself,
 )
-from samlib.widgets.frames import MAX_FRAMES
-from samlib.widgets.panels import draw_importance, draw_phantom, quick_network, train_networks
+from edition.widgets.frames import MAX_FRAMES
+from edition.widgets.panels import draw_importance, draw_phantom, quick_network, train_networks
+from samlib.toy.network import Weights
+from samlib.toy.training import train_toy
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 

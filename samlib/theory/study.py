@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samlib.measures.statistics import rank_correlations
 from samlib.shapes import Float
-from samlib.statistics import rank_correlations
 from samlib.streams import stream
 from samlib.theory.importance import first_order, log_ratio, log_weights, weighted_gradient
 from samlib.theory.network import Network, gradient_norm, linear_estimate, logits

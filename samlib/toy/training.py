@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samlib.config import check_choice
 from samlib.shapes import Float
-from samlib.toy.compiled import CompiledEnsemble
+from samlib.toy.compiled import CompiledEnsemble, available
 from samlib.toy.config import ToyConfig, ToyData
 from samlib.toy.data import Examples, batch_order, linear_baseline_error, sample
 from samlib.toy.engine import Ensemble, StepTerms
-from samlib.toy.engines import best_engine as best_engine
-from samlib.toy.engines import make_engine
 from samlib.toy.network import FEATURES, Weights, feature_values, initial_weights
 
 Progress = Callable[[int], None]
+# The engines agree up to rounding, which long trainings amplify: a record names its engine.
+ENGINES = {"batched": "any device", "compiled": "cpu"}
+LONG = 1000  # steps from which a CPU makes up for the time that compiling takes, about ten seconds
 
 
 class ToyResult(NamedTuple):
@@ -46,7 +48,7 @@ def train_toy(
     Args:
         configs: configurations of one `shape` (width, batch size, steps and set sizes).
         device, dtype: where and in which precision to train; single precision is what records hold.
-        engine: one of `samlib.toy.engines.ENGINES`; `best_engine` names the fastest.
+        engine: one of `ENGINES`; `best_engine` names the fastest.
         progress: called with the number of steps just done, once an epoch.
     Returns:
         Results in the order of `configs`; the grouping changes no result.
@@ -62,6 +64,40 @@ def train_toy(
     _train(members, ensemble, watch, progress)
     starts = np.cumsum([0] + [len(config.seeds) for config in configs])
     return [watch.result(slice(low, high)) for low, high in itertools.pairwise(starts)]
+
+
+def make_engine(
+    name: str, weights: Weights, *, device: torch.device | str, dtype: torch.dtype = torch.float32, **settings: Any
+) -> Ensemble | CompiledEnsemble:
+    """Make an engine: its `weights` change in place, and `run(inputs, labels)` takes one step a batch.
+
+    Args:
+        name: "batched" (`Ensemble`: any device, nothing to compile) or "compiled" (`CompiledEnsemble`: the CPU; needs
+            numba).
+        weights: initial weights; copied.
+        device, dtype: where and in which precision to train.
+        settings: learning_rate, rho and interventions (one a member), and batch_size; see `Ensemble`.
+    Raises:
+        ValueError: an unknown engine, or one that is not for the device.
+        ImportError: what the engine compiles with is missing.
+    """
+    check_choice("engine", name, tuple(ENGINES))
+    if ENGINES[name] not in ("any device", torch.device(device).type):
+        raise ValueError(f"engine: expected 'batched' on {device}, got {name!r}, for {ENGINES[name]}; change one")
+    if name == "compiled":
+        return CompiledEnsemble(Weights(*(part.to(dtype) for part in weights)), **settings)
+    return Ensemble(weights, device=device, dtype=dtype, **settings)
+
+
+def best_engine(device: torch.device | str, n_steps: int | None = None) -> str:
+    """Return the name of the fastest engine for a run.
+
+    Args:
+        device: where the run is to be trained.
+        n_steps: its length; None is long. Short runs do not make up for compiling.
+    """
+    long = n_steps is None or n_steps >= LONG
+    return "compiled" if torch.device(device).type == "cpu" and long and available() else "batched"
 
 
 def probing_errors(

@@ -6,7 +6,7 @@ import re
 import pytest
 from visits import MODES, visiting
 
-from samlib.publish.pdf import find_chromium
+from edition.publish.pdf import find_chromium
 
 LANDING = "book/index.html"
 SCREEN = {"width": 1440, "height": 900}

@@ -9,13 +9,13 @@ import torch
 from playwright.sync_api import Browser, Page
 from torch.nn.functional import softplus
 
-from samlib.importance import gini, importance_weights
+from edition.widgets import train_in_browser
+from samlib.measures.importance import gini, importance_weights
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.interventions import phantom
 from samlib.toy.network import DisentangledNetwork
 from samlib.toy.reference import lsam_step
-from samlib.widgets import train_in_browser
 
 N_STEPS, SEED = 100, 3
 OPEN = Callable[..., Page]

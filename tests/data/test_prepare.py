@@ -283,7 +283,7 @@ def test_airplanes_and_automobiles_go_into_one_file_in_the_batches_order(batches
 
 
 def test_samlib_reads_the_file_of_airplanes_and_automobiles(batches, tmp_path, monkeypatch):
-    from samlib.vision.sources import CIFAR_FILE, _cifar_block
+    from samlib.images.tiles import CIFAR_FILE, _cifar_block
 
     monkeypatch.setattr(cifar10, "PUBLISHED", {"train": 5, "test": 1})
     cifar10.prepare_cifar10(tmp_path)

@@ -19,10 +19,10 @@ import sklearn.linear_model  # what the probes import; here, once
 import sweep
 import torch
 
-from samlib.records import Store
-from samlib.runs import Run, start, work
-from samlib.vision.config import PairConfig
-from samlib.vision.sources import Block, PairSource, Tiles, load_pair
+from edition.records.store import Store
+from edition.runs import Run, start, work
+from samlib.images.pair_config import PairConfig
+from samlib.images.tiles import Block, PairSource, Tiles, load_pair
 
 OPERATIONS = ("mkdir", "open", "fsync", "chmod", "replace", "link", "unlink")
 RUNS = [

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from samlib.records import Store
+from edition.records.store import Store
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent

@@ -12,11 +12,12 @@ import os
 import sys
 from typing import Any
 
-from samlib import checkpoint, experiments, provenance
-from samlib.experiments import Experiment
-from samlib.runs import Run, work
+from edition import experiments
+from edition.experiments import Experiment
+from edition.records import checkpoint, provenance
+from edition.runs import Run, work
+from samlib.images.pair_config import PairConfig
 from samlib.toy.config import ToyConfig
-from samlib.vision.config import PairConfig
 
 N_EPOCHS = 12
 TOY = [
@@ -77,7 +78,7 @@ def install() -> None:
     if digest := os.environ.get("SWEEP_DIGEST"):
         provenance.source_digest = lambda: digest
     if seconds := os.environ.get("SWEEP_WAIT"):
-        from samlib.runs import cluster
+        from edition.runs import cluster
 
         cluster.CONNECT_SECONDS = cluster.WORKER_WAIT_SECONDS = float(seconds)
 
@@ -90,6 +91,6 @@ def dask_setup(worker: Any) -> None:
 if __name__ in ("__main__", "__mp_main__"):  # the second is what a worker process of the pool calls this file
     install()
 if __name__ == "__main__":
-    from samlib.__main__ import main
+    from edition.__main__ import main
 
     sys.exit(main(sys.argv[1:]))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import sweep
 
-from samlib.__main__ import main
-from samlib.records import RecordError, Store
+from edition.__main__ import main
+from edition.records.store import RecordError, Store
 
 # Does the sweep on a disk with ROOM kilobytes left, copies the disk to OUT/full, makes room, and does it again. Only
 # this script and its children see the disk, which is gone with them.
@@ -105,7 +105,7 @@ def command(reference, tmp_path, monkeypatch, capsys):
     """The command line in this process, on a copy of the reference's store."""
     store = tmp_path / "store"
     shutil.copytree(reference, store)
-    monkeypatch.setattr("samlib.__main__.EXPERIMENTS", sweep.EXPERIMENTS)
+    monkeypatch.setattr("edition.__main__.EXPERIMENTS", sweep.EXPERIMENTS)
 
     def run(name: str, *options: str) -> tuple[int, str]:
         status = main(["runs", name, "--store", str(store), "--experiment", "sweep_toy", *options])

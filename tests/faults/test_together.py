@@ -14,10 +14,10 @@ import harness
 import pytest
 import sweep
 
-from samlib.records import Store
-from samlib.runs import cluster, start
-from samlib.runs.backends import InProcess, Pool
-from samlib.runs.work import Job, write
+from edition.records.store import Store
+from edition.runs import cluster, start
+from edition.runs.backends import InProcess, Pool
+from edition.runs.work import Job, write
 
 COMPANIES = [([], []), (["--workers", "2"], ["--workers", "2"])]
 

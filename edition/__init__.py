@@ -1,0 +1,1 @@
+"""How this book is made from `samlib`: records of runs, verdicts on claims, figures, pages."""

@@ -1,0 +1,305 @@
+"""The command line: `python -m edition runs list|start|status|verify` and `python -m edition claims`.
+
+argparse, since runs are also done on machines that have torch and little else.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edition import runs
+from edition.arguments import whole_number
+from edition.claims.rules import STATUSES
+from edition.console import run_piped
+from edition.experiments import EXPERIMENTS, PROFILES
+from edition.records.store import RecordError, Store
+from edition.runs.backends import Backend, InProcess, Pool
+from edition.runs.cost import Estimate
+from edition.runs.plan import Run, needed, soonest_first, states, unique
+from edition.runs.progress import terminal_progress
+from edition.runs.schedule import Summary, start
+from edition.runs.verify import choose, difference_table, verify
+from samlib.config import check_choice, differences
+from samlib.data_root import data_root
+
+STATES = ("recorded", "pending", "stale")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (0 done, 1 something failed, with a message on the standard error).
+
+    Args:
+        arguments: as on the command line; None takes the process's own.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options)
+        return status
+    except BrokenPipeError:
+        raise
+    except (RecordError, ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what is recorded stays, long runs go on from their last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe all commands."""
+    parser = argparse.ArgumentParser(prog="python -m edition", description="The runs behind the book, and its claims.")
+    areas = parser.add_subparsers(required=True, metavar="AREA")
+    area = areas.add_parser("runs", help="which runs have records, and doing those that have none")
+    commands = area.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "list", _list, "show every run: experiment, state, record, expected seconds, configuration", None)
+    status = _add(commands, "status", _status, "count recorded, pending and stale runs", None)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    begin = _add(commands, "start", _start, "do every pending run and record it", "paper")
+    _add_machine(begin)
+    begin.add_argument(
+        "--budget", type=_seconds, metavar="SECONDS", help="begin nothing that would not end in time; long runs resume"
+    )
+    check = _add(commands, "verify", _verify, "do recorded runs again and compare them", "paper")
+    _add_machine(check)
+    check.add_argument("--sample", type=whole_number, metavar="N", help="this many runs, drawn at random (all)")
+    check.add_argument("--seed", type=int, default=0, help="of the draw (0)")
+    _add_claims(areas)
+    return parser
+
+
+def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the ledger of claims."""
+    text = "print every claim with its statistic, value, interval and verdict, computed from records"
+    parser = areas.add_parser("claims", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=_claims)
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+    profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
+    parser.add_argument("--profile", type=_profile, default="paper", metavar="P", help=profiles)
+    verdicts = f"only these: one of {', '.join(STATUSES)}; a hyphen may stand for the blank (all)"
+    parser.add_argument("--verdict", type=_verdict, metavar="V", help=verdicts)
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+    profile: str | None,
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all share."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(command=command)
+    parser.add_argument("--experiment", type=_experiment, metavar="E", help=f"one of {', '.join(EXPERIMENTS)} (all)")
+    wanted = f"({profile or 'all'})"
+    parser.add_argument(
+        "--profile", type=_profile, default=profile, metavar="P", help=f"one of {', '.join(PROFILES)} {wanted}"
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="folder of the records (results/, results/local/)")
+    device = "where runs are done and costs estimated: auto, cpu or cuda (auto: cuda where there is one)"
+    parser.add_argument("--device", type=_device, default="auto", metavar="D", help=device)
+    return parser
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who does the work."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole_number, default=1, metavar="N", help="processes, one thread each (1)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do it: tcp://HOST:PORT")
+    parser.add_argument(
+        "--data-root", type=data_root, default=data_root(), metavar="DIR", help="real data ($SAMLIB_DATA)"
+    )
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Print one line a run."""
+    for profile in _profiles(options):
+        store = _store(options, profile)
+        estimate = Estimate(store.all(), options.device)
+        for name, items in _needed(options, profile).items():
+            for run, state in states(items, store).items():
+                changed = json.dumps(_short(differences(run.config))).strip("{}").replace('"', "")
+                seconds = f"{estimate.seconds(run):8.1f} s"
+                print(f"{profile:6} {name:24} {state:9} {run.name:18} {seconds}  {changed or 'defaults'}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Print the counts."""
+    found: dict[str, Any] = {}
+    for profile in _profiles(options):
+        store, parts = _store(options, profile), _needed(options, profile)
+        by_run = states(unique(run for items in parts.values() for run in items), store)
+        experiments = {name: _counts([by_run[run] for run in items]) for name, items in parts.items()}
+        found[profile] = _counts(list(by_run.values())) | {"experiments": experiments}
+    total = {state: sum(profile[state] for profile in found.values()) for state in STATES}
+    if options.json:
+        print(json.dumps(total | {"profiles": found}))
+        return 0
+    for profile, counts in found.items():
+        for name, count in (*counts["experiments"].items(), ("in all", counts)):
+            print(f"{profile:6} {name:24} " + " ".join(f"{count[state]:5} {state}" for state in STATES))
+    return 0
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Do what is pending."""
+    store = _store(options, options.profile)
+    estimate = Estimate(store.all(), options.device)
+    parts = [runs.pending(items, store) for items in _needed(options, options.profile).values()]
+    summary = start(
+        soonest_first(parts, estimate.seconds),
+        store,
+        device=options.device,
+        data_root=options.data_root,
+        backend=_backend(options),
+        budget=options.budget,
+        progress=terminal_progress(),
+        estimate=estimate,
+    )
+    return _tell(summary)
+
+
+def _tell(summary: Summary) -> int:
+    """Print what was done and what was not; return the exit status."""
+    words = {
+        "recorded": "recorded",
+        "stopped": "stopped at the time limit, to be resumed",
+        "over_budget": "left for a larger budget",
+        "elsewhere": "done by another process",
+    }
+    counts = {text: len(getattr(summary, name)) for name, text in words.items()}
+    print(", ".join(f"{count} {text}" for text, count in counts.items() if count) or "nothing to do")
+    for name, error in summary.failed.items():
+        print(f"error: {name}: {error}", file=sys.stderr)
+    return 1 if summary.failed else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Do recorded runs again."""
+    store = _store(options, options.profile)
+    items = unique(run for part in _needed(options, options.profile).values() for run in part)
+    recorded = [run for run, state in states(items, store).items() if state == "recorded"]
+    if not recorded:
+        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `runs start`")
+    chosen = choose(recorded, options.sample, options.seed)
+    found, failed = verify(
+        chosen,
+        store,
+        device=options.device,
+        data_root=options.data_root,
+        backend=_backend(options),
+        progress=terminal_progress(),
+    )
+    for name, error in failed.items():
+        print(f"error: {name}: {error}", file=sys.stderr)
+    if found:
+        print(difference_table(found))
+    n_equal = len(chosen) - len(failed) - len({difference.run for difference in found})
+    print(f"{n_equal} of {len(chosen)} runs as recorded")
+    return 1 if found or failed else 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    """Print the ledger."""
+    from edition.claims import ledger  # reads arrays and tables, which doing runs does not need
+
+    rows = ledger.ledger(options.profile)
+    chosen = [row for row in rows if options.verdict in (None, row.verdict.status)]
+    print(
+        json.dumps([row.values() for row in chosen], indent=1, allow_nan=False) if options.json else ledger.text(chosen)
+    )
+    return 0
+
+
+def _needed(options: argparse.Namespace, profile: str) -> dict[str, list[Run]]:
+    """Runs by experiment."""
+    chosen = [EXPERIMENTS[options.experiment]] if options.experiment else EXPERIMENTS.values()
+    return {item.name: needed([item], profile) for item in chosen}
+
+
+def _profiles(options: argparse.Namespace) -> tuple[str, ...]:
+    """The profiles that were asked for."""
+    return (options.profile,) if options.profile else PROFILES
+
+
+def _store(options: argparse.Namespace, profile: str) -> Store:
+    """Where the records of a profile are; only `start` makes a folder that is not there."""
+    if options.store and options.command is not _start and not options.store.is_dir():
+        raise ValueError(f"--store: expected a folder of records, found none at {options.store}; correct the path")
+    return Store(options.store) if options.store else runs.store_for(profile)
+
+
+def _backend(options: argparse.Namespace) -> Backend:
+    """Who does the work."""
+    if options.scheduler:
+        from edition.runs.cluster import Cluster
+
+        return Cluster(options.scheduler)
+    return Pool(options.workers) if options.workers > 1 else InProcess()
+
+
+def _counts(found: list[str]) -> dict[str, int]:
+    """Count runs by state."""
+    return {state: found.count(state) for state in STATES}
+
+
+def _short(changed: dict[str, object]) -> dict[str, object]:
+    """Shorten lists of seeds."""
+    seeds = changed.get("seeds")
+    return changed | {"seeds": len(seeds)} if isinstance(seeds, list) else changed
+
+
+def _experiment(text: str) -> str:
+    """Read an experiment's name."""
+    return _choice("experiment", text, tuple(EXPERIMENTS))
+
+
+def _profile(text: str) -> str:
+    """Read a profile's name."""
+    return _choice("profile", text, PROFILES)
+
+
+def _verdict(text: str) -> str:
+    """Read a verdict's words."""
+    return _choice("verdict", text.replace("-", " "), STATUSES)
+
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    """Read one of several words."""
+    try:
+        check_choice(name, text, choices)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _device(text: str) -> str:
+    """Read a device that is here."""
+    if text == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if text not in ("cpu", "cuda") or (text == "cuda" and not torch.cuda.is_available()):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, or cuda where there is one, got {text!r}; use auto")
+    return text
+
+
+def _seconds(text: str) -> float:
+    """Read a positive number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(run_piped(main))

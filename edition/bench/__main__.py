@@ -1,0 +1,154 @@
+"""The command line: `python -m edition.bench step|toy|limits|ensemble|all`.
+
+Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
+their ratios. Leave the machine alone meanwhile.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from edition.arguments import whole_number
+from edition.bench.limits import measure_limits, share_of_limit
+from edition.bench.record import save
+from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
+from edition.bench.toy import GROWTH, measure_growth, measure_toy
+from edition.console import run_piped
+from edition.records.provenance import device_name
+from edition.runs import store_for
+from samlib.toy.config import ToyConfig
+from samlib.toy.training import ENGINES, best_engine
+
+Command = Callable[[argparse.Namespace], Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark and print it; return the exit status.
+
+    Args:
+        arguments: as on the command line; None takes the process's own.
+    """
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        found = options.measure(options)
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(found) if options.json else options.told(found))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe all commands."""
+    parser = argparse.ArgumentParser(prog="python -m edition.bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    step = _add(commands, "step", _steps, step_table, "one training step of SGD, SAM, LSAM and other libraries' SAM")
+    step.add_argument("--workload", choices=WORKLOADS, action="append", help="which network; all where left out")
+    toy = _add(commands, "toy", _toy, _toy_told, "a toy engine against a sequential loop of two autograd passes a step")
+    toy.add_argument("--members", type=whole_number, default=64, help="networks trained together (64)")
+    toy.add_argument("--width", type=whole_number, default=100, help="hidden units a layer (100)")
+    toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
+    toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
+    _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
+    everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
+    everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    measure: Command,
+    told: Callable[[Any], str],
+    text: str,
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all share."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(measure=measure, told=told)
+    parser.add_argument(
+        "--rounds", type=whole_number, default=7, help="interleaved measurements; medians are reported (7)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what is measured (cpu)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _steps(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure optimizer steps."""
+    return measure_steps(
+        rounds=options.rounds, device=options.device, workloads=tuple(options.workload or tuple(WORKLOADS))
+    )
+
+
+def _toy(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one toy engine."""
+    config = ToyConfig(hidden=options.width, rho=0.5, seeds=tuple(range(options.members)))
+    engine = options.engine if options.engine != "auto" else best_engine(options.device)
+    result = measure_toy(config, rounds=options.rounds, device=options.device, engine=engine, threads=options.threads)
+    return {"engine": engine, "members": options.members, "width": options.width, "threads": options.threads} | result
+
+
+def _toy_told(result: dict[str, Any]) -> str:
+    """Words for `_toy`."""
+    return (
+        f"{result['members']} members of width {result['width']}, batch 5, LSAM; {device_name('cpu')}\n"
+        f"{'sequential loop':16} {result['sequential_steps_per_s']:12,.0f} model-steps/s\n"
+        f"{result['engine'] + ' engine':16} {result['engine_steps_per_s']:12,.0f} model-steps/s\n"
+        f"{'ratio':16} {result['ratio']:12.1f}"
+    )
+
+
+def _all(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything, and record it on demand."""
+    begin, device, rounds = time.perf_counter(), options.device, options.rounds
+    config, fastest = ToyConfig(hidden=100, rho=0.5), best_engine(device)
+    measured: dict[str, Any] = {
+        "step": measure_steps(rounds=rounds, device=device),
+        "step_profile": step_profile(rounds=rounds, device=device),
+        "toy": measure_growth(config, (64,), device=device, rounds=rounds),
+        "toy_width_50": measure_growth(ToyConfig(hidden=50, rho=0.5), (64,), device=device, rounds=rounds),
+        "toy_growth": measure_growth(config, GROWTH, device=device, rounds=max(3, rounds // 2)),
+    }
+    if device == "cpu":
+        limits = measure_limits()
+        rate = max(row["steps_per_s"] for row in measured["toy"])
+        measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
+        two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
+        measured["toy_cores"] = two
+    if options.record:
+        path = save(measured, store_for("paper"), device=device, wall_seconds=time.perf_counter() - begin)
+        print(f"written: {path}", file=sys.stderr)
+    return measured
+
+
+def _lines(found: dict[str, Any]) -> str:
+    """One line a number, or a table a benchmark."""
+    parts = []
+    for name, value in found.items():
+        if name == "step":
+            parts.append(step_table(value))
+        elif isinstance(value, list):
+            parts.append(f"{name}\n{_rows_told(value)}")
+        elif isinstance(value, dict):
+            parts.append(f"{name}\n{_lines(value)}")
+        else:
+            parts.append(f"{name:24} {value:.4g}")
+    return "\n".join(parts)
+
+
+def _rows_told(rows: list[dict[str, Any]]) -> str:
+    """A table of rows with the same keys."""
+    cells = [list(rows[0])]
+    cells += [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+if __name__ == "__main__":
+    sys.exit(run_piped(main))

@@ -1,0 +1,59 @@
+"""Benchmark records: one JSON file a machine in results/bench, replaced when that machine is measured again."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from edition.records.provenance import provenance
+from edition.records.store import RecordError, Store, checksum
+from samlib.files import write_atomically
+
+
+def save(measured: dict[str, Any], store: Store, *, device: str, wall_seconds: float) -> Path:
+    """Write what was measured on this machine.
+
+    Args:
+        measured: plain values, by benchmark.
+        store: the record goes to its folder "bench".
+        device: what was measured, "cpu" or "cuda".
+        wall_seconds: how long it took.
+    Returns:
+        The file, named after the processor or GPU.
+    """
+    body: dict[str, Any] = {"measured": measured, "provenance": provenance(device=device, wall_seconds=wall_seconds)}
+    body["sha256"] = checksum(body)
+    path = store.root / "bench" / f"{re.sub('[^a-z0-9]+', '-', body['provenance']['device'].lower()).strip('-')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write((json.dumps(body, indent=1) + "\n").encode()))
+    return path
+
+
+def load(store: Store) -> dict[str, dict[str, Any]]:
+    """Read the records of all machines: device name -> {"measured": ..., "provenance": ..., "path": ...}.
+
+    Raises:
+        RecordError: a file is damaged or was edited.
+    """
+    found = {}
+    for path in sorted((store.root / "bench").glob("*.json")):
+        if not re.fullmatch("[a-z0-9-]+", path.stem):
+            continue  # not a name that `save` gives: left there by a system or an editor
+        try:
+            body = json.loads(path.read_text())
+            right = body["sha256"] == checksum(body)
+            device = body["provenance"]["device"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"{path}: expected a benchmark record, could not read it ({error}); measure again with "
+                f"`python -m edition.bench all --record`"
+            ) from error
+        if not right:
+            raise RecordError(f"{path}: expected an unchanged record, its checksum does not match; measure again")
+        found[device] = {"measured": body["measured"], "provenance": body["provenance"], "path": path}
+    return found
+
+
+def is_gpu(record: dict[str, Any]) -> bool:
+    """Whether a record was made on a GPU."""
+    return "cores" not in record["provenance"]["device"]

@@ -1,0 +1,264 @@
+"""Table 1 (Section 4.2): test and probing errors of SGD and SAM on all data sets, from records to table and verdicts.
+
+All numbers of one data set come from the same seeds: those at which SGD and SAM both converged. The paper's text claims
+lower *probing* errors; it makes no claim about the test errors in the table, so there is no verdict on them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from edition.claims.pairs import difference, method_of, pair_roles, pair_table
+from edition.claims.rules import Effect, Verdict
+from edition.records.selection import TUNED, differing
+from edition.records.store import Record
+from edition.runs.results import by_seed
+from samlib.measures.statistics import Estimate, number, paired_difference, with_interval
+
+METRICS = (
+    "easy_probe_error",
+    "hard_probe_error",
+    "test_error",
+    "easy_probe_worst_group_error",
+    "hard_probe_worst_group_error",
+)
+EARLY_SHARE = 0.25  # "early" is after this share of the epochs: our choice
+
+
+class Entry(NamedTuple):
+    """What Table 1 knows of one data set.
+
+    Attributes:
+        records: of kind "pair" or "finetune": SGD and SAM over seeds, one setting (learning rate and rho) each.
+        note: what is scaled down; "" where it is the paper's setting.
+    """
+
+    records: Sequence[Record]
+    note: str = ""
+
+
+def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
+    """Tabulate every error of every data set.
+
+    Args:
+        entries: title of the data set -> its records.
+    Returns:
+        One row per (data set, metric of `METRICS`). Columns: "data_set"; "metric"; "feature" (the easy or hard one's
+        name, "" for the test error); "sgd_mean", "sgd_sd", "sam_mean", "sam_sd" (errors as shares of 1; the standard
+        deviation over seeds is NaN for one seed); "difference", "low", "high" (SAM minus SGD, paired by seed, with
+        its 95 % interval); "n" (seeds at which both converged, from which all of these come); "n_left_out" (other
+        seeds); "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "n_train",
+        "n_probe_train", "n_probe_test" (images); "coverage" of the release by the images at hand; "machine";
+        "sgd_learning_rate", "sam_learning_rate", "rho" (SAM's); "note".
+    Raises:
+        ValueError: an entry mixes settings or data sets, lacks a method, or has no seed at which both converged.
+    """
+    rows = []
+    for title, entry in entries.items():
+        table = _seeds(title, entry)
+        setting = _setting(table, entry)
+        for metric in METRICS:
+            role = metric.partition("_")[0]
+            feature = table[role].iloc[0] if role in ("easy", "hard") else ""
+            rows.append({"data_set": title, "metric": metric, "feature": feature} | _numbers(table, metric) | setting)
+    return pd.DataFrame(rows)
+
+
+def improves(entries: Mapping[str, Entry], role: str) -> Verdict:
+    """Section 4.2: "SAM consistently achieves lower probing error for both features on all our datasets".
+
+    Args:
+        entries: title of the data set -> its records. A data set with one seed has no interval: its effect cannot
+            hold, so that nothing is confirmed for all data sets while one is untested.
+        role: "easy" or "hard", decided by SGD's probes on each data set.
+    Returns:
+        The verdict, one effect a data set; "not tested" where none has two seeds.
+    Raises:
+        ValueError: as in `table_one`.
+    """
+    effects = []
+    for title, entry in entries.items():
+        table = _seeds(title, entry)
+        value = difference(table, f"{role}_probe_error")
+        effects.append(Effect(f"{title}: {table[role].iloc[0]}", value, "below"))
+    return Verdict(
+        f"table-one-{role}-improved",
+        "Section 4.2, Table 1",
+        f"SAM achieves a lower probing error than SGD on the {role} feature of every data set"
+        f" (here: {', '.join(entries)}).",
+        f"probing error of the {role} feature on the balanced test set, SAM minus SGD, paired by seed, for each data "
+        "set; two seeds or more",
+        _tested(effects),
+    )
+
+
+def gain_is_early(entries: Mapping[str, Entry]) -> Verdict:
+    """Nguyen et al. (2024) place SAM's effect on features in early epochs: is there a gain after a quarter of them?
+
+    Args:
+        entries: title of the data set -> its records; those without probes after each epoch are left out.
+    Returns:
+        The verdict, one effect a data set, at epoch ceil(E / 4) of E; the differences at the last epoch, by the same
+        probes, are told in the statistic and do not count. "not tested" where no data set has two seeds.
+    Raises:
+        ValueError: as in `table_one`.
+    """
+    effects, ends = [], []
+    for title, entry in entries.items():
+        if not _has_curves(entry.records):
+            continue
+        _seeds(title, entry)
+        table = curve_table(entry.records)
+        n_epochs = int(table.epoch.max())
+        epoch = early_epoch(n_epochs)
+        effects.append(Effect(f"{title}: epoch {epoch} of {n_epochs}", _gap_at(table, epoch), "below"))
+        end = _gap_at(table, n_epochs)
+        ends.append(f"{with_interval(end, 2, scale=100, signed=True, alone=', one seed')} ({title})")
+    return Verdict(
+        "table-one-gain-early",
+        "later work: Nguyen et al. (2024)",
+        "SAM's lower probing error on the hard feature is there early in training.",
+        "probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), SAM "
+        "minus SGD, paired by seed; two seeds or more; after the last epoch, in points: "
+        + (", ".join(ends) or "not known"),
+        _tested(effects),
+    )
+
+
+def early_epoch(n_epochs: int) -> int:
+    """Return the epoch, counted from 1, that stands for "early".
+
+    >>> early_epoch(20), early_epoch(10)
+    (5, 3)
+    """
+    return math.ceil(EARLY_SHARE * n_epochs)
+
+
+def curve_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Return probing errors by epoch: one row per (seed, method, epoch, role).
+
+    Args:
+        records: of kind "pair" or "finetune", of one data set, with probes after each epoch, SGD among them. Runs
+            that diverged are left out.
+    Returns:
+        Columns "seed", "method" ("SGD", "SAM"), "epoch" (from 1), "role" ("easy", "hard"; decided by SGD's final
+        probes), "error" (share of 1).
+    Raises:
+        ValueError: no record of SGD, or a record without these curves.
+    """
+    roles = pair_roles(records)
+    rows = []
+    for record in records:
+        if record.metrics["diverged"]:
+            continue
+        if not _has_curves([record]):
+            raise ValueError(
+                f"records: expected probing errors after each epoch, got none in {record.id}; run it with "
+                f"probe_each_epoch = True"
+            )
+        method = method_of(record)
+        for role, feature in roles.items():
+            curve = record.metrics["curves"][f"{feature}_probe_error"]
+            rows += [(record.config["seed"], method, i + 1, role, error) for i, error in enumerate(curve)]
+    return pd.DataFrame(rows, columns=["seed", "method", "epoch", "role", "error"])
+
+
+def direction(row: Any) -> str:
+    """Say where SAM's error lies against SGD's: "lower" or "higher" (the whole interval), "undecided", "not tested".
+
+    Args:
+        row: of `table_one`'s result; n, low and high are read.
+    """
+    if row.n < 2:
+        return "not tested"
+    return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
+
+
+def in_points(share: float) -> str:
+    """Write a difference in percentage points, with a sign and a true minus; no sign where it rounds to zero.
+
+    >>> in_points(-0.0067), in_points(0.00001)
+    ('−0.67', '0.00')
+    """
+    return number(100 * share, 2, signed=True)
+
+
+def _seeds(title: str, entry: Entry) -> pd.DataFrame:
+    """Tabulate one data set's records by `pair_table`; refuse those that are no entry of Table 1."""
+    table = pair_table(entry.records)
+    others = sorted(differing(entry.records) - TUNED - {"seed"})
+    if others:
+        raise ValueError(
+            f"{title}: expected one data set and one setting a method, got records that differ in {', '.join(others)}; "
+            f"make an entry of each"
+        )
+    for name in ("weights_sha256", "images_sha256"):
+        found = sorted({str(record.metrics.get(name)) for record in entry.records})
+        if len(found) > 1:
+            raise ValueError(
+                f"{title}: expected one {name} for all records, got {', '.join(found)}; run them again from the same "
+                f"weights and images"
+            )
+    settings = table[["method", "learning_rate", "rho"]].drop_duplicates()
+    if sorted(settings.method) != ["SAM", "SGD"]:
+        told = "; ".join(f"{row.method}: {row.learning_rate:g}, {row.rho:g}" for row in settings.itertuples())
+        raise ValueError(
+            f"{title}: expected SGD and SAM at one setting each, got (learning rate, rho) {told}; select them first, "
+            f"see edition.records.selection"
+        )
+    if by_seed(table, "test_error", "method").dropna().empty:
+        raise ValueError(f"{title}: expected a seed at which SGD and SAM both converged, got none; run more seeds")
+    return table
+
+
+def _numbers(table: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Means, deviations and paired difference over the seeds at which both converged."""
+    values = by_seed(table, metric, "method")
+    both = values.dropna()
+    gap = paired_difference(both["SAM"].to_numpy(), both["SGD"].to_numpy())
+    spread = {
+        f"{method.lower()}_{name}": getattr(both[method], how)()
+        for method in ("SGD", "SAM")
+        for name, how in (("mean", "mean"), ("sd", "std"))
+    }
+    interval = {"difference": gap.mean, "low": gap.low, "high": gap.high}
+    return spread | interval | {"n": gap.n, "n_left_out": len(values) - len(both)}
+
+
+def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
+    """What was trained, how and where."""
+    config = entry.records[0].config
+    sgd, sam = (table[table.method == method].iloc[0] for method in ("SGD", "SAM"))
+    side = config.get("image_size")
+    metrics = entry.records[0].metrics
+    return {
+        "backbone": config["backbone"],
+        "trained": config.get("trained", "all"),
+        "image_size": f"{side} × {side}" if side else "64 × 32",
+        "n_train": metrics["n_train"],
+        "n_probe_train": metrics["n_probe_train"],
+        "n_probe_test": metrics.get("n_probe_test", metrics.get("n_test")),
+        "coverage": metrics.get("coverage", "full"),
+        "machine": "; ".join(sorted({record.provenance["device"] for record in entry.records})),
+        "sgd_learning_rate": sgd.learning_rate,
+        "sam_learning_rate": sam.learning_rate,
+        "rho": sam.rho,
+        "note": entry.note,
+    }
+
+
+def _gap_at(curves: pd.DataFrame, epoch: int) -> Estimate:
+    """Paired difference of the hard feature's probing error at one epoch."""
+    return difference(curves[(curves.role == "hard") & (curves.epoch == epoch)], "error")
+
+
+def _has_curves(records: Sequence[Record]) -> bool:
+    """Whether any of the records holds probing errors by epoch."""
+    return any(name.endswith("_probe_error") for record in records for name in record.metrics["curves"])
+
+
+def _tested(effects: Sequence[Effect]) -> Sequence[Effect]:
+    """All effects where at least one has an interval, none otherwise."""
+    return effects if any(effect.value.n > 1 for effect in effects) else []

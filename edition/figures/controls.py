@@ -1,0 +1,221 @@
+"""Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import rankdata
+
+from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
+from edition.claims.rules import Effect
+from edition.figures import style
+from edition.figures.tables import body_rows, wide_table
+from samlib.measures.statistics import Estimate, estimate, number, settled, with_interval
+
+AXES = {
+    "sharpness": "sharpness (largest curvature), ordered",
+    "effective_rank": "effective rank of the features, ordered",
+    "gini_used": "Gini of importance weights, ordered",
+}
+NAMED = {"SGD": "SGD", "SAM": "SAM", "last layer only": "LSAM", "ASAM": "ASAM", "SGD with l2": "l2"}  # in the scatter
+MARKERS = ("o", "v", "^")  # of the settings: middle, smaller, larger
+
+
+def methods_against_sgd(
+    tables: Mapping[str, pd.DataFrame], *, metrics: Mapping[str, str] | None = None, scale: float = 100
+) -> Figure:
+    """Draw every method's difference from SGD with its 95 % interval over seeds, a panel a metric and task.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+        metrics: column -> title; the hard and the easy feature's probing error where it is None.
+        scale: of the numbers: 100 for points.
+    """
+    metrics = metrics or {"hard_probe_error": "hard feature", "easy_probe_error": "easy feature"}
+    names = list(dict.fromkeys(name for table in tables.values() for name in table.method))
+    panels = [(title, table, metric) for title, table in tables.items() for metric in metrics]
+    figure, axes = plt.subplots(1, len(panels), figsize=(9.4, 0.34 * len(names) + 1.5), sharey=True, squeeze=False)
+    for panel, (title, table, metric) in zip(axes[0], panels, strict=True):
+        colour = style.EASY if metric.startswith("easy") else style.HARD
+        panel.axvline(0, color=style.SGD, lw=1.2)
+        for (method, setting), value in against_sgd(table, metric).items():
+            look = {"mfc": "white"} if value.n == 1 else {}
+            _mark(panel, value, names.index(method), setting, scale=scale, color=colour, **look)
+        panel.set_title(f"{title}:\n{metrics[metric]}", fontsize=9.5)
+        panel.set_xlabel("minus SGD's, points")
+    _name_rows(axes[0, 0], names)
+    return figure
+
+
+def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
+    """Draw one measure of every method with its 95 % interval over seeds, a panel a task.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+        metric: a key of `SHOWN`.
+    """
+    heading, scale, _ = SHOWN[metric]
+    names = list(dict.fromkeys(name for table in tables.values() for name in table.method))
+    figure, axes = plt.subplots(1, len(tables), figsize=(8.4, 0.3 * len(names) + 1.3), sharey=True, squeeze=False)
+    for panel, (title, table) in zip(axes[0], tables.items(), strict=True):
+        for (method, setting), values in table.dropna(subset=[metric]).groupby(["method", "setting"], sort=False)[
+            metric
+        ]:
+            _mark(panel, estimate(values), names.index(method), setting, scale=scale, color=_colour(method))
+        panel.set_title(title)
+        panel.set_xlabel(heading)
+        if metric == "sharpness":
+            panel.set_xscale("symlog", linthresh=1e-4)
+    _name_rows(axes[0, 0], names)
+    return figure
+
+
+def measured_in_words(tables: Mapping[str, pd.DataFrame], metric: str) -> str:
+    """Say which settings have the smallest and the largest mean of a measure."""
+    heading, scale, form = SHOWN[metric]
+    told = []
+    for title, table in tables.items():
+        means = scale * table.groupby(["method", "setting"])[metric].mean().dropna()
+        ends = (means.idxmin(), means.idxmax())
+        named = [f"{format(means[end], form)} ({end[0]}, {SETTINGS[end[1]]})" for end in ends]
+        told.append(f"{title}: from {named[0]} to {named[1]}")
+    return f"{heading} of every method. {'; '.join(told)}."
+
+
+def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the hard feature's probing error over methods against sharpness, rank and balance, all as places in order.
+
+    Networks with a test error above `edition.claims.controls.SOLVED` are left out.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+    """
+    figure, axes = plt.subplots(
+        len(tables), len(ACCOUNTS), figsize=(9.4, 3.0 * len(tables) + 0.3), squeeze=False, sharey="row"
+    )
+    for line, (title, table) in zip(axes, tables.items(), strict=True):
+        solved = table[table.test_error <= SOLVED]
+        means = solved.groupby(["method", "setting"], sort=False)[["hard_probe_error", *ACCOUNTS]].mean().dropna()
+        found = follows(table)
+        for panel, account in zip(line, ACCOUNTS, strict=True):
+            x, y = rankdata(means[account]), rankdata(means.hard_probe_error)
+            colours = [_colour(str(method)) for method, _ in means.index]
+            panel.scatter(x, y, c=colours, s=26, zorder=3)
+            for place, named in zip(zip(x, y, strict=True), means.index, strict=True):
+                if named in [(name, 0) for name in NAMED]:
+                    panel.annotate(NAMED[named[0]], place, (4, 3), textcoords="offset points", fontsize=7.5)
+            panel.set_xlabel(AXES[account])
+            panel.set_title(f"{title}: {with_interval(found[account], 2, signed=True)}", fontsize=9.5)
+        line[0].set_ylabel("hard probing error, ordered")
+    figure.legend(
+        handles=[
+            plt.Line2D([], [], marker="o", ls="", color=colour, label=label)
+            for label, colour in (("SGD", style.SGD), ("perturbed methods", style.SAM), ("others", style.NEUTRAL))
+        ],
+        loc="outside lower center",
+        ncols=3,
+    )
+    return figure
+
+
+def _mark(panel: Axes, value: Estimate, row: int, setting: int, *, scale: float, **look: Any) -> None:
+    """Mark one setting's mean and interval in its method's row."""
+    ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None
+    place = row + 0.24 * (0, -1, 1)[setting]
+    panel.errorbar(scale * value.mean, place, xerr=ends, fmt=MARKERS[setting], ms=4, lw=1.1, **look)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the methods' rows, the first at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def _colour(method: str) -> str:
+    """SGD, the methods with a perturbation, and the others."""
+    if method == "SGD":
+        return style.SGD
+    return style.NEUTRAL if method in ("Adam", "SGD with l2", "group DRO", "just train twice") else style.SAM
+
+
+def comparison_html(table: pd.DataFrame) -> str:
+    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
+
+    Args:
+        table: what `edition.claims.controls.control_table` returned.
+    """
+    several = table.setting.nunique() > 1
+    gains = improvements(table)
+    rows = []
+    for _, row in comparison(table).iterrows():
+        value = gains.get(row.method)
+        gain = with_interval(value, 1, scale=100, signed=True) if value else ""
+        cells = [format(scale * row[name], form) for name, (_, scale, form) in SHOWN.items()]
+        places = (", ".join(SETTINGS[place] for place in row.settings),) if several else ()
+        rows.append((row.method, cells[0], gain, *cells[1:], *places))
+    first, *others = (heading for heading, _, _ in SHOWN.values())
+    heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
+    return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
+
+
+def in_short(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+    """
+    if not tables:
+        return "**In short.** Nothing has been run at this profile yet."
+    return "**In short.** " + " ".join(_one_task(title, table) for title, table in tables.items())
+
+
+def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Say how many networks have not learned the task, and what the correlations are with them.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+    """
+    told = []
+    for title, table in tables.items():
+        missed = int((table.test_error > SOLVED).sum())
+        found = follows(table, worst_test_error=1.0)
+        numbers = ", ".join(
+            f"{name.replace('_used', '').replace('_', ' ')} {with_interval(value, 2, signed=True)}"
+            for name, value in found.items()
+        )
+        told.append(f"{title}: {missed} of {len(table)} networks left out; with them, {numbers}.")
+    return " ".join(told)
+
+
+def _one_task(title: str, table: pd.DataFrame) -> str:
+    """A task's part of `in_short`."""
+    values = improvements(table)
+    better = sorted(
+        (name for name, value in values.items() if settled(value.high) < 0), key=lambda name: settled(values[name].mean)
+    )
+    said = ", ".join(f"{name} ({number(100 * values[name].mean, 1, signed=True)})" for name in better) or "no method"
+    found = follows(table)
+    going = [
+        ACCOUNTS[name][0].split(":")[0]
+        for name, value in found.items()
+        if Effect(title, value, ACCOUNTS[name][1]).holds
+    ]
+    return (
+        f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points, interval below "
+        f"zero; {len(better)} of {len(values)}); of flatness, rank and balance, its quality over methods follows "
+        f"**{' and '.join(going) or 'none'}**."
+    )
+
+
+SETTINGS = ("middle", "small", "large")
+SHOWN = {
+    "hard_probe_error": ("hard probe, %", 100, ".1f"),
+    "easy_probe_error": ("easy probe, %", 100, ".2f"),
+    "test_error": ("test, %", 100, ".2f"),
+    "effective_rank": ("effective rank", 1, ".1f"),
+    "sharpness": ("sharpness", 1, ".2g"),
+    "gini_used": ("Gini of importance", 1, ".2f"),
+}

@@ -1,0 +1,143 @@
+"""Figures and tables of the performance page, drawn from benchmark records."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from edition.figures import style
+
+Rows = list[dict[str, Any]]
+
+WORKLOADS = {
+    "mlp": "small MLP, batch 5",
+    "convnet": "the paper's conv net, batch 100",
+    "resnet18": "ResNet-18, 64 x 64, batch 32",
+}
+METHODS = {
+    "sgd": "SGD",
+    "lsam": "LSAM (samlib)",
+    "floor": "two passes, one update",
+    "sam": "SAM (samlib)",
+    "two_step_sam": "SAM, common two-step code",
+    "pytorch_optimizer_sam": "SAM (pytorch-optimizer)",
+}
+COLOURS = {"sgd": style.SGD, "lsam": style.SAM, "sam": style.SAM, "floor": "black"}
+ENGINES = {"batched": style.SGD, "compiled": style.SAM}
+
+
+def step_ratios(rows: Rows) -> Figure:
+    """Cost of a step over SGD's, one panel a workload: median and quartiles over the rounds."""
+    names = list(dict.fromkeys(row["workload"] for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(9.8, 2.9), sharey=True, squeeze=False)
+    shown = [method for method in METHODS if any(row["method"] == method for row in rows)]
+    for panel, name in zip(axes[0], names, strict=True):
+        for row in (row for row in rows if row["workload"] == name):
+            y = -shown.index(row["method"])
+            colour = COLOURS.get(row["method"], style.NEUTRAL)
+            panel.plot([row["ratio_low"], row["ratio_high"]], [y, y], color=colour, linewidth=3, alpha=0.4)
+            panel.plot(row["ratio_to_sgd"], y, "o", color=colour)
+            panel.annotate(
+                f"{row['ratio_to_sgd']:.2f}", (row["ratio_to_sgd"], y), (0, 6), textcoords="offset points", ha="center"
+            )
+        largest = max(row["ratio_to_sgd"] for row in rows if row["workload"] == name)
+        sgd = next(row["median_ms"] for row in rows if (row["workload"], row["method"]) == (name, "sgd"))
+        panel.set_title(f"{WORKLOADS[name]}\nSGD {sgd:.3g} ms", fontsize=9.5)
+        panel.set(xlabel="time of a step / SGD's", xlim=(0.8, 1.2 * largest), ylim=(-len(shown) + 0.5, 0.8))
+    axes[0, 0].set_yticks([-i for i in range(len(shown))], [METHODS[method] for method in shown])
+    return figure
+
+
+def engine_rates(measured: dict[str, Any]) -> Figure:
+    """The toy engines: rate against the number of members, with the machine's limits, and ratios to the plain loop."""
+    figure, (growth, ratios) = plt.subplots(1, 2, figsize=(9.8, 3.8), width_ratios=(1.4, 1))
+    table = pd.DataFrame(measured["toy_growth"])
+    for engine, rows in table.groupby("engine"):
+        colour = ENGINES[str(engine)]
+        growth.plot(rows.members, rows.steps_per_s, "o-", color=colour, label=f"{engine} engine")
+    growth.axhline((table.steps_per_s / table.ratio).median(), color=style.NEUTRAL, linewidth=1.2)
+    growth.annotate(
+        "sequential loop", (1, (table.steps_per_s / table.ratio).median()), (2, 4), textcoords="offset points"
+    )
+    for name, text in (
+        ("arithmetic_steps_per_s", "peak arithmetic"),
+        ("cache_steps_per_s", "weights through the cache"),
+    ):
+        if name in measured.get("limit_share", {}):
+            limit = measured["limit_share"][name]
+            growth.axhline(limit, color=style.NEUTRAL, linewidth=1, linestyle="--")
+            growth.annotate(f"limit: {text}", (1, limit), (2, 4), textcoords="offset points")
+    growth.set(xscale="log", yscale="log", xlabel="members trained together", ylabel="model-steps a second")
+    growth.set_title("width 100, batch 5, one core" if "limits" in measured else "width 100, batch 5")
+    growth.legend(loc="lower right", bbox_to_anchor=(1, 0.08))
+    two_cores = [row for row in measured.get("toy_cores", ()) if row["threads"] > 1]
+    bars = pd.DataFrame(measured["toy"] + two_cores + measured["toy_width_50"])
+    labels = [
+        f"{row.engine}, width {row.width}" + (f", {row.threads} cores" if row.threads > 1 else "")
+        for row in bars.itertuples()
+    ]
+    places = range(len(bars), 0, -1)
+    ratios.barh(list(places), bars.ratio, color=[ENGINES[engine] for engine in bars.engine])
+    ratios.set_yticks(list(places), labels)
+    for place, ratio in zip(places, bars.ratio, strict=True):
+        ratios.annotate(f"{ratio:.0f}", (ratio, place), (3, -3), textcoords="offset points")
+    ratios.set(xlabel="times the sequential loop, 64 members")
+    ratios.margins(x=0.12)
+    ratios.grid(visible=False, axis="y")
+    return figure
+
+
+def profile_table(rows: Rows) -> pd.DataFrame:
+    """Where the time of a step goes: percent of an SGD step, one row a method and part, one column a workload."""
+    table = pd.DataFrame(rows)
+    wide = table.pivot_table(index=["method", "part"], columns="workload", values="percent_of_sgd", sort=False)
+    order = [part for part in dict.fromkeys(table.part) if part not in ("rest", "step")] + ["rest", "step"]
+    wide = wide.sort_index(level="part", key=lambda parts: parts.map(order.index), sort_remaining=False)
+    wide = wide.sort_index(level="method", key=lambda names: names.map(list(METHODS).index), sort_remaining=False)
+    wide = wide.rename(index={name: METHODS.get(name, name) for name in METHODS}, columns=WORKLOADS)
+    return wide.round(1)
+
+
+def limits_table(measured: dict[str, Any]) -> pd.DataFrame:
+    """What one core reaches, and which rate of model-steps each limit would allow."""
+    limits, share = measured["limits"], measured["limit_share"]
+    rows = [
+        ("large matrix product", limits["peak_flop_per_s"], "GFLOP/s", share["arithmetic_steps_per_s"]),
+        ("products of the engine's shape", limits["shape_flop_per_s"], "GFLOP/s", None),
+        ("copies within the core's cache", limits["cache_bytes_per_s"], "GB/s", share["cache_steps_per_s"]),
+        ("copies out of every cache", limits["memory_bytes_per_s"], "GB/s", share["memory_steps_per_s"]),
+    ]
+    return pd.DataFrame(
+        [(name, f"{rate / 1e9:.1f} {unit}", f"{steps:,.0f}" if steps else "–") for name, rate, unit, steps in rows],
+        columns=["what", "one core reaches", "model-steps/s it would allow"],
+    )
+
+
+def targets_table(measured: dict[str, Any]) -> pd.DataFrame:
+    """What was asked of steps and engines, what was measured, and whether it is met; computed from the record."""
+    ratio = {(row["workload"], row["method"]): row["ratio_to_sgd"] for row in measured["step"]}
+    rows = [
+        (f"LSAM's step, {WORKLOADS[name]}", "at most 1.10 x SGD", ratio[name, "lsam"], ratio[name, "lsam"] <= 1.10)
+        for name in ("convnet", "resnet18")
+    ]
+    for name, most in (("mlp", 1.95), ("convnet", 2.05), ("resnet18", 2.05)):
+        value = ratio[name, "sam"]
+        rows.append((f"SAM's step, {WORKLOADS[name]}", f"at most {most:.2f} x SGD", value, value <= most))
+        for peer in ("two_step_sam", "pytorch_optimizer_sam"):
+            if (name, peer) in ratio:
+                other = next(row for row in measured["step"] if (row["workload"], row["method"]) == (name, peer))
+                text = f"the same, against {METHODS[peer]}"
+                asked = f"no slower: {other['ratio_to_sgd']:.2f} (quartiles to {other['ratio_high']:.2f})"
+                rows.append((text, asked, value, value <= other["ratio_high"]))
+    engines = {row["engine"]: row for row in measured["toy"]}
+    if "compiled" in engines:
+        one = engines["compiled"]["ratio"]
+        rows.append(("toy engine, 64 members of width 100, one core", "at least 80 x the loop", one, one >= 80))
+        by_cores = {row["threads"]: row["steps_per_s"] for row in measured["toy_cores"]}
+        two = by_cores[2] / by_cores[1]
+        rows.append(("toy engine, two cores against one", "near 2", two, two >= 1.8))
+    table = pd.DataFrame(rows, columns=["what", "asked", "measured", "met"])
+    table["measured"] = [f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" for value in table.measured]
+    table["met"] = ["yes" if met else "no" for met in table.met]
+    return table

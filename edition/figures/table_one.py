@@ -1,0 +1,304 @@
+"""Table 1 on the page: the table itself, its forest plot, probing errors by epoch, and images of the four groups."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edition.claims.table_one import METRICS, direction, early_epoch, in_points
+from edition.figures import style
+from edition.figures.bands import mean_curve
+from edition.figures.tables import scrolling
+
+TITLES = {
+    "easy_probe_error": "Easy ft. probe",
+    "hard_probe_error": "Hard ft. probe",
+    "test_error": "Test",
+    "easy_probe_worst_group_error": "Easy ft. probe, worst group",
+    "hard_probe_worst_group_error": "Hard ft. probe, worst group",
+}
+COLOURS = {"easy": style.EASY, "hard": style.HARD, "test": style.NEUTRAL}  # by the first word of the metric
+BACKBONES = {
+    "convnet": "Three convolutions",
+    "densenet121": "DenseNet-121",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "smallnet": "Small network",
+}
+HEADINGS = {"error, %": "left"} | dict.fromkeys(
+    ("SGD", "SAM", "SAM − SGD", "95 % interval", "SAM's error is", "n"), "right"
+)
+
+
+class Images(Protocol):
+    """Annotated photographs: `images` uint8 (n, side, side, 3), and a `table` with the column "group" (0..3)."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """Pixels."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row an image."""
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """Return Table 1 as plain HTML, in percent: mean ± standard deviation over seeds, paired difference, interval.
+
+    A word says where the whole interval lies: "lower" and "higher" are SAM's error against SGD's, "undecided" means
+    that the interval includes 0. On a narrow screen the table scrolls inside its box, and the settings stay in view.
+
+    Args:
+        table: what `edition.claims.table_one.table_one` returned.
+    """
+    heads = "".join(f'<th scope="col" style="text-align: {side}">{text}</th>' for text, side in HEADINGS.items())
+    bodies = "".join(_body(str(title), rows) for title, rows in table.groupby("data_set", sort=False))
+    table_one = f'<table class="table-one"><thead><tr>{heads}</tr></thead>{bodies}</table>'
+    return scrolling("Table 1, wide: scrolls", table_one)
+
+
+def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return what each way of tuning chose on each data set, and among how many settings, as plain HTML.
+
+    Args:
+        tables: title of the data set, with the length of its runs -> what `selection.tuning_table` returned.
+    """
+    heads = ("tuned", "settings", "learning rate", "rho", "validation error, %", "settings that tie")
+    bodies = []
+    for title, table in tables.items():
+        told = (
+            f'<tr><th scope="rowgroup" colspan="{len(heads)}" style="text-align: left">{html.escape(title)}</th></tr>'
+        )
+        bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    tuning = f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
+    return scrolling("Tuning, wide: scrolls", tuning)
+
+
+def table_picture(table: pd.DataFrame) -> Figure:
+    """Draw Table 1 as a forest plot: the paired difference of each error with its 95 % interval, SAM minus SGD.
+
+    A single seed has no interval: its difference is an open circle. Both methods' means stand at the right.
+
+    Args:
+        table: what `edition.claims.table_one.table_one` returned.
+    """
+    groups = list(table.groupby("data_set", sort=False))
+    step = len(METRICS) + 1
+    height = step * len(groups)
+    figure, axes = plt.subplots(figsize=(9.4, 0.27 * height + 1.0))
+    ticks: list[tuple[int, str]] = []
+    for i, (title, rows) in enumerate(groups):
+        scaled = ", scaled down" if rows.note.iloc[0] else ""
+        ticks.append((step * i, f"{title} (n = {rows.n.iloc[0]}{scaled})"))
+        for place, (_, row) in enumerate(rows.iterrows(), start=step * i + 1):
+            ticks.append((place, TITLES[row.metric] + (f" ({row.feature})" if row.feature else "")))
+            _draw_effect(axes, place, row)
+    axes.axvline(0, color="black", lw=1)
+    axes.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
+    for label in axes.get_yticklabels()[::step]:
+        label.set_fontweight("bold")
+    _write_beside(axes, -0.9, ("SGD, %", "SAM, %"), fontweight="bold")
+    axes.set(ylim=(height - 0.4, -0.6), xlabel="SAM − SGD, percentage points of error (bars: 95 % intervals)")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    return figure
+
+
+def probe_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw both features' probing errors by epoch, SGD and SAM, with 95 % intervals over seeds; a panel a data set.
+
+    The dotted line is the epoch at which `edition.claims.table_one.gain_is_early` looks.
+
+    Args:
+        tables: title of the data set -> what `edition.claims.table_one.curve_table` returned.
+    """
+    n_columns = min(2, len(tables))
+    n_lines = math.ceil(len(tables) / n_columns)
+    figure, axes = plt.subplots(n_lines, n_columns, figsize=(4.7 * n_columns, 2.9 * n_lines + 0.7), squeeze=False)
+    for panel in axes.flat[len(tables) :]:
+        panel.remove()
+    for panel, (title, table) in zip(axes.flat, tables.items(), strict=False):
+        n_epochs = int(table.epoch.max())
+        points = table.assign(error=100 * table.error)
+        for role, line in (("hard", "-"), ("easy", "--")):
+            for method, colour in (("SGD", style.SGD), ("SAM", style.SAM)):
+                rows = points[(points.method == method) & (points.role == role)]
+                label = f"{method}, {role} feature"
+                mean_curve(panel, rows, x="epoch", y="error", colour=colour, label=label, line=line)
+        for curve in panel.lines:
+            curve.set(markevery=max(1, n_epochs // 10), markersize=3)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.axvline(early_epoch(n_epochs), color=style.NEUTRAL, lw=1, ls=":")
+        panel.set(xlabel="epoch", ylim=(0, None), title=f"{title} (n = {_n_seeds(table)})")
+    for panel in axes[:, 0]:
+        panel.set_ylabel("probing error, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    told = "bands: 95 % intervals of the mean over n seeds"
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2 * n_columns, title=told, title_fontsize=9, handlelength=3.2
+    )
+    return figure
+
+
+def group_samples(
+    data: Images,
+    splits_rows: Mapping[str, Sequence[int]],
+    features: tuple[str, str],
+    group_names: Sequence[str],
+    *,
+    n_images: int = 4,
+    averaged: bool = False,
+) -> Figure:
+    """Show a few images of each of the four groups, with the group's share: one row a split.
+
+    Args:
+        data: the prepared images with their table.
+        splits_rows: title -> numbers of its images, such as the training split and the probe set.
+        features: names of label and attribute.
+        group_names: of the groups 0 to 3, group = 2 label + attribute.
+        n_images: most images a panel, at equal distances in the order of the rows: neighbours may be alike.
+        averaged: show the mean of a group's images instead, for sets whose terms do not let single ones be published.
+    """
+    figure, axes = plt.subplots(len(splits_rows), 4, figsize=(9.4, 2.7 * len(splits_rows) + 0.4), squeeze=False)
+    groups = data.table["group"].to_numpy()
+    for panels, (title, numbers) in zip(axes, splits_rows.items(), strict=True):
+        rows = np.asarray(numbers)
+        for group, panel in enumerate(panels):
+            found = rows[groups[rows] == group]
+            spread = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
+            shown = _mean(data.images, found) if averaged else _montage(data.images, spread, n_images)
+            panel.imshow(shown, interpolation="nearest")
+            if len(found) == 0:
+                panel.text(0.5, 0.5, "does not occur", ha="center", va="center", transform=panel.transAxes)
+            panel.set(xticks=[], yticks=[])
+            panel.set_xlabel(f"{len(found):,} of {len(rows):,} ({len(found) / len(rows):.1%})", fontsize=8.5)
+            panel.grid(False)
+            panel.spines[:].set_visible(False)
+        panels[0].set_ylabel(title)
+    for panel, name in zip(axes[0], group_names, strict=True):
+        panel.set_title(name, fontsize=9.5)
+    figure.supxlabel(f"groups: {features[0]}, {features[1]}", fontsize=9)
+    return figure
+
+
+def _body(title: str, rows: pd.DataFrame) -> str:
+    """One data set: a heading with its settings, and a row an error."""
+    told = html.escape(_settings(rows.iloc[0]))
+    # The settings are as wide as a phone's screen and stay there while the numbers scroll.
+    box = "position: sticky; left: 0; max-width: min(38rem, 80vw); white-space: normal; text-align: left"
+    head = (
+        f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}"><div style="{box}">{html.escape(title)}<br>'
+        f'<span style="font-weight: normal">{told}</span></div></th></tr>'
+    )
+    return f"<tbody>{head}{''.join(_line(row) for _, row in rows.iterrows())}</tbody>"
+
+
+def _line(row: Any) -> str:
+    """One error of one data set."""
+    feature = f" ({row.feature})" if row.feature else ""
+    interval = f"[{in_points(row.low)}, {in_points(row.high)}]" if row.n > 1 else "no interval"
+    word = direction(row)
+    cells = (
+        _spread(row.sgd_mean, row.sgd_sd),
+        _spread(row.sam_mean, row.sam_sd),
+        in_points(row.difference),
+        interval.replace(" ", "\u00a0"),
+        f"<strong>{word}</strong>" if word in ("lower", "higher") else word,
+        f"{row.n}",
+    )
+    return (
+        f'<tr><th scope="row" style="text-align: left">{html.escape(TITLES[row.metric] + feature)}</th>'
+        + "".join(f'<td style="text-align: right">{cell}</td>' for cell in cells)
+        + "</tr>"
+    )
+
+
+def _settings(row: Any) -> str:
+    """What was trained, how and where, as sentences."""
+    trained = "" if row.trained == "all" else f", {row.trained} trained"
+    seeds = f" {row.n_left_out} of {row.n + row.n_left_out} seeds left out: a run diverged or is missing."
+    return (
+        f"{BACKBONES.get(row.backbone, row.backbone)}{trained}, {row.image_size} pixels, on {row.machine}. "
+        f"{row.n_train:,} training images; probes trained on {row.n_probe_train:,} and tested on {row.n_probe_test:,}"
+        f"{'' if row.coverage == 'full' else '; the images at hand are part of the release'}. "
+        f"SGD: learning rate {row.sgd_learning_rate:g}; SAM: learning rate {row.sam_learning_rate:g}, "
+        f"ρ = {row.rho:g}." + (seeds if row.n_left_out else "") + (f" Scaled down: {row.note}" if row.note else "")
+    )
+
+
+def _tuned(row: Any) -> str:
+    """One way of tuning."""
+    diverged = math.isnan(row.validation_error)
+    chosen = (
+        ("all diverged", "", "")
+        if diverged
+        else (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
+    )
+    cells = (str(row.n_settings), *chosen, str(row.n_tied))
+    return f'<tr><th scope="row">{html.escape(row.protocol)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _n_seeds(curves: pd.DataFrame) -> str:
+    """Seeds of each method, one number where both have as many."""
+    counts = curves.groupby("method", sort=False).seed.nunique()
+    return str(counts.iloc[0]) if counts.nunique() == 1 else ", ".join(f"{m} {n}" for m, n in counts.items())
+
+
+def _spread(mean: float, deviation: float) -> str:
+    """Mean ± standard deviation in percent; the mean alone of a single seed."""
+    tail = "" if math.isnan(deviation) else f"\u00a0±\u00a0{100 * deviation:.2f}"
+    return f"{100 * mean:.2f}{tail}"
+
+
+def _draw_effect(axes: Axes, place: int, row: Any) -> None:
+    """Draw one difference with its interval, and write both means beside it."""
+    colour, points = COLOURS[row.metric.partition("_")[0]], 100 * row.difference
+    if row.n > 1:
+        ends = [[points - 100 * row.low], [100 * row.high - points]]
+        axes.errorbar(points, place, xerr=ends, fmt="o", color=colour, capsize=3, ms=6)
+    else:
+        axes.plot(points, place, "o", color=colour, mfc="white", ms=6)
+    _write_beside(axes, place, [f"{100 * share:.2f}" for share in (row.sgd_mean, row.sam_mean)])
+
+
+def _write_beside(axes: Axes, place: float, texts: Sequence[str], **options: Any) -> None:
+    """Write two texts at the right of the axes, in two columns."""
+    for points, text in zip((56, 112), texts, strict=True):
+        axes.annotate(
+            text,
+            (1, place),
+            (points, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+            **options,
+        )
+
+
+def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
+    """Put images into a square of white-framed cells, those that are missing white."""
+    n_columns = math.ceil(math.sqrt(n_images))
+    n_lines = math.ceil(n_images / n_columns)
+    side = images.shape[1] + 2
+    canvas = np.full((n_lines * side, n_columns * side, 3), 255, dtype=np.uint8)
+    for i, row in enumerate(rows):
+        top, left = i // n_columns * side + 1, i % n_columns * side + 1
+        canvas[top : top + side - 2, left : left + side - 2] = images[row]
+    return canvas
+
+
+def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Average images; white where there is none."""
+    if len(rows) == 0:
+        return np.full(images.shape[1:], 255, dtype=np.uint8)
+    return np.rint(images[rows].mean(0)).astype(np.uint8)

@@ -1,0 +1,196 @@
+"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from edition.claims.domainbed import MEAN, READINGS, gains, over_targets, transfer_table
+from edition.experiments.finetune import RADIUS  # of the equal budget, fixed before the runs
+from edition.figures.domainbed import shown_name
+from edition.figures.table_one import BACKBONES
+from edition.figures.tables import body_rows, wide_table
+from edition.records.store import Record
+from samlib.images.domain_config import DomainConfig
+from samlib.measures.statistics import Estimate, number, with_interval
+
+HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
+TRAINED = ("zero-shot, SGD", "zero-shot, SAM", "sources' test, SGD", "sources' test, SAM")
+PROTOCOLS = {
+    "all ρ, sources (as above)": {"reading": READINGS[0]},
+    f"ρ = {RADIUS:g}, sources": {"reading": READINGS[0], "radius": RADIUS},
+    "all ρ, target": {"reading": READINGS[1]},
+    f"ρ = {RADIUS:g}, target": {"reading": READINGS[1], "radius": RADIUS},
+}
+
+
+def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]]) -> str:
+    """Return Table 2 with the paper's accuracies and ours, in percent.
+
+    The paper prints one number a cell. Ours are means over seeds, with the paired difference and its 95 % interval; a
+    word says where the whole interval lies: "better", "worse", or "undecided" where it includes 0.
+
+    Args:
+        paper: what `edition.claims.paper_tables.table_2` returned.
+        records: title of the data set -> its experiment's records; the paper's data sets that are not among them have
+            not been run.
+    """
+    titles = [*records, *(title for title in dict.fromkeys(paper.data_set) if title not in records)]
+    bodies = "".join(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
+    return wide_table(HEADINGS, bodies, "Table 2, wide: scrolls")
+
+
+def protocols_html(records: Sequence[Record]) -> str:
+    """Return SAM's gain by target and averaged, as points with 95 % intervals, a column a way of tuning.
+
+    SAM has all radii or one, and settings are validated on the sources or by the probe on the target.
+
+    Args:
+        records: of one data set's experiment, at profile "paper".
+    """
+    found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
+    rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
+    return wide_table(("target", *PROTOCOLS), body_rows(rows), "Ways of tuning, wide: scrolls")
+
+
+def choices_html(table: pd.DataFrame) -> str:
+    """Return which settings the seeds chose on every target.
+
+    Args:
+        table: what `edition.claims.domainbed.transfer_table` returned.
+    """
+    rows = []
+    for target, part in table.groupby("target", sort=False):
+        sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
+        sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
+        rows.append((shown_name(str(target)), sgd, sam))
+    heads = ("target", "SGD's learning rate by seed", "SAM's, and its radius")
+    return wide_table(heads, body_rows(rows), "Chosen settings")
+
+
+def controls_html(table: pd.DataFrame) -> str:
+    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds.
+
+    Args:
+        table: what `edition.claims.domainbed.transfer_table` returned.
+    """
+    shares = ("untrained", "sgd", "sam", "sgd_zero_shot", "sam_zero_shot", "sgd_sources", "sam_sources")
+    ranks = [f"{name}_{part}_rank" for part in ("target", "source") for name in ("untrained", "sgd", "sam")]
+    found = {name: over_targets(table, table[name]) for name in (*shares, *ranks)}
+    accuracies = [
+        (shown_name(target), *(f"{100 * found[name][target].mean:.1f}" for name in shares)) for target in found["sgd"]
+    ]
+    numbers = [(shown_name(target), *(f"{found[name][target].mean:.0f}" for name in ranks)) for target in found["sgd"]]
+    methods = ("before", "SGD", "SAM")
+    first = ("target", *(f"probe, {name}" for name in methods), *TRAINED)
+    second = ("target", *(f"on the {part}, {name}" for part in ("target", "sources") for name in methods))
+    return (
+        "<p>Accuracy in percent, mean over seeds; <em>before</em> any training on the set:</p>"
+        f"{wide_table(first, body_rows(accuracies), 'Accuracies, wide: scrolls')}<p>Effective rank of the features:</p>"
+        f"{wide_table(second, body_rows(numbers), 'Ranks, wide: scrolls')}"
+    )
+
+
+def controls_sentence(table: pd.DataFrame) -> str:
+    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown).
+
+    Args:
+        table: what `edition.claims.domainbed.transfer_table` returned.
+    """
+    sgd, sam = (over_targets(table, 100 * (table[m] - table.untrained))[MEAN] for m in ("sgd", "sam"))
+    ranks = over_targets(table, table.sam_target_rank - table.sgd_target_rank)[MEAN]
+    return (
+        f"Against features before training, the probe's accuracy changes by {_with_interval(sgd)} points with SGD and "
+        f"by {_with_interval(sam)} with SAM, mean of the targets. SAM's effective rank on the target minus SGD's is "
+        f"{_with_interval(ranks)}."
+    )
+
+
+def in_short(records: Mapping[str, Sequence[Record]]) -> str:
+    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run.
+
+    Args:
+        records: title of the data set -> its experiment's records.
+    """
+    if not records:
+        return "**In short.** Nothing has been run at this profile yet."
+    told = []
+    for title, own in records.items():
+        found = gains(transfer_table(own))
+        ahead = [value.mean > 0 for target, value in found.items() if target != MEAN]
+        mean = found[MEAN]
+        told.append(
+            f"on {title} the probe's accuracy is **{word(mean)}** with SAM: {number(mean.mean, 2, signed=True)} points "
+            f"{_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} targets, ahead on {sum(ahead)} of them"
+        )
+    return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
+
+
+def scaled_down(config: DomainConfig) -> str:
+    """Say how a run was made, and what it scales down.
+
+    The paper's network, image size and length of training for this experiment are lost in our copy.
+    """
+    trained = "" if config.trained == "all" else f", only the {config.trained} trained, on stored activations"
+    views = "" if config.trained == "all" else ", with mirror images for augmentation"
+    return (
+        f"{BACKBONES.get(config.backbone, config.backbone)}{trained}{views}; {config.image_size} pixels; "
+        f"{config.n_epochs} epochs of {config.batch_per_domain} images of each source a step"
+    )
+
+
+def word(value: Estimate) -> str:
+    """Say where an interval of a gain lies.
+
+    >>> word(Estimate(1.0, 0.5, 1.5, 3)), word(Estimate(1.0, -0.5, 2.5, 3))
+    ('better', 'undecided')
+    """
+    if value.low > 0:
+        return "better"
+    return "worse" if value.high < 0 else "undecided"
+
+
+def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str:
+    """One data set: a heading with its settings, and a row a target."""
+    theirs = {row.domain: (row.sgd, row.sam) for row in paper.itertuples()}
+    if theirs:
+        theirs[MEAN] = (paper.sgd.mean(), paper.sam.mean())
+    ours: dict[str, tuple[Estimate, Estimate, Estimate]] = {}
+    told = f"not run here; <code>python -m edition runs start --experiment {title.lower()}</code> fills it"
+    if records:
+        table = transfer_table(records)
+        parts = [over_targets(table, table[name]) for name in ("sgd", "sam")] + [gains(table)]
+        ours = {shown_name(target): tuple(part[target] for part in parts) for target in parts[0]}  # type: ignore[misc]
+        config = next(DomainConfig(**record.config) for record in records if record.config["n_epochs"])
+        devices = sorted({record.provenance["device"] for record in records})
+        told = html.escape(f"{scaled_down(config)}; on {' and '.join(devices)}")
+    head = (
+        f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}" style="text-align: left">{html.escape(title)}<br>'
+        f'<span style="font-weight: normal">{told}</span></th></tr>'
+    )
+    rows = [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
+    return f"<tbody>{head}{body_rows(rows)}</tbody>"
+
+
+def _target(
+    name: str, paper: tuple[float, float] | None, ours: tuple[Estimate, Estimate, Estimate] | None
+) -> tuple[str, ...]:
+    """One target: the paper's three numbers, and ours."""
+    first = ("", "", "")
+    if paper:
+        first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", number(100 * (paper[1] - paper[0]), 1, signed=True))
+    if ours is None:
+        return (name, *first, *([""] * 6))
+    sgd, sam, gain = ours
+    means = (f"{100 * sgd.mean:.1f}", f"{100 * sam.mean:.1f}", number(gain.mean, 2, signed=True))
+    return (name, *first, *means, _ends(gain), word(gain), str(gain.n))
+
+
+def _ends(value: Estimate) -> str:
+    """The interval in brackets."""
+    return _with_interval(value).partition(" ")[2]
+
+
+def _with_interval(value: Estimate) -> str:
+    """Mean and interval, which does not break into two lines."""
+    return with_interval(value, 2, signed=True, alone=" no interval").replace(", ", ",\u00a0")

@@ -1,0 +1,1 @@
+"""What a chapter calls: its parameters and results, findings, verdicts, lists."""

@@ -1,0 +1,243 @@
+"""What a chapter needs: its checked parameters, its results, and how figures, verdicts and missing records appear."""
+
+import ast
+import html
+import inspect
+import tempfile
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from edition import runs
+from edition.claims import Effect, Verdict
+from edition.experiments import PROFILES, experiment
+from edition.records.store import Store
+from edition.runs.progress import Bars
+from edition.runs.results import Results, read
+from edition.widgets.frames import photograph, picture
+from samlib.config import check_choice, check_number
+from samlib.data_root import data_root
+from samlib.measures.statistics import number
+
+PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The parameters of one executed chapter.
+
+    Attributes:
+        profile: "paper" (full scale, from committed records), "quick" (everything trained live at reduced scale) or
+            "smoke" (seconds, for tests).
+        train_missing: at "paper", train what has no record yet instead of showing a box.
+        recompute: train everything again, into a folder of its own; committed records stay as they are.
+        device: "auto", "cpu" or "cuda".
+        seed: root seed of the chapter's live demonstration.
+        data_root: folder of the real data sets, None where there is none.
+    """
+
+    profile: str = "paper"
+    train_missing: bool = False
+    recompute: bool = False
+    device: str = "auto"
+    seed: int = 0
+    data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("profile", self.profile, PROFILES)
+        check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        check_number("seed", self.seed, low=0, integer=True)
+        for name in ("train_missing", "recompute"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: expected a CUDA device, found none; use device='auto' or 'cpu'")
+
+    @property
+    def torch_device(self) -> str:
+        """Where to compute: "auto" means the GPU where there is one."""
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    def results(self, name: str) -> Results:
+        """Load an experiment's records at this profile, training first what the parameters allow.
+
+        Args:
+            name: a key of `edition.experiments.EXPERIMENTS`.
+        Returns:
+            The results. Displays which records they are, with a link to their provenance, or, where runs are missing,
+            a box with the command that fills them.
+        Raises:
+            ValueError: unknown experiment.
+            RecordError: a record cannot be read or trusted, or cannot be written.
+        """
+        item = experiment(name)
+        store = runs.store_for(self.profile)
+        if self.recompute:
+            local = runs.store_for("quick").root
+            local.mkdir(parents=True, exist_ok=True)
+            store = Store(tempfile.mkdtemp(prefix="recomputed-", dir=local))
+        needed = runs.needed([item], self.profile)
+        missing = runs.pending(needed, store)
+        if missing and (self.train_missing or self.recompute or self.profile != "paper"):
+            summary = runs.start(
+                missing, store, device=self.torch_device, data_root=self.data_root, progress=Bars(tqdm)
+            )
+            for error in summary.failed.values():
+                raise error
+            missing = []
+        results = read(name, self.profile, store)
+        display(results.missing_box() if missing else results.source())
+        return results
+
+    def recorded(self, name: str) -> Results:
+        """Load what an experiment has on record at this profile; train nothing and display nothing."""
+        return read(name, self.profile)
+
+
+def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
+    """Read and check a chapter's parameters.
+
+    The folder of the real data sets is the parameter `data_root` where the chapter has one and it is not empty, else
+    the environment variable SAMLIB_DATA, else none.
+
+    Args:
+        namespace: the notebook's `globals()`.
+        also: parameters of this chapter beside `PARAMETERS`; the chapter reads them itself.
+    Returns:
+        The checked parameters.
+    Raises:
+        ValueError, TypeError: an unknown parameter was injected, or a value is not allowed.
+
+    >>> open_chapter({"profile": "quick"}).profile
+    'quick'
+    """
+    known = (*PARAMETERS, *also)
+    unknown = [name for name in _assigned(namespace.get("In", ())) if name not in known]
+    if unknown:
+        raise ValueError(f"parameters: expected some of {', '.join(known)}, got {', '.join(unknown)}; correct the name")
+    given = {name: namespace[name] for name in PARAMETERS if name in namespace}
+    return Chapter(**given, data_root=data_root(namespace.get("data_root")))
+
+
+def _assigned(cells: Sequence[str]) -> list[str]:
+    """Names assigned in the parameters cell and in the one that papermill injects: both open with '# Parameters'."""
+    names = []
+    for cell in cells:
+        if cell.startswith("# Parameters"):
+            for statement in ast.parse(cell).body:
+                targets = statement.targets if isinstance(statement, ast.Assign) else ()
+                names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def show(draw: Callable[[], Figure], *results: Results, photographs: bool = False) -> None:
+    """Draw a figure from results in the book's look; a box stands for it where results are missing.
+
+    Args:
+        draw: makes the figure; called only if every result is complete.
+        results: what it is drawn from.
+        photographs: whether it shows some, and needs all colours.
+    Side effects:
+        Displays the figure (PNG, or JPEG for photographs, sharp at twice the size) and closes it.
+    """
+    if all(results):
+        display(Image(photograph(draw) if photographs else picture(draw, "figure").png))
+    else:
+        names = " and ".join(item.name for item in results if not item)
+        display(HTML(f'<div class="missing-record"><p>Not drawn: runs of <em>{names}</em> are missing.</p></div>'))
+
+
+def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Results) -> None:
+    """Say below a figure what it shows, from which records, and which function drew it; nothing where it is not drawn.
+
+    In a cell of its own: a cell with a caption makes every one of its outputs a figure.
+
+    Args:
+        code: the function that drew the figure.
+        tell: returns the sentence as plain text, such as `edition.page.finding.finding` does; called only if every
+            result is complete.
+        results: what the figure is drawn from; none where it was computed on the page.
+    """
+    if not all(results):
+        return
+    links = ", ".join(f'<a href="records.html#{item.name}">{item.name}</a>' for item in results)
+    origin = f"Records: {links}" if results else "Computed on this page"
+    display(
+        HTML(
+            f'<p class="finding">{html.escape(tell())}</p><p class="source">{origin}; drawn by '
+            f"{_source_link(code, f'{code.__module__}.{code.__qualname__}')}.</p>"
+        )
+    )
+
+
+def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
+    """Compute a verdict and display it as a table; "not tested" where results are missing.
+
+    Args:
+        judge: computes the verdict; called only if every result is complete.
+        results: what it is computed from.
+    """
+    if not all(results):
+        display(
+            HTML('<p class="verdict verdict-not-tested"><strong>not tested</strong>: the runs above are missing.</p>')
+        )
+        return
+    display(HTML(verdict_html(judge())))
+
+
+def show_source(code: Callable[..., Any]) -> None:
+    """Display the source of a function as it runs, its docstring cut to the first line, with the module it lives in."""
+    lines = textwrap.dedent(inspect.getsource(code)).rstrip().splitlines()
+    docstring = ast.parse("\n".join(lines)).body[0].body[0]  # type: ignore[attr-defined]
+    if inspect.getdoc(code) and docstring.end_lineno > docstring.lineno:
+        first = lines[docstring.lineno - 1]
+        lines[docstring.lineno - 1 : docstring.end_lineno] = [f'{first}"""']
+    told = "\n".join(lines)
+    display(Markdown(f"```python\n{told}\n```\n\n*From* {_source_link(code, code.__module__)}."))
+
+
+def _source_link(code: Callable[..., Any], text: str) -> str:
+    """Return a link to where a function stands on its module's page, which `edition.publish.code` makes."""
+    return f'<a href="../code/{code.__module__}.html#{code.__qualname__}"><code>{html.escape(text)}</code></a>'
+
+
+def verdict_html(verdict: Verdict) -> str:
+    """Return a verdict as a small HTML table: claim, statistic, effects with intervals and n, status."""
+    return (
+        f'<div class="verdict {verdict_class(verdict.status)}" id="{verdict.id}">'
+        f'<p><strong class="status">{verdict.status}</strong> '
+        f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
+        f"<p>Statistic: {html.escape(verdict.statistic)}.</p>{effects_html(verdict.effects)}</div>"
+    )
+
+
+def verdict_class(status: str) -> str:
+    """Return the style class of a verdict's colours.
+
+    >>> verdict_class("not confirmed")
+    'verdict-not-confirmed'
+    """
+    return f"verdict-{status.replace(' ', '-')}"
+
+
+def effects_html(effects: Sequence[Effect]) -> str:
+    """Return measured effects as an HTML table, with what the claim predicts of each; nothing where none was."""
+    if not effects:
+        return ""
+    rows = "".join(
+        f"<tr><td>{html.escape(effect.name)}</td><td>{number(effect.value.mean)}</td>"
+        f"<td>[{number(effect.value.low)}, {number(effect.value.high)}]</td><td>{effect.value.n}</td>"
+        f"<td>{effect.predicted} {effect.threshold:g}</td><td>{'yes' if effect.holds else 'no'}</td></tr>"
+        for effect in effects
+    )
+    return (
+        "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
+        f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table>"
+    )

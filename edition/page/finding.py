@@ -1,0 +1,52 @@
+"""Findings: the sentence below a figure, with n and interval, made from the estimates behind the verdicts."""
+
+from collections.abc import Mapping
+
+from edition.claims import Verdict
+from samlib.measures.statistics import Estimate, settled, with_interval
+
+
+def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") -> str:
+    """Say what was measured, with intervals and n; of more than two effects the lowest and the highest.
+
+    The extremes are named, not chosen, so that a sentence cannot pick the effect it likes.
+
+    Args:
+        what: what was computed, such as "probing error, SAM minus SGD".
+        effects: where -> the estimate there.
+        over: what the n values of an estimate are, in the plural.
+    Returns:
+        Plain text.
+
+    >>> finding("error, SAM minus SGD", {"360°": Estimate(-0.12, -0.15, -0.09, 20)})
+    'Error, SAM minus SGD: −0.120 [−0.150, −0.090] (360°); n = 20 seeds, 95 % interval of the mean over seeds.'
+    """
+    told = what[:1].upper() + what[1:]
+    if not effects:
+        return f"{told}: not tested at this scale."
+    ordered = sorted(effects.items(), key=lambda item: settled(item[1].mean))
+    chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
+    values = " and ".join(f"{with_interval(value)} ({name})" for name, value in chosen)
+    extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""
+    return f"{told}: {values}{extremes}; {_spread(list(effects.values()), len(chosen), over)}."
+
+
+def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
+    """Say a verdict's effects as `finding` does, under the words of its statistic up to the first semicolon.
+
+    Args:
+        verdict: any; one without effects is "not tested".
+        only: keep the effects whose name holds this text.
+        over: what the n values of an effect are, in the plural.
+    """
+    effects = {effect.name: effect.value for effect in verdict.effects if only in effect.name}
+    return finding(verdict.statistic.partition(";")[0], effects, over=over)
+
+
+def _spread(values: list[Estimate], n_shown: int, over: str) -> str:
+    """Say n, and what the intervals are over."""
+    least, most = (choose(value.n for value in values) for choose in (min, max))
+    if most == 1:
+        return f"n = 1 of the {over}, so there is no interval"
+    n = f"{most}" if least == most else f"{least} to {most}"
+    return f"n = {n} {over}, 95 % interval{'s' if n_shown > 1 else ''} of the mean over {over}"

@@ -1,0 +1,193 @@
+"""Pages that list: the ledger of claims, the records with their provenance, the benchmarks' sources."""
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from edition import runs
+from edition.claims.ledger import Row, counts, split
+from edition.claims.registry import LEDGER
+from edition.experiments import EXPERIMENTS, Experiment
+from edition.page.chapter import effects_html, verdict_class
+from edition.records.kinds import KINDS
+from edition.records.store import Record, Store
+from samlib.config import differences, from_dict
+from samlib.measures.statistics import number
+
+# Verdict -> the mark of its square: it says what the square's colour repeats.
+MARKS = {"confirmed": "✓", "partly": "±", "not confirmed": "✗", "not tested": "?"}
+
+
+def verdict_squares(rows: Sequence[Row]) -> str:
+    """Return the ledger as HTML squares: a line for each part of the paper, a square with a mark for each claim.
+
+    A square leads to its claim on the claims page, and says verdict, claim and place in words where a pointer rests on
+    it and to a screen reader. A legend above counts the verdicts.
+
+    Args:
+        rows: those to show, in order.
+    """
+    legend = f"<li>{len(rows)} claims:</li>"
+    legend += "".join(f"<li>{_square(status)} {count} {status}</li>" for status, count in counts(rows).items())
+    parts = dict.fromkeys(row.part for row in rows)
+    lines = "".join(
+        f"<dt>{html.escape(part)}</dt><dd>{' '.join(_linked_square(row) for row in rows if row.part == part)}</dd>"
+        for part in parts
+    )
+    return f'<div class="squares"><ul>{legend}</ul><dl>{lines}</dl></div>'
+
+
+def _square(status: str) -> str:
+    """Return one square of the legend; its word stands beside it."""
+    return f'<span class="square {verdict_class(status)}" aria-hidden="true">{MARKS[status]}</span>'
+
+
+def _linked_square(row: Row) -> str:
+    """Return one claim's square: a link to the claim, with its words."""
+    status = row.verdict.status
+    told = html.escape(f"{status}: {row.verdict.claim.rstrip('.')} ({row.verdict.place})")
+    return (
+        f'<a class="square {verdict_class(status)}" href="{LEDGER}.html#{row.claim.id}" '
+        f'aria-label="{told}" title="{told}">{MARKS[status]}</a>'
+    )
+
+
+def claims_table(rows: Sequence[Row]) -> str:
+    """Return the ledger as an HTML table: verdict; claim, place, statistic, deciding value, all effects, records.
+
+    Args:
+        rows: those to show, in order; a line opens each part of the paper.
+    """
+    told, part = [], ""
+    for row in rows:
+        if row.part != part:
+            part = row.part
+            told.append(f'<tr><th colspan="2" scope="rowgroup">{html.escape(part)}</th></tr>')
+        told.append(_claim_row(row))
+    return (
+        '<table class="summary"><thead><tr><th>verdict</th><th>claim, statistic, deciding value [95 % interval]</th>'
+        f"</tr></thead><tbody>{''.join(told)}</tbody></table>"
+    )
+
+
+def _claim_row(row: Row) -> str:
+    """Return one claim's row, with its anchor and a link to the verdict on the page that shows it."""
+    verdict, status, words = row.verdict, row.verdict.status, html.escape(row.verdict.claim)
+    if row.claim.chapter != LEDGER:
+        words = f'<a href="{row.page}">{words}</a>'
+    told = f"{words} <em>({html.escape(row.claim.place)})</em><br>Statistic: {html.escape(verdict.statistic)}.<br>"
+    told += _deciding(row)
+    if row.claim.needs:
+        links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in row.claim.needs)
+        told += f"<br>Records: {links}."
+    if row.claim.figure and verdict.effects:
+        told += f' <a href="{row.claim.figure}">Figure or table</a>.'
+    if len(verdict.effects) > 1:
+        n = len(verdict.effects)
+        told += f"<details><summary>all {n} effects</summary>{effects_html(verdict.effects)}</details>"
+    return (
+        f'<tr id="{row.claim.id}"><td><span class="{verdict_class(status)}"><strong class="status">{status}'
+        f"</strong></span></td><td>{told}</td></tr>"
+    )
+
+
+def _deciding(row: Row) -> str:
+    """Return the deciding effect, or the reason why there is none."""
+    effect = row.deciding
+    if effect is None:
+        return html.escape(row.why)
+    value = effect.value
+    return (
+        f"<strong>{number(value.mean)} [{number(value.low)}, {number(value.high)}]</strong>, n = {value.n}: "
+        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}."
+    )
+
+
+def not_tested(rows: Sequence[Row]) -> str:
+    """Return HTML that lists every claim that was not tested, with the reason."""
+    items = "".join(
+        f'<li><a href="#{row.claim.id}">{html.escape(row.verdict.claim.rstrip("."))}</a> '
+        f"({html.escape(row.claim.place)}). {html.escape(row.why)}</li>"
+        for row in rows
+        if row.why
+    )
+    return f"<ul>{items}</ul>" if items else "<p>None: all claims were tested.</p>"
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """Say in two sentences (Markdown) how many claims got which verdict, the paper's and the others apart."""
+    paper, others = split(rows)
+    return (
+        f"Of the paper's **{len(paper)}** claims, {_counts(paper)}. Counted apart: of **{len(others)}** questions of "
+        f"this book or of later work, {_counts(others)}."
+    )
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """Count every verdict that occurs, in words."""
+    words = {"partly": "partly so"}
+    found = {words.get(status, status): count for status, count in counts(rows).items() if count}
+    told = [f"**{count}** {'is' if count == 1 else 'are'} {status}" for status, count in found.items()]
+    return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "none"
+
+
+def benchmark_source(record: dict[str, Any]) -> str:
+    """Return the line that says which benchmark record is shown, with a link to it.
+
+    Args:
+        record: what `edition.bench.record.load` returned for one machine.
+    """
+    origin = record["provenance"]
+    told = (
+        f"{origin['device']}, revision {origin['revision']}, torch {origin['versions'].get('torch')}, {origin['utc']}"
+    )
+    link = f'<a href="../results/bench/{record["path"].name}">{record["path"].stem}</a>'
+    return f'<p class="source">Source: benchmark record {link}: {html.escape(told)}.</p>'
+
+
+def benchmark_box(device: str) -> str:
+    """Return the box that stands where a kind of machine has not been measured, with the command that does it."""
+    return (
+        '<div class="missing-record"><p><strong>Not measured yet.</strong> No benchmark record was made on '
+        f"<em>{html.escape(device)}</em>. This makes one:</p>"
+        f"<pre>python -m edition.bench all --device {html.escape(device)} --record</pre></div>"
+    )
+
+
+def record_tables(profile: str) -> str:
+    """Return HTML with one section an experiment: title, the command that makes its runs, and a table of its records.
+
+    Args:
+        profile: whose runs to list; those without a record are counted.
+    """
+    store = runs.store_for(profile)
+    return "".join(_record_section(item, profile, store) for item in EXPERIMENTS.values())
+
+
+def _record_section(item: Experiment, profile: str, store: Store) -> str:
+    """Return one experiment's section of the records page."""
+    needed = runs.needed([item], profile)
+    records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
+    rows = "".join(_record_row(record) for record in records)
+    options = (f"--experiment {item.name}", f"--profile {profile}")  # a line does not break inside one
+    command = " ".join(["python -m edition runs start", *(f'<span class="option">{told}</span>' for told in options)])
+    return (
+        f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
+        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "
+        f"<code>{command}</code></p><details><summary>All records</summary><table><thead><tr><th>record</th>"
+        "<th>configuration (what differs from the defaults)</th><th>revision</th><th>machine</th><th>torch</th>"
+        f"<th>seconds</th><th>UTC</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+    )
+
+
+def _record_row(record: Record) -> str:
+    """Return one record's row: a link to the file and its provenance."""
+    origin = record.provenance
+    changed = differences(from_dict(KINDS[record.kind].config, record.config))
+    seeds = changed.pop("seeds", None)
+    told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
+    revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
+    cells = (told, revision, origin["device"], origin["versions"].get("torch"), origin["wall_seconds"], origin["utc"])
+    link = f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>'
+    return f"<tr><td>{link}</td>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"

@@ -1,0 +1,246 @@
+"""Execute chapters with papermill in a staged copy, once per key, and record where and when that happened."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from edition.publish.cells import clean_notebook, merge_outputs
+from edition.publish.fingerprint import chapter_key, surroundings
+from edition.publish.layout import Layout, chapters
+from samlib.data_root import VARIABLE, data_root
+
+N_THREADS = 1
+KERNEL = "python3"
+PROFILE = re.compile(r"""^profile(?:\s*:[^=]+)?\s*=\s*["'](\w+)["']""", flags=re.MULTILINE)
+
+
+class ChapterError(RuntimeError):
+    """A chapter could not be executed; the message names the chapter and the cell."""
+
+
+def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
+    """Execute every chapter whose key changed and write the execution record.
+
+    In reading order, but pages that sum up what the others record come last (notebook metadata `sums_up`): below
+    full scale there are no records before the chapters have trained.
+
+    Args:
+        layout: the folders and the profile.
+        progress_bar: whether papermill shows one bar per chapter on standard error.
+    Returns:
+        One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
+        reused.
+    Raises:
+        ChapterError: a cell failed. Chapters executed before it are kept.
+    Side effects: writes `layout.executed`, the chapters in `layout.stage`, and `layout.record`.
+    """
+    shared = surroundings(layout.root)
+    order = chapters(layout.root)
+    done: dict[str, dict[str, Any]] = {}
+    for chapter in sorted(order, key=lambda chapter: _sums_up(layout.root / chapter)):
+        done[chapter] = execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
+        _write_json(layout.record, {"schema": 1, "chapters": [done[name] for name in order if name in done]})
+    return [done[name] for name in order]
+
+
+def _sums_up(path: Path) -> bool:
+    """Whether a notebook says that it sums up the others."""
+    return bool(_read(path).metadata.get("sums_up"))
+
+
+def execute_chapter(
+    layout: Layout, chapter: str, shared: dict[str, object], *, progress_bar: bool = True
+) -> dict[str, Any]:
+    """Execute one chapter, or take its last execution where the key is the same, and stage the result.
+
+    Args:
+        layout: the folders and the profile.
+        chapter: path relative to the repository, from `chapters`.
+        shared: `surroundings` of the repository.
+        progress_bar: whether papermill shows its bar.
+    Returns:
+        The chapter's entry in the execution record.
+    Raises:
+        ChapterError: a cell failed, or the kernel died.
+    Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`.
+    """
+    source = _read(layout.root / chapter)
+    parameters = _parameters(source, layout.profile)
+    key = chapter_key(source, parameters, shared)
+    target = layout.executed / chapter
+    facts = _reusable(target, key)
+    reused = facts is not None
+    if facts is None:
+        seconds = _run(layout, chapter, parameters, progress_bar=progress_bar)
+        facts = _facts(parameters.get("profile") or _default_profile(source), seconds, shared)
+        _write_json(target.with_suffix(".json"), {"key": key, "facts": facts})
+    staged = clean_notebook(merge_outputs(source, _read(target)))
+    write_notebook(layout.stage / chapter, staged)
+    return {"chapter": chapter, **facts, "reused": reused}
+
+
+def write_notebook(path: Path, notebook: NotebookNode) -> None:
+    """Write a notebook, replacing the old file in one step; an equal file is left untouched."""
+    text = nbformat.writes(notebook, version=4) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+@contextlib.contextmanager
+def kernel_environment() -> Iterator[None]:
+    """Give kernels started inside one numerical thread, a fixed hash seed and the inline figure backend.
+
+    A kernel works in another folder than this process: the data folder is handed on as an absolute path.
+
+    Side effects: changes the process environment, and restores it on leaving.
+    """
+    before = dict(os.environ)
+    os.environ.update(
+        OMP_NUM_THREADS=str(N_THREADS),
+        MKL_NUM_THREADS=str(N_THREADS),
+        PYTHONHASHSEED="0",
+        JUPYTER_PREFER_ENV_PATH="1",
+    )
+    os.environ.pop("MPLBACKEND", None)
+    if root := data_root():
+        os.environ[VARIABLE] = str(root)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def check_kernel() -> None:
+    """Refuse a `python3` kernel that is not this interpreter's.
+
+    Raises:
+        ChapterError: the kernel of that name belongs to another environment.
+    """
+    command = Path(KernelSpecManager().get_kernel_spec(KERNEL).argv[0])
+    is_bare_name = command.name == str(command)  # the client then starts this interpreter
+    if is_bare_name or command.absolute().parent == Path(sys.executable).absolute().parent:
+        return
+    raise ChapterError(
+        f"expected the kernel {KERNEL!r} to run {sys.executable}, got {command}; "
+        "run `python -m ipykernel install --sys-prefix` in this environment"
+    )
+
+
+def _run(layout: Layout, chapter: str, parameters: dict[str, str], *, progress_bar: bool) -> float:
+    """Execute a copy of the chapter in the staged folder; return the seconds it took."""
+    folder = (layout.stage / chapter).parent
+    copied = folder / f".{Path(chapter).stem}.source.ipynb"
+    output = layout.executed / chapter
+    output.with_suffix(".json").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(layout.root / chapter, copied)
+    started = time.perf_counter()
+    try:
+        with kernel_environment():
+            check_kernel()
+            papermill.execute_notebook(
+                str(copied),
+                str(output),
+                parameters=parameters,
+                kernel_name=KERNEL,
+                language="python",
+                cwd=str(folder),
+                progress_bar={"desc": chapter} if progress_bar else False,
+            )
+    except (PapermillExecutionError, CellControlSignal, DeadKernelError) as failure:
+        raise ChapterError(_explain(layout, chapter, failure)) from failure
+    finally:
+        copied.unlink(missing_ok=True)
+    return time.perf_counter() - started
+
+
+def _explain(layout: Layout, chapter: str, failure: Exception) -> str:
+    """Say which cell of which chapter failed, why, and where the half-executed notebook lies."""
+    output = layout.executed / chapter
+    if not isinstance(failure, PapermillExecutionError):
+        return f"{chapter}: expected every cell to finish, but the kernel stopped ({failure}); see {output}"
+    first_line = next((line for line in failure.source.splitlines() if line.strip()), "")
+    return (
+        f"{chapter}: expected every cell to run, but cell {failure.cell_index + 1}, "
+        f"In [{failure.exec_count}], raised {failure.ename}: {failure.evalue}\n"
+        f"    the cell begins: {first_line}\n"
+        f"mend it and build again; the chapter up to that cell, with the traceback, is {output}"
+    )
+
+
+def _parameters(source: NotebookNode, profile: str | None) -> dict[str, str]:
+    """Return what papermill should inject: the profile, where one is asked for and the chapter takes one."""
+    return {"profile": profile} if profile is not None and _default_profile(source) else {}
+
+
+def _reusable(target: Path, key: str) -> dict[str, Any] | None:
+    """Return the facts of an earlier execution with this key, or None."""
+    stamp = target.with_suffix(".json")
+    if not stamp.is_file() or not target.is_file():
+        return None
+    held = json.loads(stamp.read_text(encoding="utf-8"))
+    return held["facts"] if held["key"] == key else None
+
+
+def _facts(profile: str, seconds: float, shared: dict[str, object]) -> dict[str, Any]:
+    """Describe the execution that just ended."""
+    return {
+        "profile": profile,
+        "machine": machine(),
+        "device": shared["device"],
+        "versions": shared["versions"],
+        "threads": N_THREADS,
+        "seconds": round(seconds, 1),
+        "utc": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _default_profile(source: NotebookNode) -> str:
+    """Read `profile = "..."` from the cell tagged `parameters`; "" where a chapter has no such parameter."""
+    for cell in source.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            found = PROFILE.search(cell.source)
+            return found.group(1) if found else ""
+    return ""
+
+
+def machine() -> str:
+    """Describe the machine: system, processor model and core count, without names or addresses."""
+    model = platform.machine()
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    return f"{platform.system()}, {model}, {os.cpu_count()} cores"
+
+
+def _read(path: Path) -> NotebookNode:
+    """Read a notebook in the current format."""
+    return nbformat.read(path, as_version=4)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain values with sorted keys."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")

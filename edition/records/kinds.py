@@ -1,0 +1,254 @@
+"""Kinds of runs, one row each: how a kind is addressed, what it costs, how it is trained, what another machine changes.
+
+A new kind is a configuration class, a function here that trains it, and its row in `KINDS`.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from edition.records.checkpoint import Checkpoint
+from samlib.images.domain_config import DomainConfig
+from samlib.images.pair_config import PairConfig
+from samlib.images.photograph_config import FinetuneConfig
+from samlib.methods.config import ControlConfig
+from samlib.toy.config import ToyConfig
+
+Report = Callable[[float], None]
+
+
+class Work(Protocol):
+    """What a trainer is told beside the configurations; `edition.runs.work.Job` is one."""
+
+    @property
+    def device(self) -> str:
+        """Either "cpu" or "cuda"."""
+
+    @property
+    def data_root(self) -> Path | None:
+        """Folder of the real data sets."""
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """File for the state of a long run."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Time limit."""
+
+
+class Trained(NamedTuple):
+    """Name of the engine, (metrics, arrays) of each configuration, and seconds of them all."""
+
+    engine: str
+    results: list[tuple[dict[str, Any], dict[str, np.ndarray]]]
+    seconds: float
+
+
+class Kind(NamedTuple):
+    """One kind of run.
+
+    Attributes:
+        config: class of its configurations, whose fields and defaults are the records' addresses.
+        schema: number of what a record of it holds; raised, all its records are stale.
+        train: trains configurations of one `shape`, reporting the share that is done, 0..1.
+        work: amount of work of a configuration: what its seconds are proportional to.
+        seconds: per unit of work where no record tells: one core of an ordinary processor, on the safe side.
+        tolerances: what another processor, library or engine may change: the mean over seeds of these metrics,
+            absolutely. Rounding differs in the last bit there, and training amplifies it.
+        rate: what configurations share whose seconds per unit of work are alike.
+        checkpointed: whether its state is saved after each epoch.
+        networks: how many networks a configuration trains.
+        at_once: networks that a GPU trains in one computation, idle with fewer. On a CPU every run is alone: it gains
+            nothing from company, and is kept as soon as it is done.
+    """
+
+    config: type
+    schema: int
+    train: Callable[[Sequence[Any], Work, Report], Trained]
+    work: Callable[[Any], float]
+    seconds: float
+    tolerances: dict[str, float]
+    rate: Callable[[Any], Hashable] = lambda config: ()
+    checkpointed: bool = True
+    networks: Callable[[Any], int] = lambda config: 1
+    at_once: int = 1
+
+
+class _Reporting:
+    """A checkpoint that also reports the share that is done."""
+
+    def __init__(self, work: Work, report: Report) -> None:
+        self._checkpoint = Checkpoint(work.checkpoint, device=work.device, seconds=work.seconds)
+        self._report = report
+
+    def load(self) -> dict[str, Any] | None:
+        return self._checkpoint.load()
+
+    def save(self, state: dict[str, Any], fraction: float) -> None:
+        self._report(fraction)
+        self._checkpoint.save(state, fraction)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before an interruption too."""
+        return self._checkpoint.seconds
+
+
+def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Trained:
+    """Train toy networks of one shape."""
+    from samlib.toy.training import best_engine, train_toy
+
+    n_steps, done = configs[0].n_steps, 0
+    begin = time.perf_counter()
+
+    def progress(steps: int) -> None:
+        nonlocal done
+        done += steps
+        report(done / n_steps)
+
+    engine = best_engine(work.device, n_steps)
+    results = train_toy(configs, device=work.device, engine=engine, progress=progress)
+    return Trained(engine, [(result.metrics, result.arrays) for result in results], time.perf_counter() - begin)
+
+
+def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Trained:
+    """Train one network on an image pair."""
+    from samlib.images.tiles import load_pair
+    from samlib.images.train_pairs import train_pair
+
+    (config,) = configs
+    checkpoint = _Reporting(work, report)
+    source = load_pair(config.pair, work.data_root)
+    result = train_pair(config, source, device=work.device, checkpoint=checkpoint)
+    return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
+
+
+def _finetune(configs: Sequence[FinetuneConfig], work: Work, report: Report) -> Trained:
+    """Finetune one network on photographs."""
+    from samlib.images.train_photographs import load_images, train_finetune  # slow to import: torchvision and pandas
+
+    (config,) = configs
+    checkpoint = _Reporting(work, report)
+    data = load_images(config, work.data_root)
+    result = train_finetune(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
+    return Trained("autograd", [(result.metrics, result.arrays)], checkpoint.seconds)
+
+
+def _train_domains(configs: Sequence[DomainConfig], work: Work, report: Report) -> Trained:
+    """Train one network on all domains but one."""
+    from samlib.images.train_domains import load_domains, train_domains  # slow to import, as above
+
+    (config,) = configs
+    checkpoint = _Reporting(work, report)
+    data = load_domains(config, work.data_root)
+    result = train_domains(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
+    return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
+
+
+def _train_method(configs: Sequence[ControlConfig], work: Work, report: Report) -> Trained:
+    """Train one method of chapter 7."""
+    from samlib.methods.train import train_control
+
+    (config,) = configs
+    begin = time.perf_counter()
+    metrics = train_control(config, root=work.data_root, report=report)
+    return Trained("autograd", [(metrics, {})], time.perf_counter() - begin)
+
+
+# A pair's probes and error measurements, in images trained on; those after an epoch, too.
+MEASUREMENT = 20_000
+EPOCH_MEASUREMENT = 2_500
+# Images that a finetuned network sees beside those it is trained on: the lower part's activations or the final
+# measurement once; validation and probes after each epoch; importance weights at one epoch.
+FINETUNE_MEASUREMENT = 20_000
+FINETUNE_EPOCH = 1_000
+FINETUNE_PROBE = 1_500
+READING_PASSES = 60  # under every reading of the phantom: seven passes each, the single images' slow ones
+
+
+def _toy_work(config: ToyConfig) -> float:
+    """Multiplications, about."""
+    return len(config.seeds) * config.n_steps * (config.batch_size + 2) * (config.hidden + 20) ** 2
+
+
+def _pair_work(config: PairConfig) -> float:
+    """Images passed through the network."""
+    measured = MEASUREMENT + config.n_epochs * EPOCH_MEASUREMENT * config.probe_each_epoch
+    return config.n_images * config.n_epochs * _passes(config.rho) + measured
+
+
+def _finetune_work(config: FinetuneConfig) -> float:
+    """Images passed through the network."""
+    epoch = FINETUNE_EPOCH + FINETUNE_PROBE * config.probe_each_epoch
+    passes = READING_PASSES if config.phantom_readings else 3
+    weighed = passes * config.n_importance * len(config.importance_epochs)
+    trained = config.n_images * config.n_epochs * _passes(config.rho)
+    return trained + config.n_epochs * epoch + weighed + FINETUNE_MEASUREMENT
+
+
+def _domain_work(config: DomainConfig) -> float:
+    """Images passed through the network."""
+    return config.n_images * config.n_epochs * _passes(config.rho) + FINETUNE_MEASUREMENT
+
+
+def _control_work(config: ControlConfig) -> float:
+    """Steps on the toys, whose seeds go together; on images, images passed through the network."""
+    passes = _passes(config.rho) * (1.5 if config.part != "both" else 1)
+    if config.stacked:
+        chunks = config.batch_size / (config.per_perturbation or config.batch_size)
+        return config.n_epochs * config.n_examples / config.batch_size * passes * chunks
+    return config.n_epochs * config.n_examples * passes + MEASUREMENT
+
+
+def _network(config: FinetuneConfig | DomainConfig) -> Hashable:
+    """What decides an image's cost."""
+    return config.backbone, config.trained, config.image_size
+
+
+def _passes(rho: float) -> int:
+    """Gradients a step: SAM takes two."""
+    return 1 if rho == 0 else 2
+
+
+# The toy's tolerances are three times or more of the largest difference between the batched and the compiled engine
+# over 30 runs of the paper's profile (0.022, 0.0016 and 0.0011). Networks on images: a few images of each test set
+# more or less; no second machine has measured it yet.
+IMAGES = {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04}
+KINDS = {
+    "toy": Kind(
+        ToyConfig,
+        1,
+        _train_toys,
+        _toy_work,
+        2e-9,
+        {"final_easy_error": 0.07, "final_hard_error": 0.02, "final_test_error": 0.01},
+        checkpointed=False,  # takes seconds
+        networks=lambda config: len(config.seeds),
+        at_once=2000,
+    ),
+    "pair": Kind(PairConfig, 1, _train_pair, _pair_work, 5e-4, IMAGES),
+    "finetune": Kind(FinetuneConfig, 1, _finetune, _finetune_work, 0.02, IMAGES, rate=_network),
+    "domainbed": Kind(
+        DomainConfig,
+        1,
+        _train_domains,
+        _domain_work,
+        0.02,
+        {"validation_error": 0.02, "zero_shot_error": 0.04, "probe_error": 0.04},
+        rate=_network,
+    ),
+    "control": Kind(
+        ControlConfig,
+        1,
+        _train_method,
+        _control_work,
+        2e-3,
+        {"test_error": 0.02, "*_probe_error": 0.07},
+        rate=lambda config: config.task,
+        checkpointed=False,  # takes minutes
+    ),
+}

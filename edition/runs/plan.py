@@ -1,0 +1,130 @@
+"""Which runs there are, which of them have records, and in which order and company the others are done."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edition.experiments import Experiment
+from edition.records.kinds import KINDS
+from edition.records.store import Store, record_id
+
+VARIABLE = "SAMLIB_RESULTS"
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a configuration and the kind of code that trains it."""
+
+    kind: str
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """Kind and record id, such as "toy-35c4443a2c2d"."""
+        return f"{self.kind}-{record_id(self.kind, self.config)}"
+
+
+def store_for(profile: str) -> Store:
+    """Return where a profile's records live: committed ones for "paper", an ignored folder for the others.
+
+    A reader whose copy of the repository cannot be written to names a folder for the others in SAMLIB_RESULTS (a
+    relative one counts from the repository, whoever asks).
+
+    >>> store_for("paper").root.name
+    'results'
+    """
+    root = REPOSITORY / "results"
+    if profile == "paper":
+        return Store(root)
+    elsewhere = os.environ.get(VARIABLE)
+    return Store(REPOSITORY / Path(elsewhere).expanduser() if elsewhere else root / "local")
+
+
+def needed(experiments: Iterable[Experiment], profile: str) -> list[Run]:
+    """List the runs that the experiments need at a profile, each once, in the order of the experiments."""
+    return unique(Run(item.kind, config) for item in experiments for config in item.configs(profile))
+
+
+def unique(runs: Iterable[Run]) -> list[Run]:
+    """Keep the first of equal runs: experiments share some."""
+    return list(dict.fromkeys(runs))
+
+
+def pending(runs: Iterable[Run], store: Store) -> list[Run]:
+    """Keep the runs that have no record in the store; those with a stale one are among them.
+
+    Raises:
+        RecordError: a record exists and it, or its arrays, cannot be trusted.
+    """
+    return [run for run in runs if not _recorded(run, store)]
+
+
+def states(runs: Iterable[Run], store: Store) -> dict[Run, str]:
+    """Say of every run whether it is "recorded", "stale" (its record is of another schema) or "pending".
+
+    Raises:
+        RecordError: a record exists and cannot be trusted.
+    """
+    runs = list(runs)
+    waiting = set(pending(runs, store))
+    stale = store.stale()
+    return {
+        run: "recorded" if run not in waiting else "stale" if (run.kind, run.config) in stale else "pending"
+        for run in runs
+    }
+
+
+def soonest_first(parts: Iterable[list[Run]], seconds: Callable[[Run], float]) -> list[Run]:
+    """Order runs so that figures are complete as soon as possible: what takes least is finished first.
+
+    Args:
+        parts: the pending runs of each experiment; experiments may share runs.
+        seconds: a run's expected cost.
+    Returns:
+        Every run once: those of the experiment with the least left to do, then those of the next, where a run
+        that is listed already costs nothing more.
+    """
+    left = [list(part) for part in parts]
+    order: dict[Run, None] = {}
+    while left:
+        best = min(left, key=lambda part: sum(seconds(run) for run in part if run not in order))
+        left.remove(best)
+        order |= dict.fromkeys(best)
+    return list(order)
+
+
+def groups(runs: Iterable[Run], device: str) -> list[list[Run]]:
+    """Group runs that are trained in one computation: on a GPU runs of one shape, on a CPU each alone.
+
+    Args:
+        runs: in the order in which they shall be done.
+        device: "cpu" or "cuda".
+    """
+    open_groups: dict[Any, list[Run]] = {}
+    done: list[list[Run]] = []
+    for run in runs:
+        shape, members, most = _company(run, device)
+        group = open_groups.setdefault(shape, [])
+        if not group:
+            done.append(group)
+        group.append(run)
+        if sum(_company(item, device)[1] for item in group) + members > most:
+            del open_groups[shape]
+    return done
+
+
+def _recorded(run: Run, store: Store) -> bool:
+    """Whether a run has a record; its arrays are read too, to know whether they can be trusted."""
+    record = store.find(run.kind, run.config)
+    if record is not None and record.array_names:
+        record.arrays()
+    return record is not None
+
+
+def _company(run: Run, device: str) -> tuple[Any, int, int]:
+    """Return what a run must share with its group, its number of networks, and the most networks of a group."""
+    kind = KINDS[run.kind]
+    return (run.kind, run.config.shape), kind.networks(run.config), kind.at_once if device == "cuda" else 1

@@ -1,0 +1,158 @@
+"""An experiment's records and their tables: one row a seed, configuration and metrics side by side."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from edition import runs
+from edition.experiments import experiment
+from edition.records.store import Record, Store
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+@dataclass(frozen=True)
+class Results:
+    """The records of one experiment at one profile.
+
+    Attributes:
+        name: the experiment.
+        profile: at which scale.
+        records: those found, in the experiment's order.
+        n_missing: how many runs have no record.
+    """
+
+    name: str
+    profile: str
+    records: tuple[Record, ...]
+    n_missing: int
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per (record, seed); see `seed_table`."""
+        return seed_table(self.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per (record, seed, snapshot); see `curve_table`."""
+        return curve_table(self.records)
+
+    def __bool__(self) -> bool:
+        return self.n_missing == 0 and bool(self.records)
+
+    @property
+    def command(self) -> str:
+        """What makes the runs that are missing."""
+        return f"python -m edition runs start --experiment {self.name} --profile {self.profile}"
+
+    def missing_box(self) -> "HTML":
+        """Return the box that stands where results are missing, with the command that fills it."""
+        from IPython.display import HTML  # notebooks have it; who reads results to judge them may not
+
+        return HTML(
+            '<div class="missing-record"><p><strong>Not run yet.</strong> '
+            f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
+            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:</p>"
+            f"<pre>{self.command}</pre></div>"
+        )
+
+    def source(self) -> "HTML":
+        """Return the line under a figure: which records it was drawn from, with a link to their provenance."""
+        from IPython.display import HTML
+
+        origins = {(record.provenance["revision"], record.provenance["device"]) for record in self.records}
+        told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
+        scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
+        return HTML(
+            f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
+            f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
+        )
+
+
+def read(name: str, profile: str, store: Store | None = None) -> Results:
+    """Collect what an experiment has on record, and count what it has not; train nothing.
+
+    Args:
+        name: a key of `edition.experiments.EXPERIMENTS`.
+        profile: at which scale.
+        store: where to look; None means where this profile's records are.
+    Raises:
+        ValueError: unknown experiment or profile.
+        RecordError: a record cannot be read or trusted.
+    """
+    store = store or runs.store_for(profile)
+    found = [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], profile)]
+    records = tuple(record for record in found if record)
+    return Results(name, profile, records, len(found) - len(records))
+
+
+def seed_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per (record, seed) of toy records.
+
+    Columns: every field of the configuration (those of its data and intervention too), every per-seed metric, "seed",
+    "record" (id). Curves are left out; see `curve_table`.
+
+    Args:
+        records: records of kind "toy".
+    """
+    rows = []
+    for record in records:
+        config = _flat(record.config)
+        names = [name for name in record.metrics if name != "curves"]
+        for index, seed in enumerate(record.config["seeds"]):
+            values = {name: record.metrics[name][index] for name in names}
+            rows.append(config | values | {"seed": seed, "record": record.id})
+    return pd.DataFrame(rows)
+
+
+def curve_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per (record, seed, snapshot) of toy records; "step" is the snapshot's step."""
+    rows = []
+    for record in records:
+        config, curves = _flat(record.config), record.metrics["curves"]
+        n = record.config["n_snapshots"]
+        steps = [record.config["n_steps"] * (i + 1) // n for i in range(n)]
+        for index, seed in enumerate(record.config["seeds"]):
+            for point, step in enumerate(steps):
+                values = {name: curve[index][point] for name, curve in curves.items()}
+                rows.append(config | values | {"seed": seed, "step": step, "record": record.id})
+    return pd.DataFrame(rows)
+
+
+def pick(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
+    """Keep the rows in which every named column has the given value.
+
+    Raises:
+        KeyError: no such column.
+
+    >>> pick(pd.DataFrame({"rho": [0.0, 1.0]}), rho=1.0).rho.tolist()
+    [1.0]
+    """
+    for name, value in conditions.items():
+        table = table[table[name] == value]
+    return table
+
+
+def by_seed(table: pd.DataFrame, column: str, across: str) -> pd.DataFrame:
+    """Return `column` with one row a seed and one column per value of `across`.
+
+    Raises:
+        ValueError: two rows for one seed and one value: the table mixes experiments.
+    """
+    return table.pivot(index="seed", columns=across, values=column)
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Lift the fields of data and intervention next to the others; drop lists."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= value
+        elif not isinstance(value, list):
+            flat[name] = value
+    return flat

@@ -1,0 +1,208 @@
+"""Do pending runs: claim them, hand them to a backend, record what comes back, within a budget of time."""
+
+import errno
+import hashlib
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edition.records.checkpoint import OutOfTime
+from edition.records.kinds import KINDS
+from edition.records.store import RecordError, Store
+from edition.runs.backends import Backend, Done, InProcess
+from edition.runs.cost import Estimate
+from edition.runs.locks import Claims
+from edition.runs.plan import Run, groups, pending
+from edition.runs.progress import Silent, label
+from edition.runs.work import Job, write
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass
+class Summary:
+    """What a call of `start` did.
+
+    Attributes:
+        recorded: runs whose records were written.
+        stopped: runs that were begun and stopped at the time limit, their states saved.
+        over_budget: runs that were not begun, since they would not have ended in time.
+        elsewhere: runs that another process is doing, or has done meanwhile.
+        failed: what went wrong, by job.
+    """
+
+    recorded: list[Run] = field(default_factory=list)
+    stopped: list[Run] = field(default_factory=list)
+    over_budget: list[Run] = field(default_factory=list)
+    elsewhere: list[Run] = field(default_factory=list)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+
+def start(
+    runs: list[Run],
+    store: Store,
+    *,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    backend: Backend | None = None,
+    budget: float | None = None,
+    progress: Silent | None = None,
+    estimate: Estimate | None = None,
+) -> Summary:
+    """Do runs in their order and record them; those that have records, or that others do, are left alone.
+
+    A kill at any moment loses no record, and of a long run only what was done since its last checkpoint. What
+    cannot be finished within the budget is not begun, except long runs: one that was begun before, or whose expected
+    cost is more than the whole budget, runs until the budget ends and is resumed by a later call.
+
+    Args:
+        runs: what to do.
+        store: where the records go; each is written as soon as its job is done.
+        device: "cpu" or "cuda".
+        data_root: folder of the real data sets.
+        backend: where jobs are done; None is this process. It is closed at the end.
+        budget: seconds; None is without limit.
+        progress: shows the work; None shows nothing.
+        estimate: what runs are expected to cost, corrected as they finish; None learns it from the store's records.
+    Returns:
+        What was done and what was not. A run that fails does not stop the others.
+    Raises:
+        RecordError: a record cannot be trusted or written, or the disk is full.
+    Side effects:
+        Locks and checkpoints in `store.work`, and at the end what killed processes left there is removed; a stale
+        record is removed when its run is done again.
+    """
+    backend, progress, claims = backend or InProcess(), progress or Silent(), Claims(store)
+    try:
+        estimate = estimate or Estimate(store.all(), device)
+        work = _Work(pending(runs, store), store, claims, device, data_root, backend, budget, estimate)
+        progress.begin(len(runs))
+        while work.submit():
+            for done in backend.wait(progress.update):
+                progress.finish(done.job, work.take(done))
+        work.tidy()
+        return work.summary
+    finally:
+        backend.close()
+        claims.drop_all()
+        progress.close()
+
+
+class _Work:
+    """The state of one call of `start`."""
+
+    def __init__(
+        self,
+        runs: list[Run],
+        store: Store,
+        claims: Claims,
+        device: str,
+        data_root: Path | None,
+        backend: Backend,
+        budget: float | None,
+        estimate: Estimate,
+    ) -> None:
+        self.summary = Summary()
+        self._store, self._device, self._data_root, self._backend = store, device, data_root, backend
+        self._budget = math.inf if budget is None else budget
+        self._end = time.monotonic() + self._budget
+        self._queue = groups(runs, device)
+        self._again: list[list[Run]] = []  # others had claimed them; looked at once more at the end
+        self._under_way: set[Job] = set()
+        self._claims = claims
+        self._estimate = estimate
+        self._stale = store.stale()
+
+    def submit(self) -> bool:
+        """Fill the backend's free places; return whether anything is under way."""
+        while len(self._under_way) < self._backend.slots():
+            job = self._next()
+            if job is None:
+                break
+            self._under_way.add(job)
+            self._backend.submit(job)
+        return bool(self._under_way)
+
+    def take(self, done: Done) -> str:
+        """Record what a job gave, or note what stopped it; return a word on it."""
+        self._under_way.remove(done.job)
+        runs = done.job.runs
+        try:
+            if isinstance(done.outcomes, OutOfTime):
+                self.summary.stopped += runs
+                return str(done.outcomes)
+            if isinstance(done.outcomes, Exception):
+                return self._fail(done.job, done.outcomes)
+            for run, outcome in zip(runs, done.outcomes, strict=True):
+                write(run, self._store, outcome)
+                self._estimate.learn(run, outcome.provenance["wall_seconds"])
+            self.summary.recorded += runs
+            if done.job.checkpoint is not None:
+                done.job.checkpoint.unlink(missing_ok=True)
+            return f"{sum(outcome.provenance['wall_seconds'] for outcome in done.outcomes):.1f} s"
+        finally:
+            for run in runs:
+                self._claims.drop(run)
+
+    def tidy(self) -> None:
+        """Remove records of an earlier schema whose runs have one of this, and what killed processes left."""
+        for (kind, config), path in self._stale.items():
+            if self._store.path(kind, config).exists():
+                path.with_suffix(".npz").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+        self._claims.tidy()
+
+    def _next(self) -> Job | None:
+        """Claim the next group that fits into the time that is left, and make its job."""
+        while self._queue or self._again:
+            last_look = not self._queue
+            group = (self._queue or self._again).pop(0)
+            remaining = self._end - time.monotonic()
+            if not self._fits(group, remaining):
+                self.summary.over_budget += group
+                continue
+            claimed = [run for run in group if self._claims.take(run)]
+            others = [run for run in group if run not in claimed]
+            if last_look:
+                self.summary.elsewhere += others
+            elif others:
+                self._again.append(others)
+            if claimed:
+                return self._job(claimed, remaining)
+        return None
+
+    def _fits(self, group: list[Run], remaining: float) -> bool:
+        """Whether a group may be begun now; see `start`."""
+        seconds = sum(self._estimate.seconds(run) for run in group)
+        if seconds <= remaining:
+            return True
+        begun = _checkpointed(group) and self._checkpoint(group).exists()
+        return _checkpointed(group) and remaining > 0 and (begun or seconds > self._budget)
+
+    def _job(self, group: list[Run], remaining: float) -> Job:
+        """Make the job of a claimed group."""
+        limit = remaining if math.isfinite(remaining) else None
+        checkpoint = self._checkpoint(group) if _checkpointed(group) else None
+        return Job(tuple(group), self._device, self._data_root, checkpoint, limit)
+
+    def _checkpoint(self, group: list[Run]) -> Path:
+        """Return the file of a group's state: named after its first run and, if it has more, a hash of all names."""
+        names = [run.name for run in group]
+        others = f"-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:12]}" if len(names) > 1 else ""
+        return self._store.work.absolute() / f"{names[0]}{others}.pt"
+
+    def _fail(self, job: Job, error: Exception) -> str:
+        """Note a failure; one that no other run would escape is raised."""
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise RecordError(
+                f"{self._store.root}: expected room for checkpoints, got {error}; free some space or make the folder "
+                f"writable, then start again. Every record is intact"
+            ) from error
+        self.summary.failed[label(job)] = error
+        return f"failed: {error}"
+
+
+def _checkpointed(group: list[Run]) -> bool:
+    """Whether these runs save their state after each epoch."""
+    return KINDS[group[0].kind].checkpointed

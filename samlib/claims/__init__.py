@@ -1,5 +1,0 @@
-"""Claims of the paper as functions from records to verdicts."""
-
-from samlib.claims.rules import Effect, Verdict
-
-__all__ = ["Effect", "Verdict"]

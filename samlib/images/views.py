@@ -1,0 +1,148 @@
+"""What a finetuned network is given: augmented images, or one of two stored views of the activations below it."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samlib.images.activations import stored_activations
+from samlib.images.augment import augmented_view, centre_view
+from samlib.images.backbones import Backbone
+from samlib.images.prepared import PreparedSet
+from samlib.shapes import Float, Int64
+
+
+class Views(Protocol):
+    """Network inputs of some images of a set; places count within those images."""
+
+    def plain(self, places: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channel height width"]:
+        """Return the middle crop's inputs, on the network's device."""
+
+    def augmented(
+        self, places: Int64[Tensor, " batch"], generator: torch.Generator
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Return inputs of augmented images, each drawn anew."""
+
+
+class Inputs(Protocol):
+    """What is read of a configuration; see `samlib.images.photograph_config.FinetuneConfig`."""
+
+    @property
+    def trained(self) -> str:
+        """Which part of the network is trained."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input, pixels."""
+
+
+class ImageViews:
+    """Normalized images, for a network that is trained whole.
+
+    Args:
+        data: the set.
+        rows: which images; on a GPU they are kept there.
+        size: side of the input, pixels.
+        device: where the network is.
+    """
+
+    def __init__(
+        self, data: PreparedSet, rows: Int64[Tensor, " row"], *, size: int, device: torch.device | str
+    ) -> None:
+        self._size = size
+        self._on_disk = data.images
+        self._rows = rows.numpy()
+        self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None
+
+    def _images(self, places: Tensor) -> Tensor:
+        """Return the stored images."""
+        if self._kept is not None:
+            return self._kept[places.to(self._kept.device)]
+        return torch.from_numpy(np.ascontiguousarray(self._on_disk[self._rows[places.numpy()]]))
+
+    def plain(self, places: Tensor) -> Tensor:
+        """Return the middle crops."""
+        return _channels_last(centre_view(self._images(places), self._size))
+
+    def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
+        """Return random crops, resized, half of them mirrored."""
+        return _channels_last(augmented_view(self._images(places), self._size, generator))
+
+
+class ActivationViews:
+    """Activations of the frozen part for the middle crop and, for training, its mirror image.
+
+    Args:
+        data: the set.
+        rows: which images.
+        backbone: its lower part is used.
+        size: side of the crop, pixels.
+        mirrored: whether the mirror images are needed.
+        folder: where activations are kept; None keeps none.
+        device: where the network is.
+    """
+
+    def __init__(
+        self,
+        data: PreparedSet,
+        rows: Int64[Tensor, " row"],
+        backbone: Backbone,
+        *,
+        size: int,
+        mirrored: bool,
+        folder: Path | None,
+        device: torch.device | str,
+    ) -> None:
+        self._kept = [
+            stored_activations(data, rows, backbone, image_size=size, mirrored=view, folder=folder, device=device).to(
+                device
+            )
+            for view in ((False, True) if mirrored else (False,))
+        ]
+
+    def plain(self, places: Tensor) -> Tensor:
+        """Return the middle crop's activations."""
+        kept = self._kept[0]
+        return _channels_last(kept[places.to(kept.device)])
+
+    def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the activations of the crop or of its mirror image, with equal chances."""
+        plain, mirrored = self._kept
+        turned = torch.randint(2, (len(places), 1, 1, 1), generator=generator).to(plain.device, torch.bool)
+        rows = places.to(plain.device)
+        return _channels_last(torch.where(turned, mirrored[rows], plain[rows]))
+
+
+def make_views(
+    data: PreparedSet,
+    rows: Int64[Tensor, " row"],
+    backbone: Backbone,
+    config: Inputs,
+    *,
+    mirrored: bool,
+    folder: Path | None,
+    device: torch.device | str,
+) -> Views:
+    """Return the views that a configuration asks for.
+
+    Args:
+        data: the set.
+        rows: which images.
+        backbone: the run's network.
+        config: trained and image_size are read.
+        mirrored: whether augmented views will be needed.
+        folder: where activations are kept; None keeps none.
+        device: where the network is.
+    """
+    if config.trained == "all":
+        return ImageViews(data, rows, size=config.image_size, device=device)
+    return ActivationViews(
+        data, rows, backbone, size=config.image_size, mirrored=mirrored, folder=folder, device=device
+    )
+
+
+def _channels_last(inputs: Tensor) -> Tensor:
+    """Single precision in the memory format of the networks."""
+    return inputs.float().contiguous(memory_format=torch.channels_last)

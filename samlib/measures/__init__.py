@@ -1,0 +1,1 @@
+"""What is measured of features and weights: probes, rank, importance, statistics."""
