@@ -56,10 +56,11 @@ bench: $(STAMP) ## measure this machine and record it for the performance page (
 freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (the one target that changes tracked files)
 	$(BIN)/python -m edition.publish freeze
 
-lint: $(STAMP) ## ruff check, ruff format --check, mypy
+lint: $(STAMP) ## ruff check, ruff format --check, mypy, who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint ## lint, types, and the tests that take no book, no browser and no faults
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)

@@ -17,7 +17,8 @@ from edition.claims import Effect, Verdict, ledger
 from edition.claims.registry import CLAIMS, Claim
 from edition.claims.rules import STATUSES
 from edition.experiments import EXPERIMENTS, PROFILES, Experiment
-from edition.records.store import SCHEMAS, Store, record_id
+from edition.records.kinds import KINDS
+from edition.records.store import Store, record_id
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
@@ -92,7 +93,7 @@ def test_status_counts_runs_in_all_and_by_profile_and_experiment(store, call):
 
 def test_a_record_of_an_earlier_schema_is_stale_until_the_run_is_done_again(store, call, monkeypatch):
     write(store, CONFIGS[0])
-    monkeypatch.setitem(SCHEMAS, "toy", SCHEMAS["toy"] + 1)
+    monkeypatch.setitem(KINDS, "toy", KINDS["toy"]._replace(schema=KINDS["toy"].schema + 1))
     assert json.loads(call("status", "--json", "--profile", "paper"))["stale"] == 1
     assert "stale" in call("list", "--profile", "paper").splitlines()[0]
     call("start", "--device", "cpu")

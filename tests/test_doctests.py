@@ -1,4 +1,4 @@
-"""The examples in the docstrings of every module of the library."""
+"""The examples in the docstrings of every module."""
 
 import doctest
 import importlib
@@ -6,9 +6,14 @@ import pkgutil
 
 import pytest
 
+import edition
 import samlib
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(samlib.__path__, "samlib."))
+MODULES = sorted(
+    module.name
+    for package in (samlib, edition)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -229,7 +229,7 @@ def test_arrays_of_another_run_are_refused(store):
 def test_a_record_of_an_earlier_schema_is_stale_and_not_among_the_others(store, monkeypatch):
     old = write(store)
     assert store.stale() == {}
-    monkeypatch.setitem(records.SCHEMAS, "toy", records.SCHEMAS["toy"] + 1)
+    monkeypatch.setitem(records.KINDS, "toy", records.KINDS["toy"]._replace(schema=2))
     new = write(store, CONFIG.vary(rho=0.1))
     assert store.stale() == {("toy", CONFIG): old.path}
     assert store.find("toy", CONFIG) is None
@@ -247,7 +247,7 @@ def test_ids_are_pinned():
 
     If this test fails, every committed record of the kind is orphaned: its runs count as pending, and days of
     computing are lost. Give a new field a default that keeps the old behaviour instead, or, where the meaning of
-    results really changed, raise the kind's number in SCHEMAS and run everything again.
+    results really changed, raise the kind's schema in KINDS and run everything again.
     """
     assert record_id("toy", ToyConfig()) == "486c7335eaf0"
     assert record_id("toy", ToyConfig().vary(rho=1.0, complexity=540.0)) == "be6fa5059043"
@@ -255,7 +255,7 @@ def test_ids_are_pinned():
 
 def test_an_id_depends_on_kind_schema_and_configuration(monkeypatch):
     ids = [record_id("toy", ToyConfig()), record_id("pair", PairConfig()), record_id("toy", CONFIG)]
-    monkeypatch.setitem(records.SCHEMAS, "toy", 2)
+    monkeypatch.setitem(records.KINDS, "toy", records.KINDS["toy"]._replace(schema=2))
     ids.append(record_id("toy", ToyConfig()))
     assert len(set(ids)) == 4
     assert all(len(name) == 12 and int(name, 16) >= 0 for name in ids)
@@ -270,7 +270,7 @@ class WithNewField(ToyConfig):
 
 def test_a_new_field_with_a_default_leaves_ids_and_records_as_they_are(store, monkeypatch):
     before = write(store)
-    monkeypatch.setitem(records.CONFIGS, "toy", WithNewField)
+    monkeypatch.setitem(records.KINDS, "toy", records.KINDS["toy"]._replace(config=WithNewField))
     values = {field.name: getattr(CONFIG, field.name) for field in dataclasses.fields(CONFIG)}
     assert record_id("toy", WithNewField(**values)) == before.id
     assert store.find("toy", WithNewField(**values)) == before
@@ -282,7 +282,7 @@ def test_a_changed_default_makes_old_records_untrusted(store, monkeypatch):
     changed = dataclasses.make_dataclass(
         "Changed", [("rho", float, dataclasses.field(default=0.5))], bases=(ToyConfig,), frozen=True
     )
-    monkeypatch.setitem(records.CONFIGS, "toy", changed)
+    monkeypatch.setitem(records.KINDS, "toy", records.KINDS["toy"]._replace(config=changed))
     with pytest.raises(RecordError, match="its configuration's address is"):
         read_record(path)
 

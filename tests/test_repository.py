@@ -15,7 +15,9 @@ import pytest
 from edition.runs import store_for
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = [path for folder in ("samlib", "data_scripts", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+CODE = [
+    path for folder in ("samlib", "edition", "data_scripts", "tests") for path in sorted((ROOT / folder).rglob("*.py"))
+]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".cff", ".bib", ".css", ".js", ".ipynb", ".json", ""}
 # Built, installed or local: no part of the repository.
@@ -102,7 +104,8 @@ def test_every_requirement_is_pinned_to_one_version():
 
 
 def test_what_the_library_declares_is_pinned():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*declared["dependencies"], *declared["optional-dependencies"]["edition"]]
     assert {re.split(r"[<>=!~]", item)[0].strip() for item in declared} <= set(pins())
 
 
@@ -118,7 +121,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_every_package_that_is_imported_is_pinned():
-    own = {"samlib", "data_scripts", "tests", *(path.stem for path in CODE)}
+    own = {"samlib", "edition", "data_scripts", "tests", *(path.stem for path in CODE)}
     names = set().union(*(imported(path) for path in CODE)) - set(sys.stdlib_module_names) - own
     owners = importlib.metadata.packages_distributions()
     pinned = set(pins())
@@ -147,7 +150,7 @@ def test_runs_and_claims_need_neither_figures_nor_notebooks(module):
 
 QUIET = """
 import importlib, logging, os, pkgutil, random, warnings
-import numpy, torch, samlib
+import numpy, torch, edition, samlib
 # What these do when they are imported does not count.
 import matplotlib, IPython.display, sklearn, torchvision, tqdm.auto, ipywidgets, papermill
 
@@ -171,7 +174,11 @@ def state():
     }
 
 before = state()
-names = [module.name for module in pkgutil.walk_packages(samlib.__path__, "samlib.")]
+names = [
+    module.name
+    for package in (samlib, edition)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
 for name in names:
     importlib.import_module(name)
 after = state()

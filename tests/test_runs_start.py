@@ -6,10 +6,10 @@ import threading
 
 import pytest
 import torch
-from edition.runs.kinds import KINDS, MEASUREMENT
 
 from edition.records import store as records_module
 from edition.records.checkpoint import OutOfTime
+from edition.records.kinds import KINDS, MEASUREMENT
 from edition.records.provenance import device_name
 from edition.records.store import RecordError, Store
 from edition.runs import Run, pending, schedule, start
@@ -184,7 +184,7 @@ def test_only_one_of_many_can_claim_a_run(store):
 def test_a_stale_record_is_done_again_and_removed(store, monkeypatch):
     old = start(RUNS[:1], store).recorded[0]
     path = store.path("toy", old.config)
-    monkeypatch.setitem(records_module.SCHEMAS, "toy", records_module.SCHEMAS["toy"] + 1)
+    monkeypatch.setitem(KINDS, "toy", KINDS["toy"]._replace(schema=2))
     assert start(RUNS[:1], store).recorded == RUNS[:1]
     assert not path.exists()
     assert [record.id for record in store.all()] == [store.path("toy", RUNS[0].config).stem]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from edition.records import store as records
+from edition.records.kinds import KINDS
 from edition.records.store import Record, RecordError, Store
 from edition.runs import Run, do, start
-from edition.runs.verify import TOLERANCES, Difference, choose, compare, difference_table, verify
+from edition.runs.verify import Difference, choose, compare, difference_table, verify
 from edition.runs.work import Outcome
 from samlib.images.pair_config import PairConfig
 from samlib.toy.config import ToyConfig
@@ -99,7 +100,7 @@ def test_numbers_that_are_not_finite_equal_the_null_of_the_record():
 
 @pytest.mark.parametrize("part", ["device", "versions", "engine"])
 def test_elsewhere_means_over_seeds_are_compared_within_a_tolerance(part):
-    allowed = TOLERANCES["toy"]["final_hard_error"]
+    allowed = KINDS["toy"].tolerances["final_hard_error"]
     within = METRICS | {"final_hard_error": [0.2 + allowed, 0.4 + 0.9 * allowed], "curves": None}
     beyond = METRICS | {"final_hard_error": [0.2 + allowed, 0.4 + 1.1 * allowed]}
     assert compare(recorded(), again(within, **{part: "another"})) == []
