@@ -87,6 +87,7 @@ EXPERIMENTS = {
         Experiment("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.pacs_full),
         Experiment("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
         Experiment("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
+        Experiment("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
         Experiment("three_features", "control", "Three mixed features", controls.three_features),
         Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
         Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
