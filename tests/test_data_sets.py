@@ -160,7 +160,7 @@ def test_an_averaged_panel_holds_the_mean_of_its_group() -> None:
 def test_groups_of_the_embedded_set_are_drawn_and_a_missing_set_is_explained(tmp_path, monkeypatch) -> None:
     shown = []
     monkeypatch.setattr(demonstration, "display", shown.append)
-    base = finetune_experiments.waterbirds("smoke")[0]
+    base = EXPERIMENTS["waterbirds"].configs("smoke")[0]
     demonstration.show_groups(base, None)
     demonstration.show_groups(finetune_experiments.WATERBIRDS, None)
     demonstration.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
