@@ -10,8 +10,9 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from edition.claims.moments import toy_moments
 from edition.experiments.toy import NOISES, RATIOS, SENSITIVITY
-from edition.figures import mechanism, style, toy_setup, variants
+from edition.figures import importance, mechanism, style, toy_setup, variants
 from edition.figures.bands import mean_curve, seeds_word
 from edition.records.kept import checkpoints
 from edition.records.store import Store
@@ -43,6 +44,12 @@ def table(records) -> pd.DataFrame:
 def points(records):
     """Checkpoints of SGD and of LSAM (rho = 1) at 360 degrees."""
     return [checkpoints(records[index]) for index in (3, 5)]
+
+
+@pytest.fixture(scope="module")
+def moments(records):
+    """Their importance weights."""
+    return toy_moments([records[index] for index in (3, 5)])
 
 
 def errors(**columns) -> list[dict]:
@@ -218,8 +225,8 @@ def test_sensitivity_has_a_panel_a_constant():
         assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
 
 
-def test_lorenz_pair_has_a_panel_a_method_with_real_and_phantom_curves(points):
-    figure = drawn(lambda: mechanism.lorenz_pair(points[0][-1], points[1][-1]))
+def test_lorenz_pair_has_a_panel_a_method_with_real_and_phantom_curves(moments):
+    figure = drawn(lambda: importance.lorenz_pair(moments))
     assert [axes.get_title() for axes in visible(figure)] == ["SGD-trained networks", "LSAM-trained networks"]
     for axes in figure.axes:
         assert [label.split(",")[0] for label in curves(axes)] == [r"real $\lambda$", r"phantom $\tilde\lambda$"]
@@ -227,14 +234,14 @@ def test_lorenz_pair_has_a_panel_a_method_with_real_and_phantom_curves(points):
     assert figure.axes[0].get_ylabel() == "share of total importance"
 
 
-def test_grids_have_a_row_a_method_and_a_column_a_checkpoint(points):
-    for draw in (lambda: mechanism.lorenz_grid(points), lambda: mechanism.medians_grid(points, 1)):
+def test_grids_have_a_row_a_method_and_a_column_a_checkpoint(moments):
+    for draw in (lambda: importance.lorenz_grid(moments), lambda: importance.medians_grid(moments, 1)):
         titles = [axes.get_title() for axes in visible(drawn(draw))]
         assert titles == [f"{method}-trained, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
 
 
-def test_medians_pair_has_a_row_a_method_and_a_column_a_feature(points):
-    figure = drawn(lambda: mechanism.medians_pair([points[0][-1], points[1][-1]]))
+def test_medians_pair_has_a_row_a_method_and_a_column_a_feature(moments):
+    figure = drawn(lambda: importance.medians_pair(moments))
     assert len(visible(figure)) == 4
     assert all("signed contribution" in axes.get_xlabel() for axes in figure.axes)
     assert figure.axes[0].get_ylabel() and figure.axes[2].get_ylabel()

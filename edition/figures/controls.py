@@ -12,7 +12,9 @@ from scipy.stats import rankdata
 from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
 from edition.claims.rules import Effect
 from edition.figures import style
-from edition.figures.tables import body_rows, wide_table
+from edition.figures.bands import mean_point
+from edition.figures.tables import scrolling
+from edition.figures.tables import table as html_table
 from samlib.measures.statistics import Estimate, estimate, number, settled, with_interval
 
 AXES = {
@@ -42,8 +44,7 @@ def methods_against_sgd(
         colour = style.EASY if metric.startswith("easy") else style.HARD
         panel.axvline(0, color=style.SGD, lw=1.2)
         for (method, setting), value in against_sgd(table, metric).items():
-            look = {"mfc": "white"} if value.n == 1 else {}
-            _mark(panel, value, names.index(method), setting, scale=scale, color=colour, **look)
+            _mark(panel, value, names.index(method), setting, scale=scale, color=colour)
         panel.set_title(f"{title}:\n{metrics[metric]}", fontsize=9.5)
         panel.set_xlabel("minus SGD's, points")
     _name_rows(axes[0, 0], names)
@@ -121,11 +122,10 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _mark(panel: Axes, value: Estimate, row: int, setting: int, *, scale: float, **look: Any) -> None:
+def _mark(panel: Axes, value: Estimate, row: int, setting: int, **look: Any) -> None:
     """Mark one setting's mean and interval in its method's row."""
-    ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None
     place = row + 0.24 * (0, -1, 1)[setting]
-    panel.errorbar(scale * value.mean, place, xerr=ends, fmt=MARKERS[setting], ms=4, lw=1.1, **look)
+    mean_point(panel, place, value, along="x", marker=MARKERS[setting], ms=4, lw=1.1, **look)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -158,7 +158,7 @@ def comparison_html(table: pd.DataFrame) -> str:
         rows.append((row.method, cells[0], gain, *cells[1:], *places))
     first, *others = (heading for heading, _, _ in SHOWN.values())
     heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
-    return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
+    return scrolling(html_table(heads, rows), "Methods, wide: scrolls")
 
 
 def in_short(tables: Mapping[str, pd.DataFrame]) -> str:

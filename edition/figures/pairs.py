@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from edition.claims.pairs import difference
 from edition.figures import style
+from edition.figures.tables import spread
 from samlib.images.pairs import ImageSet
 from samlib.measures.statistics import estimate, number
 
@@ -35,9 +36,7 @@ def sample_images(sets: dict[str, ImageSet], features: tuple[str, str], *, n_ima
     for row, (title, data) in zip(axes, sets.items(), strict=True):
         for panel, labels in zip(row, combinations, strict=True):
             _draw_montage(panel, data, labels, n_images)
-            panel.set(xticks=[], yticks=[])
-            panel.grid(False)
-            panel.spines[:].set_visible(False)
+            style.bare(panel)
         row[0].set_ylabel(title)
     for panel, (upper, lower) in zip(axes[0], combinations, strict=True):
         panel.set_title(f"{features[0]} {upper}, {features[1]} {lower}", fontsize=9.5)
@@ -93,21 +92,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = {}
     for name, title in (ERRORS | WORST | RELIANCE).items():
-        spread = {method: _spread(part[name]) for method, part in table.groupby("method", sort=False)}
+        means = {m: spread(part[name].mean(), part[name].std()) for m, part in table.groupby("method", sort=False)}
         gap = difference(table, name)
         mean, low, high = (number(100 * end, 2, signed=True) for end in (gap.mean, gap.low, gap.high))
-        rows[title] = spread | {
+        rows[title] = means | {
             "SAM − SGD": mean,
             "95 % interval": f"[{low}, {high}]" if gap.n > 1 else "no interval",
             "n": str(gap.n),
         }
     return pd.DataFrame(rows).T.rename_axis(columns="error, %")
-
-
-def _spread(values: pd.Series) -> str:
-    """Mean ± standard deviation in percent; the mean alone of a single value."""
-    deviation = f" ± {100 * values.std():.2f}" if values.count() > 1 else ""
-    return f"{100 * values.mean():.2f}{deviation}"
 
 
 def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:

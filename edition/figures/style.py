@@ -65,3 +65,10 @@ def sequence_colour(index: int, n: int) -> tuple[float, float, float, float]:
 def note(axes: Axes, text: str) -> None:
     """Write a small remark into the upper left corner of the axes."""
     axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", ha="left", fontsize=8.5, color=NEUTRAL)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks, grid and frame away: what is left is the picture inside."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

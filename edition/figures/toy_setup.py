@@ -10,7 +10,7 @@ from torch import Tensor
 from edition.experiments.toy import SENSITIVITY
 from edition.figures import style
 from edition.figures.bands import mean_curve, seeds_word
-from edition.records.kept import Checkpoint, contribution_grid
+from edition.records.kept import KeptNetworks, contribution_grid
 from edition.runs.results import pick
 from samlib.toy.data import Examples
 from samlib.toy.network import FEATURES, Weights, feature_values
@@ -178,7 +178,7 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def along_training(points: dict[str, list[Checkpoint]], seed: int) -> Figure:
+def along_training(points: dict[str, list[KeptNetworks]], seed: int) -> Figure:
     """Contours of the hard feature at every checkpoint, one row a method."""
     n = max(len(checkpoints) for checkpoints in points.values())
     figure, axes = plt.subplots(len(points), n, figsize=(2.5 * n, 2.7 * len(points)), squeeze=False)

@@ -74,7 +74,7 @@ def surroundings(root: Path) -> dict[str, object]:
     """
     return {
         "library": tree_digest(root / "samlib", suffixes=(".py",))
-        + tree_digest(root / "edition", suffixes=(".py", ".js"), skip=("publish",)),
+        + tree_digest(root / "edition", suffixes=(".py", ".js", ".html"), skip=("publish",)),
         "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
         "versions": page_versions(),

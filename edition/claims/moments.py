@@ -1,0 +1,241 @@
+"""Importance weights at moments of the training, of the toy and of photographs alike, and what is read off them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edition.claims.pairs import method_of, pair_roles
+from edition.claims.rules import Effect
+from edition.experiments.toy import REFERENCE_RHO
+from edition.records.kept import checkpoints
+from edition.records.store import Record
+from samlib.images.photograph_config import FEATURES
+from samlib.measures.importance import Importance, gini
+from samlib.measures.statistics import estimate, paired_difference
+
+POORLY_FIT = 0.25  # share of the examples with the lowest signed contribution: our choice
+# What runs must share for their weights to be compared.
+_SHARED = ("image_set", "importance_epochs", "importance_rho", "n_importance", "batch_size")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Importance weights of all seeds of one method at one moment of the training.
+
+    Attributes:
+        data: "toy", or the set of photographs.
+        method: "SGD", "LSAM" or "SAM", with which the networks were trained.
+        unit: what `when` counts, "step" or "epoch".
+        when: after how many.
+        rho: radius of the phantom, the same for both methods.
+        seeds: one member each, rising.
+        features: names of the (easy, hard) feature.
+        importance: weights and signed contributions, member axis as `seeds`, feature axis as `features`. Of
+            photographs, contributions are positive where the feature's probe gives the value that goes with the
+            example's label in most training examples.
+    """
+
+    data: str
+    method: str
+    unit: str
+    when: int
+    rho: float
+    seeds: tuple[int, ...]
+    features: tuple[str, str]
+    importance: Importance
+
+    @property
+    def name(self) -> str:
+        """Which networks, and when, such as "SAM-trained, epoch 20"."""
+        return f"{self.method}-trained, {self.unit} {self.when}"
+
+
+_weighed: dict[tuple[str, str | None], list[Moment]] = {}  # by record: weighing twenty networks takes seconds
+
+
+def toy_moments(records: Sequence[Record]) -> list[Moment]:
+    """Weigh the toy's training examples at every kept step: SGD's networks, then LSAM's, by step.
+
+    Args:
+        records: of the experiment "checkpoints".
+    """
+    found = []
+    for record in records:
+        key = (str(record.path), record.arrays_sha256)
+        if key not in _weighed:
+            _weighed[key] = [
+                Moment(
+                    "toy",
+                    kept.method,
+                    "step",
+                    kept.step,
+                    REFERENCE_RHO,
+                    tuple(kept.config.seeds),
+                    ("easy", "hard"),
+                    kept.importance(REFERENCE_RHO),
+                )
+                for kept in checkpoints(record)
+            ]
+        found += _weighed[key]
+    return sorted(found, key=lambda moment: (moment.method != "SGD", moment.when))
+
+
+def photograph_moments(records: Sequence[Record]) -> list[Moment]:
+    """Read the recorded importance weights: SGD's by epoch, then SAM's by epoch.
+
+    Which feature is easy is decided by SGD's probes (`pair_roles`). Runs that diverged, and runs that recorded no
+    weights, are left out.
+
+    Args:
+        records: of kind "finetune", of one image set, at most one a method and seed that recorded weights.
+    Raises:
+        ValueError: no record of SGD that converged, none with weights, or records that cannot be compared.
+        RecordError: arrays are missing or damaged.
+    """
+    roles = pair_roles(records)
+    kept = [r for r in records if r.config["importance_epochs"] and not r.metrics["diverged"]]
+    _require_comparable(kept)
+    config = kept[0].config
+    features = (roles["easy"], roles["hard"])
+    axes = [FEATURES[config["image_set"]].index(name) for name in features]
+    signs = np.array([1, _agreement(kept[0])])[axes]  # of label and attribute, as recorded
+    found = []
+    for method in ("SGD", "SAM"):
+        runs = sorted((r for r in kept if method_of(r) == method), key=lambda r: r.config["seed"])
+        seeds, arrays = tuple(r.config["seed"] for r in runs), [r.arrays() for r in runs]
+        for index, epoch in enumerate(sorted(set(config["importance_epochs"])) if runs else ()):
+            real, phantom, parts = (
+                np.stack([array[name][index].astype(float) for array in arrays])
+                for name in ("importance_real", "importance_phantom", "contributions")
+            )
+            weights = Importance(real, phantom, parts[:, axes] * signs[:, None])
+            rho = config["importance_rho"]
+            found.append(Moment(config["image_set"], method, "epoch", epoch, rho, seeds, features, weights))
+    return found
+
+
+def by_method(moments: Sequence[Moment]) -> list[list[Moment]]:
+    """Split into SGD's and SAM's or LSAM's."""
+    return [[m for m in moments if m.method == method] for method in dict.fromkeys(m.method for m in moments)]
+
+
+def last(moments: Sequence[Moment]) -> list[Moment]:
+    """Keep the last moment of each method."""
+    return [max(part, key=lambda moment: moment.when) for part in by_method(moments)]
+
+
+def testable(moments: Sequence[Moment]) -> bool:
+    """Whether both methods were run with two seeds or more."""
+    return len(by_method(moments)) == 2 and min(len(moment.seeds) for moment in moments) > 1
+
+
+def ginis(importance: Importance, which: str) -> np.ndarray:
+    """Return the Gini coefficient of the "real" or "phantom" weights of every member."""
+    return np.array([gini(values) for values in getattr(importance, which)])
+
+
+def more_uniform(moments: Sequence[Moment]) -> list[Effect]:
+    """Gini coefficient of phantom minus real weights, predicted below zero: one effect a moment."""
+    return [
+        Effect(m.name, paired_difference(ginis(m.importance, "phantom"), ginis(m.importance, "real")), "below")
+        for m in moments
+    ]
+
+
+def poorly_fit(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
+    """Weight of what each feature fits poorly, phantom minus real: less for the easy feature, more for the hard one.
+
+    Returns:
+        One effect a moment and feature by the paper's statistic, the median weight (Figures 5 and 8); and the same
+        in three statistics of ours, which ask who gains relative to the other examples: the median in units of the
+        mean weight, the mean rank, and the share of all weight.
+    """
+    return _gains(moments, [(f"{role} feature's worst quarter", _worst(i), side) for i, role, side in _ROLES])
+
+
+_ROLES = ((0, "easy", "below"), (1, "hard", "above"))
+
+
+def _worst(feature: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Choose the examples that a feature fits worst."""
+    return lambda parts: parts[feature] <= np.quantile(parts[feature], POORLY_FIT)
+
+
+def only_easy_fits(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
+    """Weight of the examples that the easy feature classifies correctly and the hard one wrongly, as `poorly_fit`.
+
+    Moments at which fewer than two networks have such examples are left out.
+    """
+    return _gains(moments, [("right by easy, wrong by hard", lambda parts: (parts[0] > 0) & (parts[1] < 0), "above")])
+
+
+def easy_side(moments: Sequence[Moment]) -> list[Effect]:
+    """Median phantom weight where the easy feature contributes more, minus that of the other examples (Figure 8)."""
+    found = []
+    for moment in moments:
+        gaps = []
+        for phantom, (easy, hard) in zip(moment.importance.phantom, moment.importance.contributions, strict=True):
+            sides = [phantom[side] for side in (easy > hard, easy <= hard)]
+            gaps.append(np.median(sides[0]) - np.median(sides[1]) if all(side.size for side in sides) else np.nan)
+        if np.count_nonzero(~np.isnan(gaps)) > 1:
+            found.append(Effect(moment.name, estimate(gaps), "above"))
+    return found
+
+
+# What a group of examples weighs: by the paper's statistic, and by those of ours.
+_STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "median": lambda weights, chosen: float(np.median(weights[chosen])),
+    "median / mean weight": lambda weights, chosen: float(np.median(weights[chosen]) / weights.mean()),
+    "mean rank": lambda weights, chosen: float((weights.argsort().argsort()[chosen] / (len(weights) - 1)).mean()),
+    "share": lambda weights, chosen: float(weights[chosen].sum() / weights.sum()),
+}
+
+
+def _gains(
+    moments: Sequence[Moment], groups: Sequence[tuple[str, Callable[[np.ndarray], np.ndarray], str]]
+) -> tuple[list[Effect], list[Effect]]:
+    """Phantom minus real of every statistic, for each moment and group of examples; the first statistic apart."""
+    found: dict[str, list[Effect]] = {name: [] for name in _STATISTICS}
+    for moment in moments:
+        for told, choose, side in groups:
+            values: dict[str, list[float]] = {name: [] for name in _STATISTICS}
+            for real, phantom, parts in zip(*moment.importance, strict=True):
+                chosen = choose(parts)
+                for name, statistic in _STATISTICS.items():
+                    gain = statistic(phantom, chosen) - statistic(real, chosen) if chosen.any() else np.nan
+                    values[name].append(gain)
+            for name, gains in values.items():
+                if np.count_nonzero(~np.isnan(gains)) > 1:
+                    label = f"{moment.name}, {told}" + ("" if name == "median" else f": {name}")
+                    found[name].append(Effect(label, estimate(gains), side))
+    first, *others = found.values()
+    return first, [effect for effects in others for effect in effects]
+
+
+def _agreement(record: Record) -> int:
+    """Return 1 if attribute 1 goes with label 1 in training (Waterbirds), -1 if with label 0 (CelebA: male, blond)."""
+    f = record.metrics["train_frequencies"]
+    covariance = f[0] * f[3] - f[1] * f[2]
+    if covariance == 0:
+        raise ValueError(
+            f"records: expected label and attribute to be correlated in training, got group frequencies {f}; the "
+            f"attribute then fits no label, and has no signed contribution"
+        )
+    return 1 if covariance > 0 else -1
+
+
+def _require_comparable(records: Sequence[Record]) -> None:
+    """Refuse records without weights, of several settings, or of several runs a method and seed."""
+    settings = {tuple(str(record.config[name]) for name in _SHARED) for record in records}
+    if len(settings) != 1:
+        raise ValueError(
+            f"records: expected importance weights recorded under one setting of {', '.join(_SHARED)}, got "
+            f"{len(settings)}: {sorted(settings)}; pass the records of one experiment with importance_epochs"
+        )
+    runs = [(method_of(record), record.config["seed"]) for record in records]
+    twice = sorted({run for run in runs if runs.count(run) > 1})
+    if twice:
+        raise ValueError(
+            f"records: expected one a method and seed, got several of {twice}; choose one learning rate and one rho"
+        )
