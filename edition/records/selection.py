@@ -58,20 +58,6 @@ def select(records: Sequence[Record]) -> Record:
     return min(found, key=_rank)
 
 
-def selected(records: Sequence[Record]) -> dict[str, Record]:
-    """Return {"SGD": record, "SAM": record}: the best setting with rho = 0 and the best with rho > 0.
-
-    SAM has as many settings as SGD for *each* radius of the grid; `at_radius` gives it no more than SGD.
-
-    Args:
-        records: a grid; see `select`.
-    Raises:
-        ValueError: no run of one of the methods converged, or no grid.
-    """
-    _check_grid(records)
-    return {"SGD": at_radius(records, 0.0), "SAM": select([r for r in records if r.config["rho"] > 0])}
-
-
 def at_radius(records: Sequence[Record], rho: float) -> Record:
     """Choose the best learning rate at one fixed radius: as many settings as SGD has in the same grid.
 
