@@ -68,21 +68,6 @@ def test_single_precision_equals_the_batched_engine_after_50_steps(hidden, batch
 
 
 @needs_numba
-@pytest.mark.parametrize("hidden", [10, 50])
-def test_adding_members_changes_no_bit_of_the_others(hidden):
-    weights, (inputs, labels) = _weights(7, hidden, torch.float32), _batches(40, 7, 5, torch.float32)
-    settings = SETTINGS[1:8]
-    group = CompiledEngine(weights, **_options(settings, 5))
-    terms = group.run(inputs, labels)
-    for m in (0, 6):
-        rows = slice(m, m + 1)
-        alone = CompiledEngine(Weights(*(part[rows] for part in weights)), **_options(settings[rows], 5))
-        for single, grouped in zip(alone.run(inputs[:, rows], labels[:, rows]), terms, strict=True):
-            assert torch.equal(single, grouped[:, rows])
-        assert all(torch.equal(one, many[rows]) for one, many in zip(alone.weights, group.weights, strict=True))
-
-
-@needs_numba
 @pytest.mark.parametrize("threads", [2, 3, 9])
 def test_the_number_of_threads_changes_no_bit(threads):
     weights, batches = _weights(7, 50, torch.float32), _batches(40, 7, 5, torch.float32)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from page_elements import Elements
 
 from edition.experiments.toy import base
-from edition.records.kept import Checkpoint
+from edition.records.kept import KeptNetworks
 from edition.widgets import (
     Frames,
     TrainingPanel,
@@ -260,24 +260,24 @@ def test_phantom_drawing_puts_its_finding_in_the_title_and_both_ratios_in_the_le
 
 
 @pytest.fixture(scope="module")
-def points() -> list[list[Checkpoint]]:
+def points() -> list[list[KeptNetworks]]:
     start = base("smoke").vary(n_steps=60, checkpoints=(30, 60), seeds=(0, 4))
     found = []
     for config, result in zip([start, start.vary(rho=1.0)], train_toy([start, start.vary(rho=1.0)]), strict=True):
         arrays = {name: torch.from_numpy(values) for name, values in result.arrays.items()}
         kept = [Weights(*(arrays[name][i] for name in Weights._fields)) for i in range(2)]
-        found.append([Checkpoint(config, step, weights) for step, weights in zip((30, 60), kept, strict=True)])
+        found.append([KeptNetworks(config, step, weights) for step, weights in zip((30, 60), kept, strict=True)])
     return found
 
 
-def test_importance_explorer_has_a_frame_per_step_and_radius(points: list[list[Checkpoint]]) -> None:
+def test_importance_explorer_has_a_frame_per_step_and_radius(points: list[list[KeptNetworks]]) -> None:
     frames = importance_explorer(*points, (0.5, 1.0), seed=4)
     assert [slider.texts for slider in frames.sliders] == [("30", "60"), ("0.5", "1")]
     assert frames.initial == 3
     assert frames.pictures[3].alt.startswith("Importance weights after 60 steps, real and phantom at radius 1,")
 
 
-def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[list[Checkpoint]]) -> None:
+def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[list[KeptNetworks]]) -> None:
     figure = draw_importance([points[0][1], points[1][1]], 0.5, 4)
     try:
         drawn = figure.axes[3].collections[1].get_offsets()  # LSAM's row, phantom weights
@@ -288,7 +288,7 @@ def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[
         plt.close(figure)
 
 
-def test_importance_explorer_refuses_other_steps_and_unknown_seeds(points: list[list[Checkpoint]]) -> None:
+def test_importance_explorer_refuses_other_steps_and_unknown_seeds(points: list[list[KeptNetworks]]) -> None:
     sgd, lsam = points
     with pytest.raises(ValueError, match=r"expected SGD's steps \[30, 60\], got \[30\]"):
         importance_explorer(sgd, lsam[:1], (1.0,))

@@ -152,7 +152,9 @@ def group_samples(
         for group, panel in enumerate(panels):
             found = rows[groups[rows] == group]
             some = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
-            shown = _mean(data.images, found) if averaged else _montage(data.images, some, n_images)
+            shown = _montage(data.images, some, n_images)
+            if averaged and len(found):
+                shown = np.rint(data.images[found].mean(0)).astype(np.uint8)
             panel.imshow(shown, interpolation="nearest")
             if len(found) == 0:
                 panel.text(0.5, 0.5, "does not occur", ha="center", va="center", transform=panel.transAxes)
@@ -245,10 +247,3 @@ def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
         top, left = i // n_columns * side + 1, i % n_columns * side + 1
         canvas[top : top + side - 2, left : left + side - 2] = images[row]
     return canvas
-
-
-def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Average images; white where there is none."""
-    if len(rows) == 0:
-        return np.full(images.shape[1:], 255, dtype=np.uint8)
-    return np.rint(images[rows].mean(0)).astype(np.uint8)

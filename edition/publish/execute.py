@@ -77,7 +77,7 @@ def execute_chapter(
     Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`.
     """
     source = _read(layout.root / chapter)
-    parameters = _parameters(source, layout.profile)
+    parameters = {"profile": layout.profile} if layout.profile and _default_profile(source) else {}
     key = chapter_key(source, parameters, shared)
     target = layout.executed / chapter
     facts = _reusable(target, key)
@@ -212,11 +212,6 @@ def _explain(layout: Layout, chapter: str, failure: Exception) -> str:
         f"    the cell begins: {first_line}\n"
         f"mend it and build again; the chapter up to that cell, with the traceback, is {output}"
     )
-
-
-def _parameters(source: NotebookNode, profile: str | None) -> dict[str, str]:
-    """Return what papermill should inject: the profile, where one is asked for and the chapter takes one."""
-    return {"profile": profile} if profile is not None and _default_profile(source) else {}
 
 
 def _reusable(target: Path, key: str) -> dict[str, Any] | None:

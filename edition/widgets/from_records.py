@@ -12,8 +12,8 @@ from edition.claims.domainbed import MEAN, radius_table, transfer_table
 from edition.claims.pairs import difference
 from edition.figures import style
 from edition.figures.bands import mean_point
-from edition.figures.controls import SHOWN, measured, measured_in_words
 from edition.figures.domainbed import shown_name
+from edition.figures.methods import SHOWN, measured, measured_in_words
 from edition.records.store import Record
 from edition.widgets.frames import Frames, sliders
 from samlib.measures.statistics import Estimate, estimate, with_interval
