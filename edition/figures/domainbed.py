@@ -1,4 +1,8 @@
-"""Figures of chapter 6: gains by target beside the paper's, every radius, controls, and feature rank."""
+"""Figures of chapter 6: gains by target beside the paper's, every radius, controls, and feature rank.
+
+A `table` is what `edition.claims.domainbed.transfer_table` returned of one data set, `paper` what
+`edition.claims.paper_tables.table_2` returned, `records` are those of one data set's experiment.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,7 +84,6 @@ def gains_beside_paper(paper: pd.DataFrame, records: Mapping[str, Sequence[Recor
     """Draw SAM's gain on every target, the paper's as a diamond without an interval, ours with 95 % over seeds.
 
     Args:
-        paper: what `edition.claims.paper_tables.table_2` returned.
         records: title of the data set -> its experiment's records; a title that the paper does not have (a stand-in)
             gets a panel of its own.
     """
@@ -104,9 +107,6 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
     """Draw the probe's accuracy minus SGD's on each target: untrained features, and SAM at every radius.
 
     Every radius, and SGD, has its own best learning rate: equal budgets.
-
-    Args:
-        records: of one data set's experiment.
     """
     table, chosen = radius_table(records), transfer_table(records)
     found = {"none": over_targets(chosen, 100 * (chosen.untrained - chosen.sgd))}
@@ -128,11 +128,7 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
 
 
 def controls(table: pd.DataFrame) -> Figure:
-    """Draw, target by target, the probe on untrained features, both probes, and both networks' own answers.
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Draw, target by target, the probe on untrained features, both probes, and both networks' own answers."""
     shown = (
         ("untrained", "probe, features before training", UNTRAINED, "s"),
         ("sgd", "probe, SGD", style.SGD, "o"),
@@ -154,11 +150,7 @@ def controls(table: pd.DataFrame) -> Figure:
 
 
 def rank_and_accuracy(table: pd.DataFrame) -> Figure:
-    """Draw effective rank on the target against the probe's accuracy: for every seed an arrow from SGD to SAM.
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Draw effective rank on the target against the probe's accuracy: for every seed an arrow from SGD to SAM."""
     targets = list(dict.fromkeys(table.target))
     figure, axes = plt.subplots(1, len(targets), figsize=(9.4, 3.2), squeeze=False)
     for panel, target in zip(axes[0], targets, strict=True):

@@ -1,4 +1,7 @@
-"""Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows."""
+"""Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows.
+
+A `table` is what `edition.claims.controls.control_table` returned of one task; `tables` are such by the task's title.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +35,6 @@ def methods_against_sgd(
     """Draw every method's difference from SGD with its 95 % interval over seeds, a panel a metric and task.
 
     Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
         metrics: column -> title; the hard and the easy feature's probing error where it is None.
         scale: of the numbers: 100 for points.
     """
@@ -55,7 +57,6 @@ def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
     """Draw one measure of every method with its 95 % interval over seeds, a panel a task.
 
     Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
         metric: a key of `SHOWN`.
     """
     heading, scale, _ = SHOWN[metric]
@@ -90,9 +91,6 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the hard feature's probing error over methods against sharpness, rank and balance, all as places in order.
 
     Networks with a test error above `edition.claims.controls.SOLVED` are left out.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
     """
     figure, axes = plt.subplots(
         len(tables), len(ACCOUNTS), figsize=(9.4, 3.0 * len(tables) + 0.3), squeeze=False, sharey="row"
@@ -142,11 +140,7 @@ def _colour(method: str) -> str:
 
 
 def comparison_html(table: pd.DataFrame) -> str:
-    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
-
-    Args:
-        table: what `edition.claims.controls.control_table` returned.
-    """
+    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML."""
     several = table.setting.nunique() > 1
     gains = improvements(table)
     rows = []
@@ -162,22 +156,14 @@ def comparison_html(table: pd.DataFrame) -> str:
 
 
 def in_short(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
-    """
+    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows."""
     if not tables:
         return "**In short.** Nothing has been run at this profile yet."
     return "**In short.** " + " ".join(_one_task(title, table) for title, table in tables.items())
 
 
 def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Say how many networks have not learned the task, and what the correlations are with them.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
-    """
+    """Say how many networks have not learned the task, and what the correlations are with them."""
     told = []
     for title, table in tables.items():
         missed = int((table.test_error > SOLVED).sum())

@@ -1,4 +1,7 @@
-"""Figures and tables of chapter 1: the two-feature images, and probing errors of SGD and SAM over seeds."""
+"""Figures and tables of chapter 1: the two-feature images, and probing errors of SGD and SAM over seeds.
+
+A `table` is what `edition.claims.pairs.pair_table` returned.
+"""
 
 import itertools
 
@@ -68,7 +71,6 @@ def paired_errors(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
     """Draw errors of SGD and SAM: a thin line a seed, and the mean of each with its 95 % interval.
 
     Args:
-        table: what `edition.claims.pairs.pair_table` returned.
         metrics: column -> title, one panel each, with its own scale.
     """
     figure, axes = plt.subplots(1, len(metrics), figsize=(3.1 * len(metrics), 3.5), squeeze=False)
@@ -85,8 +87,6 @@ def paired_errors(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Tabulate every error as text: mean ± standard deviation of SGD and SAM, paired difference with interval, n.
 
-    Args:
-        table: what `edition.claims.pairs.pair_table` returned.
     Returns:
         One row an error, in percent.
     """

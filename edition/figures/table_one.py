@@ -1,4 +1,7 @@
-"""Table 1 on the page: the table itself, its forest plot, probing errors by epoch, and images of the four groups."""
+"""Table 1 on the page: the table itself, its forest plot, probing errors by epoch, and images of the four groups.
+
+A `table` is what `edition.claims.table_one.table_one` returned.
+"""
 
 import html
 import math
@@ -41,9 +44,6 @@ def table_html(table: pd.DataFrame) -> str:
 
     A word says where the whole interval lies: "lower" and "higher" are SAM's error against SGD's, "undecided" means
     that the interval includes 0. On a narrow screen the table scrolls inside its box, and the settings stay in view.
-
-    Args:
-        table: what `edition.claims.table_one.table_one` returned.
     """
     groups = {
         group_heading(str(title), html.escape(_settings(rows.iloc[0]))): [_line(row) for row in rows.itertuples()]
@@ -67,9 +67,6 @@ def table_picture(table: pd.DataFrame) -> Figure:
     """Draw Table 1 as a forest plot: the paired difference of each error with its 95 % interval, SAM minus SGD.
 
     A single seed has no interval: its difference is an open circle. Both methods' means stand at the right.
-
-    Args:
-        table: what `edition.claims.table_one.table_one` returned.
     """
     groups = list(table.groupby("data_set", sort=False))
     step = len(METRICS) + 1

@@ -1,4 +1,8 @@
-"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML."""
+"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML.
+
+What was `found` is what `edition.claims.domainbed.transfer_table` returned of one data set; `paper` what
+`edition.claims.paper_tables.table_2` returned; `records` are those of an experiment, or such by the data set's title.
+"""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -31,7 +35,6 @@ def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]])
     word says where the whole interval lies: "better", "worse", or "undecided" where it includes 0.
 
     Args:
-        paper: what `edition.claims.paper_tables.table_2` returned.
         records: title of the data set -> its experiment's records; the paper's data sets that are not among them have
             not been run.
     """
@@ -54,11 +57,7 @@ def protocols_html(records: Sequence[Record]) -> str:
 
 
 def choices_html(found: pd.DataFrame) -> str:
-    """Return which settings the seeds chose on every target.
-
-    Args:
-        found: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Return which settings the seeds chose on every target."""
     rows = []
     for target, part in found.groupby("target", sort=False):
         sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
@@ -69,11 +68,7 @@ def choices_html(found: pd.DataFrame) -> str:
 
 
 def controls_html(found: pd.DataFrame) -> str:
-    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds.
-
-    Args:
-        found: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds."""
 
     def means(columns: Sequence[str], scale: float, form: str) -> list[tuple[str, ...]]:
         by_target = [over_targets(found, scale * found[column]) for column in columns]
@@ -94,11 +89,7 @@ def controls_html(found: pd.DataFrame) -> str:
 
 
 def controls_sentence(found: pd.DataFrame) -> str:
-    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown).
-
-    Args:
-        found: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown)."""
     sgd, sam = (over_targets(found, 100 * (found[m] - found.untrained))[MEAN] for m in ("sgd", "sam"))
     ranks = over_targets(found, found.sam_target_rank - found.sgd_target_rank)[MEAN]
     return (
@@ -109,11 +100,7 @@ def controls_sentence(found: pd.DataFrame) -> str:
 
 
 def in_short(records: Mapping[str, Sequence[Record]]) -> str:
-    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run.
-
-    Args:
-        records: title of the data set -> its experiment's records.
-    """
+    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run."""
     if not records:
         return "**In short.** Nothing has been run at this profile yet."
     told = []
