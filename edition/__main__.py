@@ -8,7 +8,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edition.console import run_piped
 from edition.experiments import EXPERIMENTS, PROFILES
 from edition.records.store import RecordError, Store
 from edition.runs.backends import Backend, InProcess, Pool
-from edition.runs.cost import Estimate
+from edition.runs.cost import Costs
 from edition.runs.plan import Run, needed, soonest_first, states, unique
 from edition.runs.progress import terminal_progress
 from edition.runs.schedule import Summary, start
@@ -82,9 +83,9 @@ def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(command=_claims)
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
     profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
-    parser.add_argument("--profile", type=_profile, default="paper", metavar="P", help=profiles)
+    parser.add_argument("--profile", type=_PROFILE, default="paper", metavar="P", help=profiles)
     verdicts = f"only these: one of {', '.join(STATUSES)}; a hyphen may stand for the blank (all)"
-    parser.add_argument("--verdict", type=_verdict, metavar="V", help=verdicts)
+    parser.add_argument("--verdict", type=_one_of("verdict", STATUSES), metavar="V", help=verdicts)
 
 
 def _add(
@@ -97,11 +98,10 @@ def _add(
     """Add a command with the options that all share."""
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(command=command)
-    parser.add_argument("--experiment", type=_experiment, metavar="E", help=f"one of {', '.join(EXPERIMENTS)} (all)")
-    wanted = f"({profile or 'all'})"
-    parser.add_argument(
-        "--profile", type=_profile, default=profile, metavar="P", help=f"one of {', '.join(PROFILES)} {wanted}"
-    )
+    names = f"one of {', '.join(EXPERIMENTS)} (all)"
+    parser.add_argument("--experiment", type=_EXPERIMENT, metavar="E", help=names)
+    profiles = f"one of {', '.join(PROFILES)} ({profile or 'all'})"
+    parser.add_argument("--profile", type=_PROFILE, default=profile, metavar="P", help=profiles)
     parser.add_argument("--store", type=Path, metavar="DIR", help="folder of the records (results/, results/local/)")
     device = "where runs are done and costs estimated: auto, cpu or cuda (auto: cuda where there is one)"
     parser.add_argument("--device", type=_device, default="auto", metavar="D", help=device)
@@ -120,25 +120,28 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     """Print one line a run."""
-    for profile in _profiles(options):
+    for profile in [options.profile] if options.profile else PROFILES:
         store = _store(options, profile)
-        estimate = Estimate(store.all(), options.device)
+        costs = Costs(store.all(), options.device)
         for name, items in _needed(options, profile).items():
             for run, state in states(items, store).items():
-                changed = json.dumps(_short(differences(run.config))).strip("{}").replace('"', "")
-                seconds = f"{estimate.seconds(run):8.1f} s"
-                print(f"{profile:6} {name:24} {state:9} {run.name:18} {seconds}  {changed or 'defaults'}")
+                changed = differences(run.config)
+                if isinstance(seeds := changed.get("seeds"), list):
+                    changed["seeds"] = len(seeds)
+                told = json.dumps(changed).strip("{}").replace('"', "")
+                seconds = f"{costs.seconds(run):8.1f} s"
+                print(f"{profile:6} {name:24} {state:9} {run.name:18} {seconds}  {told or 'defaults'}")
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
     """Print the counts."""
     found: dict[str, Any] = {}
-    for profile in _profiles(options):
+    for profile in [options.profile] if options.profile else PROFILES:
         store, parts = _store(options, profile), _needed(options, profile)
         by_run = states(unique(run for items in parts.values() for run in items), store)
-        experiments = {name: _counts([by_run[run] for run in items]) for name, items in parts.items()}
-        found[profile] = _counts(list(by_run.values())) | {"experiments": experiments}
+        experiments = {name: _counts(by_run[run] for run in items) for name, items in parts.items()}
+        found[profile] = _counts(by_run.values()) | {"experiments": experiments}
     total = {state: sum(profile[state] for profile in found.values()) for state in STATES}
     if options.json:
         print(json.dumps(total | {"profiles": found}))
@@ -152,17 +155,17 @@ def _status(options: argparse.Namespace) -> int:
 def _start(options: argparse.Namespace) -> int:
     """Do what is pending."""
     store = _store(options, options.profile)
-    estimate = Estimate(store.all(), options.device)
+    costs = Costs(store.all(), options.device)
     parts = [runs.pending(items, store) for items in _needed(options, options.profile).values()]
     summary = start(
-        soonest_first(parts, estimate.seconds),
+        soonest_first(parts, costs.seconds),
         store,
         device=options.device,
         data_root=options.data_root,
         backend=_backend(options),
         budget=options.budget,
         progress=terminal_progress(),
-        estimate=estimate,
+        costs=costs,
     )
     return _tell(summary)
 
@@ -225,11 +228,6 @@ def _needed(options: argparse.Namespace, profile: str) -> dict[str, list[Run]]:
     return {item.name: needed([item], profile) for item in chosen}
 
 
-def _profiles(options: argparse.Namespace) -> tuple[str, ...]:
-    """The profiles that were asked for."""
-    return (options.profile,) if options.profile else PROFILES
-
-
 def _store(options: argparse.Namespace, profile: str) -> Store:
     """Where the records of a profile are; only `start` makes a folder that is not there."""
     if options.store and options.command is not _start and not options.store.is_dir():
@@ -246,39 +244,25 @@ def _backend(options: argparse.Namespace) -> Backend:
     return Pool(options.workers) if options.workers > 1 else InProcess()
 
 
-def _counts(found: list[str]) -> dict[str, int]:
+def _counts(found: Iterable[str]) -> dict[str, int]:
     """Count runs by state."""
-    return {state: found.count(state) for state in STATES}
+    counted = Counter(found)
+    return {state: counted[state] for state in STATES}
 
 
-def _short(changed: dict[str, object]) -> dict[str, object]:
-    """Shorten lists of seeds."""
-    seeds = changed.get("seeds")
-    return changed | {"seeds": len(seeds)} if isinstance(seeds, list) else changed
+def _one_of(name: str, choices: Iterable[str]) -> Callable[[str], str]:
+    """Make a reader of one of several words; a hyphen may stand for a blank."""
 
+    def read(text: str) -> str:
+        words = {choice.replace(" ", "-"): choice for choice in choices}
+        text = words.get(text, text)
+        try:
+            check_choice(name, text, tuple(choices))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
 
-def _experiment(text: str) -> str:
-    """Read an experiment's name."""
-    return _choice("experiment", text, tuple(EXPERIMENTS))
-
-
-def _profile(text: str) -> str:
-    """Read a profile's name."""
-    return _choice("profile", text, PROFILES)
-
-
-def _verdict(text: str) -> str:
-    """Read a verdict's words."""
-    return _choice("verdict", text.replace("-", " "), STATUSES)
-
-
-def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
-    """Read one of several words."""
-    try:
-        check_choice(name, text, choices)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
+    return read
 
 
 def _device(text: str) -> str:
@@ -300,6 +284,8 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
     return seconds
 
+
+_EXPERIMENT, _PROFILE = _one_of("experiment", EXPERIMENTS), _one_of("profile", PROFILES)
 
 if __name__ == "__main__":
     sys.exit(run_piped(main))

@@ -74,4 +74,4 @@ def test_figures_show_every_method_and_engine():
 
 
 def test_a_machine_that_was_not_measured_has_a_box_with_its_command():
-    assert "python -m edition.bench all --device cuda --record" in benchmark_box("cuda")
+    assert "python -m edition.bench all --device cuda --record" in benchmark_box("cuda").data

@@ -102,17 +102,13 @@ def test_a_record_of_an_earlier_schema_is_stale_until_the_run_is_done_again(stor
 
 def test_start_writes_what_is_pending_and_a_second_start_finds_nothing_to_do(store, call):
     first = write(store, CONFIGS[1])
-    assert "1 recorded" in call("start", "--device", "cpu")
+    told = call("start", "--device", "cpu")
+    assert "1 recorded" in told and "[1/1] " in told
     assert {record.id for record in store.all()} == {record_id("toy", config) for config in CONFIGS}
     assert store.find("toy", CONFIGS[1]) == first
     times = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")}
     assert "nothing to do" in call("start", "--device", "cpu")
     assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*.json")} == times
-
-
-def test_start_shows_each_run_that_is_done(store, call):
-    lines = call("start", "--device", "cpu").splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("[")] == ["[1/2]", "[2/2]"]
 
 
 def test_records_go_to_another_folder_on_demand(store, call, tmp_path):
@@ -127,10 +123,6 @@ def test_a_store_that_is_not_there_is_an_error_for_who_reads_it(store, call, tmp
     for name in ("nowhere", "file"):
         assert f"found none at {tmp_path / name}" in call(command, "--store", str(tmp_path / name), code=1)
     assert not (tmp_path / "nowhere").exists()
-
-
-def test_verifying_nothing_is_an_error(store, call):
-    assert "expected records to verify, found none" in call("verify", "--device", "cpu", code=1)
 
 
 def test_litter_beside_records_blocks_no_command(store, call):
@@ -149,6 +141,7 @@ def test_a_budget_that_is_too_small_begins_nothing(store, call):
 
 
 def test_verify_finds_records_as_they_are_and_differences_with_exit_status_1(store, call):
+    assert "expected records to verify, found none" in call("verify", "--device", "cpu", "--store", "/", code=1)
     call("start", "--device", "cpu")
     assert "2 of 2 runs as recorded" in call("verify", "--device", "cpu")
     assert "1 of 1 runs as recorded" in call("verify", "--device", "cpu", "--sample", "1")
@@ -157,7 +150,7 @@ def test_verify_finds_records_as_they_are_and_differences_with_exit_status_1(sto
     changed = record.metrics | {"final_hard_error": [2.0] * len(record.metrics["final_hard_error"])}
     store.write("toy", CONFIGS[0], metrics=changed, arrays={}, provenance=record.provenance)
     output = call("verify", "--device", "cpu", code=1)
-    assert "final_hard_error[0]  2.0" in output and "1 of 2 runs as recorded" in output
+    assert "final_hard_error[0] 2.0" in " ".join(output.split()) and "1 of 2 runs as recorded" in output
 
 
 @pytest.mark.parametrize("command", ["status", "list", "start", "verify"])
@@ -177,13 +170,6 @@ def test_unknown_names_are_refused_with_what_there_is(store, call, command, opti
     assert not store.root.exists()
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda"])
-def test_a_device_that_is_not_there_is_refused_before_anything_runs(store, call, monkeypatch, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device in call("start", "--device", device, code=2)
-    assert not store.root.exists()
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -192,18 +178,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_runs(store, call,
         ("--budget", "-1"),
         ("--budget", "nan"),
         ("--workers", "2", "--scheduler", "tcp://nowhere:1"),
+        ("--device", "tpu"),
+        ("--device", "cuda"),
     ],
 )
-def test_impossible_options_are_refused(store, call, wrong):
+def test_impossible_options_are_refused_before_anything_runs(store, call, monkeypatch, wrong):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert wrong[0] in call("start", *wrong, code=2)
-
-
-@pytest.mark.parametrize("command", [[], ["list"], ["status"], ["start"], ["verify"]])
-def test_help_names_every_option(call, command):
-    text = call(*command, "--help")
-    options = {"start": "--budget --workers --scheduler --device --data-root", "verify": "--sample --seed --workers"}
-    expected = options.get(command[0], "--experiment --profile --store") if command else "list status start verify"
-    assert all(word in text for word in expected.split())
+    assert not store.root.exists()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from samlib.methods.gradient import Batch, cross_entropy, descent, importance, m
 from samlib.methods.measure import ginis, largest_curvature, ranks
 from samlib.methods.networks import ImageNetwork, MixedNetworks, ToyNetworks
 from samlib.methods.tasks import make_task, rotation, three_features
-from samlib.methods.train import _Groups, train_control
+from samlib.methods.train import _Groups, train_method
 from samlib.toy.config import ToyConfig
 from samlib.toy.training import train_toy
 
@@ -202,7 +202,7 @@ def test_group_dro_moves_weight_to_the_group_with_the_larger_loss():
 
 def test_the_last_layer_method_is_chapter_twos_lsam():
     config = ControlConfig(rho=1.0, perturbed="last layer", n_epochs=3, seeds=(0, 1))
-    found = train_control(config)
+    found = train_method(config)
     toy = train_toy([ToyConfig(rho=1.0, n_steps=180, n_snapshots=1, seeds=(0, 1))])[0].metrics
     for mine, theirs in (("hard_probe_error", "final_hard_error"), ("easy_probe_error", "final_easy_error")):
         assert found[mine] == pytest.approx(toy[theirs], abs=0.002)
@@ -216,7 +216,7 @@ def test_sgd_and_sam_on_images_are_chapter_ones():
         config = ControlConfig(
             task="digits_patches", rho=rho, learning_rate=0.05, momentum=0.9, batch_size=100, n_epochs=2, n_train=200
         )
-        found = train_control(config)
+        found = train_method(config)
         assert found["train_loss"][0] == pytest.approx(expected["curves"]["train_loss"][-1], rel=1e-4)
         for name in ("test_error", *(n for n in found if n.endswith("_probe_error"))):
             assert found[name][0] == pytest.approx(expected[name], abs=0.02), name
@@ -299,8 +299,8 @@ METHODS = [
 def test_a_run_reports_every_number_for_every_seed_and_repeats(method):
     config = dataclasses.replace(TOY, **method)
     shares = []
-    found = train_control(config, report=shares.append)
-    assert found == train_control(config)
+    found = train_method(config, report=shares.append)
+    assert found == train_method(config)
     assert shares[-2:] == [0.5, 1.0]
     assert set(found) == {
         "test_error", "easy_probe_error", "hard_probe_error", "train_loss", "effective_rank", "components", "sharpness",
@@ -313,21 +313,21 @@ def test_a_run_reports_every_number_for_every_seed_and_repeats(method):
 
 def test_sam_in_no_epoch_is_sgd_and_in_the_first_half_is_neither():
     sgd, none, half, whole = (
-        train_control(dataclasses.replace(TOY, **values))["train_loss"]
+        train_method(dataclasses.replace(TOY, **values))["train_loss"]
         for values in ({}, {"rho": 0.3, "end": 0.0}, {"rho": 0.3, "end": 0.5}, {"rho": 0.3})
     )
     assert sgd == none and len({tuple(sgd), tuple(half), tuple(whole)}) == 3
 
 
 def test_one_diverged_seed_takes_no_other_with_it():
-    found = train_control(dataclasses.replace(TOY, learning_rate=1e4))
+    found = train_method(dataclasses.replace(TOY, learning_rate=1e4))
     assert found["diverged"] == [True, True]
     assert found["train_loss"] == [None, None]
     assert all(value == [None, None] for name, value in found.items() if name not in ("diverged",))
 
 
 def test_three_features_are_probed_linearly():
-    found = train_control(ControlConfig(task="three_features", n_epochs=1, seeds=(0,)))
+    found = train_method(ControlConfig(task="three_features", n_epochs=1, seeds=(0,)))
     errors = [found[f"{name}_probe_error"][0] for name in ("line", "three_quarter_turn", "full_turn")]
     assert all(0 <= error <= 0.6 for error in errors) and len(set(errors)) == 3
 

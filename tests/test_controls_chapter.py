@@ -22,9 +22,9 @@ from edition.claims.controls import (
 )
 from edition.experiments import EXPERIMENTS
 from edition.experiments.controls import image_methods, methods, settings
-from edition.figures.controls import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
+from edition.figures.methods import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
 from edition.records.store import Record
-from edition.widgets.controls import measure_explorer
+from edition.widgets import measure_explorer
 from samlib.config import to_dict
 from samlib.methods.config import ControlConfig
 

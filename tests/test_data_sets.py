@@ -15,9 +15,9 @@ from edition.experiments import finetune as finetune_experiments
 from edition.experiments import pairs as pair_experiments
 from edition.experiments.pairs import EQUAL_BUDGET
 from edition.figures import table_one as figures
-from edition.page import photographs as demonstration
+from edition.page import chapter, demonstrations
 from edition.page.chapter import Results
-from edition.records.selection import at_radius, selected
+from edition.records.selection import at_radius, select
 from edition.records.store import Record
 from edition.runs import store_for
 from samlib.config import to_dict
@@ -25,10 +25,6 @@ from samlib.images.pair_config import PairConfig
 from samlib.images.photograph_config import FinetuneConfig
 
 mpl.use("agg")
-PNG = (  # one black pixel
-    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00:~\x9bU\x00\x00\x00\n"
-    b"IDATx\xdac`\x00\x00\x00\x02\x00\x01\xe2!\xbc3\x00\x00\x00\x00IEND\xaeB`\x82"
-)
 
 
 def record(kind: str, config) -> Record:
@@ -128,23 +124,25 @@ def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: 
     store, item = store_for("paper"), EXPERIMENTS[grid]
     records = [store.find(item.kind, config) for config in item.configs("paper")]
     assert all(records), f"{grid}: not all runs are recorded"
-    chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in selected(records).items()}
     family = pair_experiments if name in pair_experiments.SELECTED else finetune_experiments
-    best = at_radius(records, family.RADIUS)
-    chosen[EQUAL_BUDGET] = (best.config["learning_rate"], best.config["rho"])
+    best = {
+        "SGD": at_radius(records, 0.0),
+        "SAM": select([r for r in records if r.config["rho"] > 0]),
+        EQUAL_BUDGET: at_radius(records, family.RADIUS),
+    }
+    chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in best.items()}
     assert chosen == (pair_experiments.SELECTED | finetune_experiments.SELECTED)[name]
 
 
 @pytest.mark.parametrize(("name", "averaged"), [("celeba", True), ("waterbirds", False)])
 def test_images_that_may_not_be_published_are_averaged(name: str, averaged: bool, monkeypatch) -> None:
     seen = {}
-    monkeypatch.setattr(demonstration, "attribute_splits", lambda data, config: seen["splits"])
-    monkeypatch.setattr(demonstration, "load_images", lambda config, root: "data")
-    monkeypatch.setattr(demonstration, "display", lambda shown: None)
-    monkeypatch.setattr(demonstration, "photograph", lambda draw: draw() or PNG)
-    monkeypatch.setattr(demonstration, "group_samples", lambda *args, averaged: seen.update(averaged=averaged))
+    monkeypatch.setattr(demonstrations, "attribute_splits", lambda data, config: seen["splits"])
+    monkeypatch.setattr(demonstrations, "load_images", lambda config, root: "data")
+    monkeypatch.setattr(demonstrations, "show", lambda draw, **options: draw())
+    monkeypatch.setattr(demonstrations, "group_samples", lambda *args, averaged: seen.update(averaged=averaged))
     seen["splits"] = SimpleNamespace(train=np.arange(2), test=np.arange(2))
-    demonstration.show_groups(FinetuneConfig(image_set=name), None)
+    demonstrations.show_groups(FinetuneConfig(image_set=name), None)
     assert seen["averaged"] is averaged
 
 
@@ -159,11 +157,12 @@ def test_an_averaged_panel_holds_the_mean_of_its_group() -> None:
 
 def test_groups_of_the_embedded_set_are_drawn_and_a_missing_set_is_explained(tmp_path, monkeypatch) -> None:
     shown = []
-    monkeypatch.setattr(demonstration, "display", shown.append)
-    base = finetune_experiments.waterbirds("smoke")[0]
-    demonstration.show_groups(base, None)
-    demonstration.show_groups(finetune_experiments.WATERBIRDS, None)
-    demonstration.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
+    for module in (chapter, demonstrations):
+        monkeypatch.setattr(module, "display", shown.append)
+    base = EXPERIMENTS["waterbirds"].configs("smoke")[0]
+    demonstrations.show_groups(base, None)
+    demonstrations.show_groups(finetune_experiments.WATERBIRDS, None)
+    demonstrations.show_groups(dataclasses.replace(finetune_experiments.CELEBA, n_train=100), tmp_path)
     assert shown[0].data[:3] == b"\xff\xd8\xff"  # JPEG
     assert "No images of waterbirds" in shown[1].data and "SAMLIB_DATA" in shown[1].data
     assert "got None; point SAMLIB_DATA" in shown[1].data and str(tmp_path) not in shown[2].data

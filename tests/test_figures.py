@@ -10,13 +10,15 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from edition.claims.moments import toy_moments
 from edition.experiments.toy import NOISES, RATIOS, SENSITIVITY
-from edition.figures import mechanism, style, toy_setup, variants
-from edition.figures.bands import mean_curve, seeds_word
+from edition.figures import importance, mechanism, style, toy_setup, variants
+from edition.figures.bands import mean_curve, mean_point, seeds_word
 from edition.records.kept import checkpoints
 from edition.records.store import Store
 from edition.runs import Run, do
 from edition.runs.results import curve_table, seed_table
+from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig, ToyData
 from samlib.toy.data import sample
 from samlib.toy.network import FEATURES
@@ -43,6 +45,12 @@ def table(records) -> pd.DataFrame:
 def points(records):
     """Checkpoints of SGD and of LSAM (rho = 1) at 360 degrees."""
     return [checkpoints(records[index]) for index in (3, 5)]
+
+
+@pytest.fixture(scope="module")
+def moments(records):
+    """Their importance weights."""
+    return toy_moments([records[index] for index in (3, 5)])
 
 
 def errors(**columns) -> list[dict]:
@@ -129,12 +137,6 @@ def test_meanings_have_different_colours_and_sequences_run_from_light_to_dark():
     assert style.sequence_colour(0, 1) == style.sequence_colour(0, 8)
 
 
-def test_a_note_is_written_into_the_axes():
-    figure = drawn(lambda: plt.subplots()[0])
-    style.note(figure.axes[0], "a remark")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["a remark"]
-
-
 def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band():
     data = pd.DataFrame({"x": [0, 0, 0, 1, 1, 1], "y": [1.0, 2.0, 3.0, 5.0, 5.0, 5.0], "seed": [0, 1, 2] * 2})
     figure, axes = plt.subplots()
@@ -218,27 +220,32 @@ def test_sensitivity_has_a_panel_a_constant():
         assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
 
 
-def test_lorenz_pair_has_a_panel_a_method_with_real_and_phantom_curves(points):
-    figure = drawn(lambda: mechanism.lorenz_pair(points[0][-1], points[1][-1]))
-    assert [axes.get_title() for axes in visible(figure)] == ["SGD-trained networks", "LSAM-trained networks"]
-    for axes in figure.axes:
-        assert [label.split(",")[0] for label in curves(axes)] == [r"real $\lambda$", r"phantom $\tilde\lambda$"]
-        assert all(y[0] == 0 and y[-1] == pytest.approx(1) for _, y in curves(axes).values())
-    assert figure.axes[0].get_ylabel() == "share of total importance"
-
-
-def test_grids_have_a_row_a_method_and_a_column_a_checkpoint(points):
-    for draw in (lambda: mechanism.lorenz_grid(points), lambda: mechanism.medians_grid(points, 1)):
-        titles = [axes.get_title() for axes in visible(drawn(draw))]
-        assert titles == [f"{method}-trained, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
-
-
-def test_medians_pair_has_a_row_a_method_and_a_column_a_feature(points):
-    figure = drawn(lambda: mechanism.medians_pair([points[0][-1], points[1][-1]]))
-    assert len(visible(figure)) == 4
-    assert all("signed contribution" in axes.get_xlabel() for axes in figure.axes)
-    assert figure.axes[0].get_ylabel() and figure.axes[2].get_ylabel()
+@pytest.mark.parametrize(
+    ("draw", "titles"),
+    [
+        (importance.lorenz_pair, ["SGD-trained networks", "LSAM-trained networks"]),
+        (importance.lorenz_grid, [f"{m}-trained, step {step}" for m in ("SGD", "LSAM") for step in (20, 60)]),
+        (
+            importance.medians_pair,
+            [f"{m}-trained, by the {role} feature's fit" for m in ("SGD", "LSAM") for role in ("easy", "hard")],
+        ),
+    ],
+)
+def test_the_toys_importance_has_a_panel_a_method_and_moment_or_feature(moments, draw, titles):
+    figure = drawn(lambda: draw(moments))
+    assert [axes.get_title() for axes in figure.axes] == titles and figure.get_supxlabel() == ""
     assert all(len(x) for axes in figure.axes for x, _ in curves(axes).values())
+
+
+def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere():
+    figure, axes = plt.subplots()
+    mean_point(axes, 3, Estimate(0.5, 0.25, 0.75, 4), scale=100, color="black")
+    mean_point(axes, 3, Estimate(0.5, float("-inf"), float("inf"), 1), along="x", color="black")
+    plt.close(figure)
+    several, one = axes.containers
+    assert several.has_yerr and np.ptp(several[2][0].get_segments()[0][:, 1]) == pytest.approx(50)
+    assert not one.has_xerr and one[0].get_markerfacecolor() == "white"
+    assert (one[0].get_xdata()[0], one[0].get_ydata()[0]) == (0.5, 3)
 
 
 def test_rates_against_radius_and_along_the_training(records, table):

@@ -27,32 +27,31 @@ def shown(monkeypatch) -> list[HTML]:
     return items
 
 
-def test_two_effects_are_both_said_in_their_order():
-    assert finding("error, SAM minus SGD", {"hard": HIGH, "easy": LOW}) == (
-        "Error, SAM minus SGD: 0.250 [0.150, 0.350] (hard) and −0.500 [−0.600, −0.400] (easy); "
-        "n = 20 seeds, 95 % intervals of the mean over seeds."
-    )
-
-
-def test_of_more_effects_the_lowest_and_the_highest_are_said_wherever_they_stand():
-    said = finding("error", {"a": MIDDLE, "b": HIGH, "c": LOW}, over="networks")
-    assert said == (
-        "Error: −0.500 [−0.600, −0.400] (c) and 0.250 [0.150, 0.350] (b), the lowest and the highest of 3; "
-        "n = 20 networks, 95 % intervals of the mean over networks."
-    )
-
-
-def test_a_single_seed_has_no_interval():
-    said = finding("error", {"one": Estimate(0.5, -inf, inf, 1)})
-    assert said == "Error: 0.500 (one); n = 1 of the seeds, so there is no interval."
-
-
-def test_different_numbers_of_seeds_are_said_as_a_range():
-    assert "; n = 3 to 20 seeds," in finding("error", {"few": Estimate(0.5, 0.4, 0.6, 3), "many": LOW})
-
-
-def test_nothing_measured_is_said():
-    assert finding("error", {}) == "Error: not tested at this scale."
+@pytest.mark.parametrize(
+    ("effects", "said"),
+    [
+        (
+            {"hard": HIGH, "easy": LOW},
+            "Error: 0.250 [0.150, 0.350] (hard) and −0.500 [−0.600, −0.400] (easy); "
+            "n = 20 seeds, 95 % intervals of the mean over seeds.",
+        ),
+        (
+            {"a": MIDDLE, "b": HIGH, "c": LOW},
+            "Error: −0.500 [−0.600, −0.400] (c) and 0.250 [0.150, 0.350] (b), the lowest and the highest of 3; "
+            "n = 20 seeds, 95 % intervals of the mean over seeds.",
+        ),
+        ({"one": Estimate(0.5, -inf, inf, 1)}, "Error: 0.500 (one); n = 1 of the seeds, so there is no interval."),
+        (
+            {"few": Estimate(0.5, 0.4, 0.6, 3), "many": LOW},
+            "Error: 0.500 [0.400, 0.600] (few) and −0.500 [−0.600, −0.400] (many); "
+            "n = 3 to 20 seeds, 95 % intervals of the mean over seeds.",
+        ),
+        ({}, "Error: not tested at this scale."),
+    ],
+)
+def test_of_more_than_two_effects_the_lowest_and_the_highest_are_said_with_n(effects, said):
+    assert finding("error", effects) == said
+    assert finding("error", effects, over="networks") == said.replace("seeds", "networks")
 
 
 def test_a_verdicts_finding_says_what_was_computed_without_the_rule_and_keeps_the_effects_asked_for():

@@ -13,7 +13,8 @@ from interruption import Interrupted, Memory
 from plain_training import train_plainly
 from torch import nn
 
-from edition.experiments.finetune import CELEBA, WATERBIRDS, waterbirds_grid
+from edition.experiments import experiment
+from edition.experiments.finetune import CELEBA, WATERBIRDS
 from edition.records.store import Store
 from edition.runs import Run, do
 from samlib.images.backbones import build_backbone
@@ -222,7 +223,7 @@ def test_bfloat16_trains_nearly_the_same_network(data: PreparedSet) -> None:
 
 
 def test_a_run_is_recorded_with_its_arrays(tmp_path) -> None:
-    configs = waterbirds_grid("smoke")
+    configs = experiment("waterbirds_grid").configs("smoke")
     records = [do([Run("finetune", config)], Store(tmp_path))[0] for config in configs]
     assert [record.config["rho"] for record in records] == [0.0, 0.05]
     assert all(record.arrays()["importance_real"].shape == (2, 128) for record in records)

@@ -17,15 +17,6 @@ def test_every_font_is_named_by_a_relative_address_and_none_is_left_over():
     assert sorted({STATIC / address for address in named}) == FILES
 
 
-def test_all_fonts_weigh_at_most_300_kilobytes():
-    assert FILES and sum(path.stat().st_size for path in FILES) <= 300_000
-
-
-def test_text_waits_for_its_font():
-    faces = re.findall(r"@font-face \{(.*?)\}", CSS, re.DOTALL)
-    assert len(faces) == len(FILES) and all("font-display: block;" in face for face in faces)
-
-
 def test_each_of_the_themes_families_begins_with_a_font_of_the_book():
     own = set(re.findall(r"font-family: (\"[^\"]*\");", CSS))
     families = dict(re.findall(r"--pst-font-family-(\w+): ([^,;]*)", CSS))

@@ -113,16 +113,12 @@ def test_the_environment_names_the_repository_before_the_remote_does(root, monke
     ],
 )
 def test_only_a_remote_on_github_names_a_repository(root, address, name):
+    git(root.parent, "init")
+    git(root.parent, "remote", "add", "origin", "https://github.com/someone/outer")
+    assert repository_name(root) is None  # a plain folder inside another checkout
     git(root, "init")
     git(root, "remote", "add", "origin", address)
     assert repository_name(root) == name
-
-
-def test_neither_a_plain_folder_nor_one_inside_another_checkout_has_a_repository(root):
-    assert repository_name(root) is None
-    git(root.parent, "init")
-    git(root.parent, "remote", "add", "origin", "https://github.com/someone/outer")
-    assert repository_name(root) is None
 
 
 @pytest.mark.parametrize("named", ["someone", "a/b/c", "https://github.com/a/b", 'a/b"><script>'])
@@ -221,13 +217,6 @@ def test_the_set_up_cell_installs_what_numbers_depend_on_and_leaves_the_notebook
     assert not names & {"ipykernel", "ipython", "jupyterlab", "jupyter-book", "pytest"}
 
 
-def test_binder_installs_the_books_own_requirements_and_the_library():
-    lines = (ROOT / "binder/requirements.txt").read_text().splitlines()
-    assert {"-r ../requirements.txt", "-e ."} <= set(lines)
-    version = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
-    assert tuple(map(int, version.split("."))) >= (3, 11)
-
-
 # --- the PDF
 
 
@@ -271,23 +260,9 @@ def test_a_missing_chromium_is_named_with_what_to_do(monkeypatch, tmp_path):
 # --- the workflow
 
 
-def test_the_workflow_runs_the_readmes_check_and_publishes_main_alone():
-    text = (ROOT / ".github/workflows/book.yml").read_text()
-    workflow = yaml.load(text, Loader=yaml.BaseLoader)  # YAML 1.1 would read the key `on` as true
-    assert set(workflow["on"]) == {"push", "pull_request"}
-    assert workflow["permissions"] == {"contents": "read"}
-    jobs = workflow["jobs"]
-    commands = [step["run"] for step in jobs["test"]["steps"] if "run" in step]
-    assert commands.index("make setup") < commands.index("make test")
-    assert "make test" in (ROOT / "README.md").read_text()
-    assert "permissions" not in jobs["test"]
-    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
-    uploads = [step for step in jobs["test"]["steps"] if "upload" in step.get("uses", "")]
-    assert uploads and all("matrix.python == '3.11'" in step["if"] for step in uploads)  # one set of pages, not three
+def test_the_workflow_tests_every_push_and_publishes_main_alone():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())["jobs"]
+    assert [step["run"] for step in jobs["test"]["steps"] if step.get("run", "").startswith("make")][-1] == "make test"
     for name in ("pages", "launch"):
-        assert jobs[name]["if"] == "github.ref == 'refs/heads/main'"
-        assert jobs[name]["needs"] == "test"
-    assert jobs["pages"]["permissions"] == {"pages": "write", "id-token": "write"}
-    used = {step["uses"].partition("@")[0] for job in jobs.values() for step in job["steps"] if "uses" in step}
-    pages = {"actions/configure-pages", "actions/upload-pages-artifact", "actions/deploy-pages"}
-    assert pages <= used and all(name.startswith("actions/") for name in used)
+        assert jobs[name]["if"] == "github.ref == 'refs/heads/main'" and jobs[name]["needs"] == "test"
+    assert "permissions" not in jobs["test"] and jobs["pages"]["permissions"] == {"pages": "write", "id-token": "write"}

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from edition import runs
 from edition.claims.pairs import difference, feature_improved, pair_roles, pair_table, sgd_relies_on_easy
 from edition.figures import pairs as figures
-from edition.page import pairs as steps
+from edition.page import demonstrations as steps
 from edition.page.chapter import Chapter
 from edition.records.store import Record, Store
 from samlib.images import PairConfig, demo_config, pair_sets
@@ -106,7 +106,7 @@ def test_reliance_on_the_easy_feature_needs_both_answers(head, status):
 
 def test_the_summary_says_mean_spread_difference_and_n(records):
     row = figures.summary(pair_table(records)).loc["Hard ft. probe"]
-    assert row["SGD"] == "30.00 ± 10.00" and row["n"] == "3"
+    assert row["SGD"] == "30.00\u00a0±\u00a010.00" and row["n"] == "3"
     assert row["SAM − SGD"] == "−2.00" and row["95 % interval"] == "[−4.48, +0.48]"
     alone = figures.summary(pair_table(records[:2])).loc["Hard ft. probe"]
     assert (alone["SGD"], alone["95 % interval"]) == ("20.00", "no interval")
@@ -161,7 +161,7 @@ def test_the_library_equals_the_plain_sam_step(rho):
 def test_without_data_the_embedded_pair_is_shown_and_the_note_says_why(tmp_path):
     nothing, empty = steps.at_hand(None), steps.at_hand(tmp_path)
     for found in (nothing, empty):
-        assert found.source.name == "digits_patches" and not found.is_papers
+        assert found.source.name == "digits_patches"
         assert "not the paper's pair" in found.note and "SAMLIB_DATA" in found.note
     assert "no folder" in nothing.note and "does not hold CIFAR-MNIST" in empty.note
 
@@ -169,7 +169,7 @@ def test_without_data_the_embedded_pair_is_shown_and_the_note_says_why(tmp_path)
 def test_the_demonstration_trains_anew_into_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "store_for", lambda profile: Store(tmp_path / profile))
     monkeypatch.setattr(steps, "demo_config", lambda pair, *, rho, seed: tiny(pair, rho, seed))
-    first, second = (steps.demonstrate(Chapter("paper", device="cpu", seed=3), "digits_patches") for _ in range(2))
+    first, second = (steps.train_pair_now(Chapter("paper", device="cpu", seed=3), "digits_patches") for _ in range(2))
     assert [item.config["rho"] for item in first] == [0.0, 0.1]
     assert {item.config["seed"] for item in first} == {3}
     assert [item.metrics for item in first] == [item.metrics for item in second]

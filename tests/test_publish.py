@@ -286,7 +286,7 @@ def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_chan
     rendered = (layout.html / "book/one.html").stat().st_mtime_ns
     build_site(layout, progress_bar=False)
     assert (layout.html / "book/one.html").stat().st_mtime_ns == rendered
-    monkeypatch.setattr(site, "LIBRARY", root / "samlib")  # as if the library, with its extensions, were another
+    monkeypatch.setattr(site, "PACKAGES", (root / "samlib",))  # as if the library, with its extensions, were another
     build_site(layout, progress_bar=False)
     assert (layout.html / "book/one.html").stat().st_mtime_ns > rendered
 

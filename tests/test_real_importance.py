@@ -9,7 +9,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from edition.claims import real_importance as claims
-from edition.figures import real_importance as figures
+from edition.claims.moments import Moment, photograph_moments
+from edition.figures import importance as figures
 from edition.figures import style
 
 mpl.use("agg")
@@ -218,12 +219,12 @@ def test_verdicts_have_different_names():
 N = 40  # examples; contributions 1/2, 3/2, ... of the easy feature, of the hard one with the opposite sign
 
 
-def drawing(n_seeds: int = 2) -> list[claims.WeighedEpoch]:
-    """Points whose median weights fall with the easy feature's contribution: one step in the middle."""
+def drawing(n_seeds: int = 2) -> list[Moment]:
+    """Moments whose median weights fall with the easy feature's contribution: one step in the middle."""
     position = np.arange(N) - N / 2 + 0.5
     real = np.where(position < 0, 3.0, 1.0)
     both = [(real, np.ones(N))] * 2
-    return claims.points(runs(both, both, n_seeds, contributions=(-position, position)))
+    return photograph_moments(runs(both, both, n_seeds, contributions=(-position, position)))
 
 
 def drawn(draw):
@@ -243,8 +244,8 @@ def curves(axes) -> dict[str, np.ndarray]:
     return {line.get_label().split()[0]: np.array(line.get_data()) for line in lines}
 
 
-def test_lorenz_panels_show_real_and_phantom_weights_of_both_methods():
-    figure = drawn(lambda: figures.lorenz_panels(drawing()))
+def test_lorenz_pair_show_real_and_phantom_weights_of_both_methods():
+    figure = drawn(lambda: figures.lorenz_pair(drawing()))
     assert [axes.get_title() for axes in figure.axes] == ["SGD-trained networks", "SAM-trained networks"]
     for axes in figure.axes:
         lines = curves(axes)
@@ -255,9 +256,9 @@ def test_lorenz_panels_show_real_and_phantom_weights_of_both_methods():
     assert "2 seeds; bands: full range over seeds" in figure.get_supxlabel()
 
 
-def test_medians_panels_have_a_row_a_method_and_a_column_a_feature():
+def test_medians_pair_have_a_row_a_method_and_a_column_a_feature():
     # Bins of 40 / 12 positions and two seeds: six examples or eight, fewer than ten, so four times the seeds.
-    figure = drawn(lambda: figures.medians_panels(drawing(n_seeds=8)))
+    figure = drawn(lambda: figures.medians_pair(drawing(n_seeds=8)))
     easy, hard, *others = figure.axes
     assert len(others) == 2
     assert easy.get_title() == "SGD-trained, by the easy feature's fit (background)"
@@ -269,7 +270,7 @@ def test_medians_panels_have_a_row_a_method_and_a_column_a_feature():
 
 
 def test_bins_of_fewer_than_ten_examples_are_not_drawn_and_a_panel_without_bins_says_so():
-    figure = drawn(lambda: figures.medians_panels(drawing(n_seeds=2)))
+    figure = drawn(lambda: figures.medians_pair(drawing(n_seeds=2)))
     assert all(len(line[0]) == 0 for axes in figure.axes for line in curves(axes).values())
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["no bin with 10 examples"] * 4
 
@@ -287,11 +288,11 @@ def test_grids_have_a_row_a_method_and_a_column_an_epoch(draw):
 
 def test_a_method_without_runs_has_no_panel():
     found = [point for point in drawing() if point.method == "SGD"]
-    assert [axes.get_title() for axes in drawn(lambda: figures.lorenz_panels(found)).axes] == ["SGD-trained networks"]
-    assert len(drawn(lambda: figures.medians_panels(found)).axes) == 2
+    assert [axes.get_title() for axes in drawn(lambda: figures.lorenz_pair(found)).axes] == ["SGD-trained networks"]
+    assert len(drawn(lambda: figures.medians_pair(found)).axes) == 2
 
 
 def test_different_numbers_of_seeds_are_both_said():
     found = [*drawing(2)[:2], *drawing(3)[2:]]
-    assert "2 and 3 seeds;" in drawn(lambda: figures.lorenz_panels(found)).get_supxlabel()
-    assert "1 seed;" in drawn(lambda: figures.lorenz_panels(drawing(1))).get_supxlabel()
+    assert "2 and 3 seeds;" in drawn(lambda: figures.lorenz_pair(found)).get_supxlabel()
+    assert "1 seed;" in drawn(lambda: figures.lorenz_pair(drawing(1))).get_supxlabel()

@@ -14,8 +14,8 @@ from edition.records.provenance import device_name
 from edition.records.store import RecordError, Store
 from edition.runs import Run, pending, schedule, start
 from edition.runs.backends import Done, InProcess, Pool
-from edition.runs.cost import Estimate, work
-from edition.runs.locks import Claims
+from edition.runs.cost import Costs, work
+from edition.runs.locks import Locks
 from edition.runs.progress import Silent
 from edition.runs.work import Job, Outcome
 from samlib.images.pair_config import PairConfig
@@ -95,7 +95,7 @@ def test_without_file_locks_runs_are_done_and_claimed_by_one_process(store, monk
         raise OSError(code, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    first, second = Claims(store), Claims(store)
+    first, second = Locks(store), Locks(store)
     assert first.take(RUNS[0]) and not second.take(RUNS[0])
     assert start(RUNS[:2], store).elsewhere == RUNS[:1]
     first.drop(RUNS[0])
@@ -150,7 +150,7 @@ def test_all_places_of_a_backend_are_filled(store):
 
 
 def test_a_run_that_another_process_has_claimed_is_left_to_it(store):
-    other = Claims(store)
+    other = Locks(store)
     assert other.take(RUNS[0])
     summary = start(RUNS[:2], store)
     assert (summary.recorded, summary.elsewhere) == ([RUNS[1]], [RUNS[0]])
@@ -159,7 +159,7 @@ def test_a_run_that_another_process_has_claimed_is_left_to_it(store):
 
 
 def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
-    other = Claims(store)
+    other = Locks(store)
     assert other.take(RUNS[0])
 
     class Drop(Silent):
@@ -171,8 +171,8 @@ def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
 
 def test_only_one_of_many_can_claim_a_run(store):
     taken = []
-    threads = [threading.Thread(target=lambda: taken.append(Claims(store).take(RUNS[0]))) for _ in range(8)]
-    claims = Claims(store)
+    threads = [threading.Thread(target=lambda: taken.append(Locks(store).take(RUNS[0]))) for _ in range(8)]
+    claims = Locks(store)
     assert claims.take(RUNS[0])
     for thread in threads:
         thread.start()
@@ -261,15 +261,15 @@ def test_work_is_counted_in_steps_and_passes():
 
 
 def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store):
-    assert Estimate([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * KINDS["pair"].seconds
+    assert Costs([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * KINDS["pair"].seconds
     for seed, (seconds, device) in enumerate(
         [(1.0, "elsewhere"), (3.0, device_name("cpu")), (5.0, device_name("cpu"))]
     ):
         config = PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=10 + seed)
         store.write("pair", config, metrics={}, arrays={}, provenance={"wall_seconds": seconds, "device": device})
-    assert Estimate(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
+    assert Costs(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
     elsewhere = [record for record in store.all() if record.provenance["device"] == "elsewhere"]
-    assert Estimate(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
+    assert Costs(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
 
 
 def test_the_same_configuration_gives_the_same_bytes_in_any_order_and_process(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edition.records.kept import Checkpoint, checkpoints, contribution_grid
+from edition.records.kept import KeptNetworks, checkpoints, contribution_grid
 from edition.records.store import RecordError, Store
 from edition.runs import Run, do
 from samlib.measures.importance import importance_weights
@@ -28,7 +28,7 @@ def test_checkpoints_come_in_the_order_of_their_steps_with_one_member_a_seed(rec
     assert [point.step for point in found] == [0, 12, 40]
     assert all(point.config == CONFIG and len(point.weights.v) == 2 for point in found)
     assert found[0].method == "LSAM"
-    assert Checkpoint(CONFIG.vary(rho=0.0), 0, found[0].weights).method == "SGD"
+    assert KeptNetworks(CONFIG.vary(rho=0.0), 0, found[0].weights).method == "SGD"
 
 
 def test_checkpoint_zero_holds_the_initial_weights(record):

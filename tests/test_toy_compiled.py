@@ -7,9 +7,9 @@ import torch
 from toy_settings import INTERVENED, LSAM, SGD
 
 from samlib.toy import compiled
-from samlib.toy.compiled import CompiledEnsemble, available
+from samlib.toy.compiled import CompiledEngine, available
 from samlib.toy.config import Intervention
-from samlib.toy.engine import Ensemble
+from samlib.toy.engine import BatchedEngine
 from samlib.toy.network import Weights, initial_weights
 
 needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
@@ -43,8 +43,8 @@ def _batches(steps, members, batch_size, dtype=torch.float64):
 def _both(settings, *, hidden, batch_size, steps, dtype):
     """The batched and the compiled ensemble after the same steps, each with what its steps returned."""
     weights, batches = _weights(len(settings), hidden, dtype), _batches(steps, len(settings), batch_size, dtype)
-    batched = Ensemble(weights, **_options(settings, batch_size), dtype=dtype)
-    fast = CompiledEnsemble(weights, **_options(settings, batch_size))
+    batched = BatchedEngine(weights, **_options(settings, batch_size), dtype=dtype)
+    fast = CompiledEngine(weights, **_options(settings, batch_size))
     return (batched.weights, batched.run(*batches)), (fast.weights, fast.run(*batches))
 
 
@@ -68,25 +68,10 @@ def test_single_precision_equals_the_batched_engine_after_50_steps(hidden, batch
 
 
 @needs_numba
-@pytest.mark.parametrize("hidden", [10, 50])
-def test_adding_members_changes_no_bit_of_the_others(hidden):
-    weights, (inputs, labels) = _weights(7, hidden, torch.float32), _batches(40, 7, 5, torch.float32)
-    settings = SETTINGS[1:8]
-    group = CompiledEnsemble(weights, **_options(settings, 5))
-    terms = group.run(inputs, labels)
-    for m in (0, 6):
-        rows = slice(m, m + 1)
-        alone = CompiledEnsemble(Weights(*(part[rows] for part in weights)), **_options(settings[rows], 5))
-        for single, grouped in zip(alone.run(inputs[:, rows], labels[:, rows]), terms, strict=True):
-            assert torch.equal(single, grouped[:, rows])
-        assert all(torch.equal(one, many[rows]) for one, many in zip(alone.weights, group.weights, strict=True))
-
-
-@needs_numba
 @pytest.mark.parametrize("threads", [2, 3, 9])
 def test_the_number_of_threads_changes_no_bit(threads):
     weights, batches = _weights(7, 50, torch.float32), _batches(40, 7, 5, torch.float32)
-    one, many = (CompiledEnsemble(weights, **_options(SETTINGS[1:8], 5), threads=n) for n in (1, threads))
+    one, many = (CompiledEngine(weights, **_options(SETTINGS[1:8], 5), threads=n) for n in (1, threads))
     for first, second in zip(one.run(*batches), many.run(*batches), strict=True):
         assert torch.equal(first, second)
     assert all(
@@ -97,13 +82,13 @@ def test_the_number_of_threads_changes_no_bit(threads):
 @needs_numba
 def test_no_thread_is_refused():
     with pytest.raises(ValueError, match=r"threads: expected a whole number.*got 0"):
-        CompiledEnsemble(_weights(1, 8), **_options([LSAM], 5), threads=0)
+        CompiledEngine(_weights(1, 8), **_options([LSAM], 5), threads=0)
 
 
 @needs_numba
 def test_steps_in_one_call_or_in_many_give_the_same_bits():
     weights, (inputs, labels) = _weights(2, 10, torch.float32), _batches(6, 2, 5, torch.float32)
-    once, often = (CompiledEnsemble(weights, **_options([LSAM] * 2, 5)) for _ in range(2))
+    once, often = (CompiledEngine(weights, **_options([LSAM] * 2, 5)) for _ in range(2))
     once.run(inputs, labels)
     for step in range(6):
         often.run(inputs[step : step + 1], labels[step : step + 1])
@@ -114,7 +99,7 @@ def test_steps_in_one_call_or_in_many_give_the_same_bits():
 def test_weights_change_in_place_and_the_given_ones_do_not():
     given = _weights(2, 10, torch.float32)
     before = Weights(*(part.clone() for part in given))
-    ensemble = CompiledEnsemble(given, **_options([LSAM] * 2, 5))
+    ensemble = CompiledEngine(given, **_options([LSAM] * 2, 5))
     weights, storage = ensemble.weights, [part.data_ptr() for part in ensemble.weights]
     assert all(torch.equal(a, b) and a.shape == b.shape for a, b in zip(weights, before, strict=True))
     ensemble.run(*_batches(3, 2, 5, torch.float32))
@@ -126,7 +111,7 @@ def test_weights_change_in_place_and_the_given_ones_do_not():
 @needs_numba
 def test_divergence_shows_in_the_member_that_diverges_and_in_no_other():
     options = _options([LSAM] * 2, 5) | {"learning_rate": [1e30, 0.05]}
-    ensemble = CompiledEnsemble(_weights(2, 10, torch.float32), **options)
+    ensemble = CompiledEngine(_weights(2, 10, torch.float32), **options)
     terms = ensemble.run(*_batches(60, 2, 5, torch.float32))
     finite = [[bool(part[m].isfinite().all()) for part in ensemble.weights] for m in range(2)]
     assert not any(finite[0])
@@ -138,7 +123,7 @@ def test_divergence_shows_in_the_member_that_diverges_and_in_no_other():
 def test_nan_in_an_input_reaches_every_layer_of_its_network():
     inputs, labels = _batches(1, 1, 5, torch.float32)
     inputs[0, 0, 1, 3, 0] = float("nan")
-    ensemble = CompiledEnsemble(_weights(1, 10, torch.float32), **_options([LSAM], 5))
+    ensemble = CompiledEngine(_weights(1, 10, torch.float32), **_options([LSAM], 5))
     ensemble.run(inputs, labels)
     assert all(part[0, 1].isnan().any() for part in ensemble.weights)
 
@@ -147,7 +132,7 @@ def test_nan_in_an_input_reaches_every_layer_of_its_network():
 @pytest.mark.parametrize("rho", [0.7, 50.0])
 def test_a_zero_gradient_leaves_the_last_layer_where_it_is(rho):
     weights = Weights(*(torch.zeros_like(part) for part in _weights(1, 10)[:6]), torch.tensor([[1.0, 2.0]]))
-    ensemble = CompiledEnsemble(weights, **_options([(Intervention(), rho)], 5))
+    ensemble = CompiledEngine(weights, **_options([(Intervention(), rho)], 5))
     terms = ensemble.run(*_batches(1, 1, 5, torch.float32))
     assert terms.gradient.tolist() == [[[0.0, 0.0]]]
     assert terms.v.tolist() == terms.rate.tolist() == [[[1.0, 2.0]]]
@@ -158,7 +143,7 @@ def test_a_zero_gradient_leaves_the_last_layer_where_it_is(rho):
 def test_large_margins_give_finite_steps():
     weights = _weights(1, 10, torch.float32)
     weights.v.mul_(1e6)
-    ensemble = CompiledEnsemble(weights, **_options([LSAM], 5, learning_rate=1e-9))
+    ensemble = CompiledEngine(weights, **_options([LSAM], 5, learning_rate=1e-9))
     terms = ensemble.run(*_batches(2, 1, 5, torch.float32))
     assert all(part.isfinite().all() for part in (*terms, *ensemble.weights))
     assert (terms.gradient != 0).all()
@@ -166,11 +151,11 @@ def test_large_margins_give_finite_steps():
 
 @needs_numba
 def test_tensors_of_other_sizes_are_refused():
-    ensemble = CompiledEnsemble(_weights(2, 10), **_options([LSAM] * 2, 5))
+    ensemble = CompiledEngine(_weights(2, 10), **_options([LSAM] * 2, 5))
     with pytest.raises(ValueError, match=r"expected shapes \(3, 2, 2, 5, 2\).*got \(3, 2, 2, 4, 2\).*batch_size = 5"):
         ensemble.run(*_batches(3, 2, 4))
     with pytest.raises(ValueError, match=r"settings: expected 2, one a member, got \[1\]"):
-        CompiledEnsemble(_weights(2, 10), **_options([LSAM], 5))
+        CompiledEngine(_weights(2, 10), **_options([LSAM], 5))
 
 
 def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
@@ -178,4 +163,4 @@ def test_missing_numba_is_reported_with_what_to_do(monkeypatch):
     compiled._compiled.cache_clear()
     assert not available()
     with pytest.raises(ImportError, match=r"expected the package numba.*cannot be imported; install numba, or use"):
-        CompiledEnsemble(_weights(1, 8), **_options([LSAM], 5))
+        CompiledEngine(_weights(1, 8), **_options([LSAM], 5))

@@ -5,7 +5,7 @@ import torch
 
 from samlib.toy.compiled import available
 from samlib.toy.config import Intervention, ToyConfig
-from samlib.toy.engine import Ensemble
+from samlib.toy.engine import BatchedEngine
 from samlib.toy.network import initial_weights
 from samlib.toy.training import best_engine, train_toy
 
@@ -31,16 +31,16 @@ def test_batches_and_settings_of_other_sizes_are_refused():
     weights = initial_weights([0, 1, 2], hidden=10, last_layer_init=[1.0, 1.5, 2.0])
     inputs, labels = torch.ones(3, 3, 2, 4, 2), torch.ones(3, 3, 4)
     with pytest.raises(ValueError, match=r"expected shapes \(3, 3, 2, 5, 2\).*got \(3, 3, 2, 4, 2\).*batch_size = 5"):
-        Ensemble(weights, **OPTIONS).run(inputs, labels)
+        BatchedEngine(weights, **OPTIONS).run(inputs, labels)
     with pytest.raises(ValueError, match=r"settings: expected 3, one a member, got \[2, 3\]"):
-        Ensemble(weights, **OPTIONS | {"rho": [0.0, 0.1]})
+        BatchedEngine(weights, **OPTIONS | {"rho": [0.0, 0.1]})
 
 
 @needs_gpu
 def test_steps_on_a_gpu_never_wait_for_the_device():
     inputs = torch.randn(70, 3, 2, 5, 2, generator=torch.Generator().manual_seed(5)).cuda()
     labels = torch.where(inputs[:, :, 0, :, 0] > 0, 1.0, -1.0)
-    ensemble = Ensemble(initial_weights([0, 1, 2], hidden=10, last_layer_init=[1.0] * 3), **OPTIONS, device="cuda")
+    ensemble = BatchedEngine(initial_weights([0, 1, 2], hidden=10, last_layer_init=[1.0] * 3), **OPTIONS, device="cuda")
     ensemble.run(inputs, labels)
     try:
         torch.cuda.set_sync_debug_mode("error")

@@ -26,7 +26,7 @@ from edition.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
 from edition.figures import domainbed as figures
 from edition.figures import table_two
 from edition.page.chapter import Chapter, Results
-from edition.page.domains import demonstrate, show_domains, transfer_results
+from edition.page.demonstrations import show_domains, train_domains_now, transfer_results
 from edition.records.store import Record
 from samlib.config import to_dict
 from samlib.images.domain_config import DOMAINS, DomainConfig
@@ -277,7 +277,7 @@ def test_only_complete_experiments_are_shown_and_a_stand_in_once():
 
 
 def test_the_live_run_reads_the_target_far_above_chance():
-    table = demonstrate(seed=0)
+    table = train_domains_now(seed=0)
     assert isinstance(table, pd.DataFrame) and table.index.tolist() == ["untrained", "SGD", "SAM, ρ = 0.05"]
     assert (table.probe > 40).all()  # ten classes: chance is 10 %
     assert table["sources' validation"]["SGD"] > table["sources' validation"]["untrained"] + 20
@@ -285,7 +285,7 @@ def test_the_live_run_reads_the_target_far_above_chance():
 
 def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp_path):
     shown, trained = [], []
-    monkeypatch.setattr("edition.page.domains.display", shown.append)
+    monkeypatch.setattr("edition.page.demonstrations.display", shown.append)
     whole, absent = Results("pacs", "paper", tuple(UP), 0), Results("vlcs", "paper", (), 156)
     monkeypatch.setattr(Chapter, "recorded", lambda self, name: whole if name == "pacs" else absent)
     monkeypatch.setattr(Chapter, "results", lambda self, name: trained.append(name) or whole)
@@ -299,8 +299,8 @@ def test_a_chapter_trains_nothing_on_a_set_that_is_not_prepared(monkeypatch, tmp
 
 def test_pictures_are_drawn_or_asked_for(capsys, monkeypatch, tmp_path):
     shown = []
-    monkeypatch.setattr("edition.page.photographs.display", shown.append)
-    monkeypatch.setattr("edition.page.domains.show", lambda draw, **options: shown.append(draw()))
+    monkeypatch.setattr("edition.page.demonstrations.display", shown.append)
+    monkeypatch.setattr("edition.page.demonstrations.show", lambda draw, **options: shown.append(draw()))
     show_domains(DomainConfig(), tmp_path)
     assert "the data folder/prepared/pacs-112" in shown[0].data and str(tmp_path) not in shown[0].data
     show_domains(dataclasses.replace(DomainConfig(image_set="digit_domains", target="plain")), None)

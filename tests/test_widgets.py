@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from page_elements import Elements
 
 from edition.experiments.toy import base
-from edition.records.kept import Checkpoint
+from edition.records.kept import KeptNetworks
 from edition.widgets import (
     Frames,
     TrainingPanel,
@@ -19,7 +19,6 @@ from edition.widgets import (
     importance_explorer,
     phantom_explorer,
     ratio_explorer,
-    slider,
     sliders,
     train_yourself,
 )
@@ -50,7 +49,7 @@ def bars(height: float, width: float) -> Figure:
 
 @pytest.fixture(scope="module")
 def three() -> Frames:
-    return slider(line, [0.0, 0.5, 2.0], label="slope & rise", initial=1, alt=describe)
+    return sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,6 @@ def grid() -> Frames:
     return sliders(
         bars,
         {"height": [1.0, 2.0], "width": [0.5, 1.0, 1.5]},
-        labels=("height", "width"),
         initial=(1, 2),
         alt=lambda height, width: f"bar {height:g} by {width:g}",
     )
@@ -91,11 +89,11 @@ def test_page_asks_for_nothing_from_the_network(three: Frames) -> None:
 
 
 def test_same_inputs_give_the_same_page_and_different_ones_other_identifiers(three: Frames) -> None:
-    assert slider(line, [0.0, 0.5, 2.0], label="slope & rise", initial=1, alt=describe).html() == three.html()
+    assert sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe).html() == three.html()
     others = [
-        slider(line, [0.0, 0.5, 2.0], label="another label", initial=1, alt=describe),
-        slider(line, [0.0, 0.5, 2.0], label="slope & rise", initial=0, alt=describe),
-        slider(line, [0.0, 0.5, 2.5], label="slope & rise", initial=1, alt=describe),
+        sliders(line, {"another label": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe),
+        sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(0,), alt=describe),
+        sliders(line, {"slope & rise": [0.0, 0.5, 2.5]}, initial=(1,), alt=describe),
     ]
     pages = [Elements(frames.html()) for frames in (three, *others)]
     names = [attributes["id"] for page in pages for _, attributes in page.found if "id" in attributes]
@@ -135,7 +133,7 @@ def test_each_frame_is_drawn_once_and_not_again_by_the_forms() -> None:
         drawn.append(slope)
         return line(slope)
 
-    frames = slider(counted, [1.0, 2.0], label="slope", alt=describe)
+    frames = sliders(counted, {"slope": [1.0, 2.0]}, alt=describe)
     frames.live().children[0].value = 1
     frames._repr_mimebundle_()
     assert drawn == [1.0, 2.0]
@@ -151,7 +149,7 @@ def test_figures_are_closed_and_the_global_style_is_left_alone() -> None:
             seen.append(mpl.rcParams["figure.constrained_layout.use"])
             return line(slope)
 
-        slider(watched, [1.0], label="slope", alt=describe)
+        sliders(watched, {"slope": [1.0]}, alt=describe)
         assert plt.get_fignums() == before
         assert dict(mpl.rcParams) == settings
         assert seen == [True] and not settings["figure.constrained_layout.use"]
@@ -166,7 +164,7 @@ def test_figures_are_closed_where_drawing_fails() -> None:
 
     before = plt.get_fignums()
     with pytest.raises(RuntimeError, match="no data"):
-        slider(broken, [1.0], label="slope", alt=describe)
+        sliders(broken, {"slope": [1.0]}, alt=describe)
     assert plt.get_fignums() == before
 
 
@@ -180,13 +178,13 @@ def test_images_hold_no_metadata_and_have_two_pixels_for_each_of_the_page(three:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: slider(line, [], label="slope", alt=describe), "slope: expected one or more values"),
-        (lambda: slider(line, [1.0], label="slope", initial=1, alt=describe), "initial: expected an index from 0 to 0"),
-        (lambda: slider(line, [1.0], label="slope", initial=-1, alt=describe), "got -1"),
-        (lambda: slider(line, [1.0], label=" ", alt=describe), "label: expected what the slider changes"),
-        (lambda: slider(line, [1.0], label="slope", alt=lambda slope: ""), "alt: expected a description"),
-        (lambda: sliders(line, {}, labels=(), alt=describe), "one or more names"),
-        (lambda: sliders(line, {"slope": [1.0]}, labels=(), alt=describe), "one label and one initial index"),
+        (lambda: sliders(line, {"slope": []}, alt=describe), "slope: expected one or more values"),
+        (lambda: sliders(line, {"slope": [1.0]}, initial=(1,), alt=describe), "initial: expected an index from 0 to 0"),
+        (lambda: sliders(line, {"slope": [1.0]}, initial=(-1,), alt=describe), "got -1"),
+        (lambda: sliders(line, {" ": [1.0]}, alt=describe), "label: expected what the slider changes"),
+        (lambda: sliders(line, {"slope": [1.0]}, alt=lambda slope: ""), "alt: expected a description"),
+        (lambda: sliders(line, {}, alt=describe), "one or more labels"),
+        (lambda: sliders(line, {"slope": [1.0]}, initial=(), alt=describe), "one initial index for each"),
     ],
 )
 def test_bad_input_is_refused_with_advice(call: Callable[[], Frames], message: str) -> None:
@@ -200,12 +198,12 @@ def test_too_many_frames_are_refused_before_any_is_drawn() -> None:
 
     values = {"slope": [0.0] * 9, "width": [1.0] * 8}
     with pytest.raises(ValueError, match=f"at most {MAX_FRAMES} frames, got 72"):
-        sliders(never, values, labels=("slope", "width"), alt=lambda slope, width: "x")
+        sliders(never, values, alt=lambda slope, width: "x")
 
 
 def test_what_is_no_figure_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a matplotlib Figure, got int"):
-        slider(lambda slope: 3, [1.0], label="slope", alt=describe)  # type: ignore[arg-type, return-value]
+        sliders(lambda slope: 3, {"slope": [1.0]}, alt=describe)  # type: ignore[arg-type, return-value]
 
 
 def test_contour_explorer_shows_the_error_of_the_network_it_trained() -> None:
@@ -262,24 +260,24 @@ def test_phantom_drawing_puts_its_finding_in_the_title_and_both_ratios_in_the_le
 
 
 @pytest.fixture(scope="module")
-def points() -> list[list[Checkpoint]]:
+def points() -> list[list[KeptNetworks]]:
     start = base("smoke").vary(n_steps=60, checkpoints=(30, 60), seeds=(0, 4))
     found = []
     for config, result in zip([start, start.vary(rho=1.0)], train_toy([start, start.vary(rho=1.0)]), strict=True):
         arrays = {name: torch.from_numpy(values) for name, values in result.arrays.items()}
         kept = [Weights(*(arrays[name][i] for name in Weights._fields)) for i in range(2)]
-        found.append([Checkpoint(config, step, weights) for step, weights in zip((30, 60), kept, strict=True)])
+        found.append([KeptNetworks(config, step, weights) for step, weights in zip((30, 60), kept, strict=True)])
     return found
 
 
-def test_importance_explorer_has_a_frame_per_step_and_radius(points: list[list[Checkpoint]]) -> None:
+def test_importance_explorer_has_a_frame_per_step_and_radius(points: list[list[KeptNetworks]]) -> None:
     frames = importance_explorer(*points, (0.5, 1.0), seed=4)
     assert [slider.texts for slider in frames.sliders] == [("30", "60"), ("0.5", "1")]
     assert frames.initial == 3
     assert frames.pictures[3].alt.startswith("Importance weights after 60 steps, real and phantom at radius 1,")
 
 
-def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[list[Checkpoint]]) -> None:
+def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[list[KeptNetworks]]) -> None:
     figure = draw_importance([points[0][1], points[1][1]], 0.5, 4)
     try:
         drawn = figure.axes[3].collections[1].get_offsets()  # LSAM's row, phantom weights
@@ -290,7 +288,7 @@ def test_importance_is_drawn_for_the_seed_and_the_radius_asked_for(points: list[
         plt.close(figure)
 
 
-def test_importance_explorer_refuses_other_steps_and_unknown_seeds(points: list[list[Checkpoint]]) -> None:
+def test_importance_explorer_refuses_other_steps_and_unknown_seeds(points: list[list[KeptNetworks]]) -> None:
     sgd, lsam = points
     with pytest.raises(ValueError, match=r"expected SGD's steps \[30, 60\], got \[30\]"):
         importance_explorer(sgd, lsam[:1], (1.0,))

@@ -1,11 +1,11 @@
 """Experiments: which runs the book needs (one file a chapter family), and how each kind of run is trained."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from edition.experiments import controls, domainbed, finetune, pairs, toy
 from edition.experiments.toy import PROFILES
+from edition.experiments.tuned import EQUAL_BUDGET, Configs, equal_budget
 from samlib.config import check_choice
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "experiment"]
@@ -17,7 +17,7 @@ class Experiment:
 
     Attributes:
         name: what the command line and the chapters call it.
-        kind: which code trains it; see `edition.runs.kinds`.
+        kind: which code trains it; see `edition.records.kinds`.
         title: one line for the records page.
         configs: profile -> configurations.
     """
@@ -25,78 +25,85 @@ class Experiment:
     name: str
     kind: str
     title: str
-    configs: Callable[[str], list[Any]]
+    configs: Configs
 
 
-EXPERIMENTS = {
-    item.name: item
-    for item in (
-        Experiment("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
-        Experiment("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
-        Experiment("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
-        Experiment("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
-        Experiment("cifar_mnist", "pair", "CIFAR-MNIST, selected settings (Table 1)", pairs.cifar_mnist),
-        Experiment("fmnist_mnist", "pair", "FMNIST-MNIST, selected settings (Table 1)", pairs.fmnist_mnist),
-        Experiment("pairs_equal_budget", "pair", "Pairs, SAM with SGD's number of settings", pairs.equal_budget),
-        Experiment("cifar_mnist_grid", "pair", "CIFAR-MNIST, the paper's grid, one seed", pairs.cifar_mnist_grid),
-        Experiment("cifar_mnist_fixed", "pair", "CIFAR-MNIST, one setting fixed beforehand", pairs.cifar_mnist_fixed),
-        Experiment("fmnist_mnist_grid", "pair", "FMNIST-MNIST, the paper's grid, one seed", pairs.fmnist_mnist_grid),
-        Experiment(
-            "cifar_mnist_confirmatory",
-            "pair",
-            "CIFAR-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
-            pairs.cifar_mnist_confirmatory,
-        ),
-        Experiment(
-            "fmnist_mnist_confirmatory",
-            "pair",
-            "FMNIST-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
-            pairs.fmnist_mnist_confirmatory,
-        ),
-        Experiment(
-            "waterbirds_confirmatory_grid",
-            "finetune",
-            "Waterbirds, ResNet-18 trained whole, the paper's grid",
-            finetune.waterbirds_confirmatory_grid,
-        ),
-        Experiment(
-            "celeba_confirmatory_grid",
-            "finetune",
-            "CelebA, ResNet-18 trained whole, the paper's grid",
-            finetune.celeba_confirmatory_grid,
-        ),
-        Experiment("waterbirds", "finetune", "Waterbirds, selected settings (Table 1)", finetune.waterbirds),
-        Experiment("celeba", "finetune", "CelebA, selected settings (Table 1)", finetune.celeba),
-        Experiment(
-            "photographs_equal_budget",
-            "finetune",
-            "Photographs, SAM with SGD's number of settings",
-            finetune.equal_budget,
-        ),
-        Experiment("waterbirds_grid", "finetune", "Waterbirds, the paper's grid, short runs", finetune.waterbirds_grid),
-        Experiment("celeba_grid", "finetune", "CelebA, the paper's grid, short runs", finetune.celeba_grid),
-        Experiment("waterbirds_full", "finetune", "Waterbirds, all trained (GPU)", finetune.waterbirds_full),
-        Experiment("celeba_full", "finetune", "CelebA, all trained (GPU)", finetune.celeba_full),
-        Experiment(
-            "waterbirds_full_grid", "finetune", "Waterbirds, all trained, grid (GPU)", finetune.waterbirds_full_grid
-        ),
-        Experiment("celeba_full_grid", "finetune", "CelebA, all trained, grid (GPU)", finetune.celeba_full_grid),
-        Experiment("pacs", "domainbed", "PACS, every setting and seed (Table 2)", domainbed.pacs),
-        Experiment("officehome", "domainbed", "OfficeHome, every setting and seed (Table 2)", domainbed.officehome),
-        Experiment("vlcs", "domainbed", "VLCS, every setting and seed (Table 2)", domainbed.vlcs),
-        Experiment("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.pacs_full),
-        Experiment("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
-        Experiment("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
-        Experiment("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
-        Experiment("three_features", "control", "Three mixed features", controls.three_features),
-        Experiment("sensitivity", "toy", "One constant at a time", toy.sensitivity),
-        Experiment("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
-        Experiment("noise", "toy", "Noise (Figure 9)", toy.noise),
-        Experiment(
-            "batch_size_equal_steps", "toy", "Batch size at equal steps (Figure 10)", toy.batch_size_equal_steps
-        ),
-    )
-}
+_WATERBIRDS, _CELEBA = finetune.tuned(finetune.WATERBIRDS), finetune.tuned(finetune.CELEBA)
+_PROBED: dict[str, Any] = {"probe_each_epoch": True, "small": {"probe_each_epoch": True}}
+_ROWS = (
+    ("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
+    ("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
+    ("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
+    ("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
+    ("cifar_mnist", "pair", "CIFAR-MNIST, selected settings (Table 1)", pairs.CIFAR_MNIST.selected(**_PROBED)),
+    ("fmnist_mnist", "pair", "FMNIST-MNIST, selected settings (Table 1)", pairs.FMNIST_MNIST.selected(**_PROBED)),
+    (
+        "pairs_equal_budget",
+        "pair",
+        "Pairs, SAM with SGD's number of settings",
+        equal_budget(pairs.CIFAR_MNIST, pairs.FMNIST_MNIST, probe_each_epoch=True),
+    ),
+    ("cifar_mnist_grid", "pair", "CIFAR-MNIST, the paper's grid, one seed", pairs.CIFAR_MNIST.grid()),
+    ("cifar_mnist_fixed", "pair", "CIFAR-MNIST, one setting fixed beforehand", pairs.FIXED.selected()),
+    ("fmnist_mnist_grid", "pair", "FMNIST-MNIST, the paper's grid, one seed", pairs.FMNIST_MNIST.grid()),
+    (
+        "cifar_mnist_confirmatory",
+        "pair",
+        "CIFAR-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
+        pairs.CIFAR_MNIST.selected(**pairs.CONFIRMATORY),
+    ),
+    (
+        "fmnist_mnist_confirmatory",
+        "pair",
+        "FMNIST-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
+        pairs.FMNIST_MNIST.selected(("SGD", "SAM", EQUAL_BUDGET), **pairs.CONFIRMATORY),
+    ),
+    (
+        "waterbirds_confirmatory_grid",
+        "finetune",
+        "Waterbirds, ResNet-18 trained whole, the paper's grid",
+        _WATERBIRDS.grid(**finetune.CONFIRMATORY_GRID),
+    ),
+    (
+        "celeba_confirmatory_grid",
+        "finetune",
+        "CelebA, ResNet-18 trained whole, the paper's grid",
+        _CELEBA.grid(**finetune.CONFIRMATORY_GRID),
+    ),
+    ("waterbirds", "finetune", "Waterbirds, selected settings (Table 1)", finetune.weighed(_WATERBIRDS)),
+    ("celeba", "finetune", "CelebA, selected settings (Table 1)", finetune.weighed(_CELEBA)),
+    (
+        "photographs_equal_budget",
+        "finetune",
+        "Photographs, SAM with SGD's number of settings",
+        equal_budget(_WATERBIRDS, _CELEBA, probe_each_epoch=True),
+    ),
+    (
+        "waterbirds_grid",
+        "finetune",
+        "Waterbirds, the paper's grid, short runs",
+        _WATERBIRDS.grid(n_epochs=finetune.GRID_EPOCHS),
+    ),
+    ("celeba_grid", "finetune", "CelebA, the paper's grid, short runs", _CELEBA.grid(n_epochs=finetune.GRID_EPOCHS)),
+    # Until their grids have been run, the settings are those selected for the last block.
+    ("waterbirds_full", "finetune", "Waterbirds, all trained (GPU)", finetune.weighed(finetune.WATERBIRDS_FULL)),
+    ("celeba_full", "finetune", "CelebA, all trained (GPU)", finetune.weighed(finetune.CELEBA_FULL)),
+    ("waterbirds_full_grid", "finetune", "Waterbirds, all trained, grid (GPU)", finetune.WATERBIRDS_FULL.grid()),
+    ("celeba_full_grid", "finetune", "CelebA, all trained, grid (GPU)", finetune.CELEBA_FULL.grid()),
+    ("pacs", "domainbed", "PACS, every setting and seed (Table 2)", domainbed.transfer("pacs")),
+    ("officehome", "domainbed", "OfficeHome, every setting and seed (Table 2)", domainbed.transfer("officehome")),
+    ("vlcs", "domainbed", "VLCS, every setting and seed (Table 2)", domainbed.transfer("vlcs")),
+    ("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.transfer("pacs", domainbed.FULL)),
+    ("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
+    ("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
+    ("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
+    ("three_features", "control", "Three mixed features", controls.three_features),
+    ("sensitivity", "toy", "One constant at a time", toy.sensitivity),
+    ("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
+    ("noise", "toy", "Noise (Figure 9)", toy.noise),
+    ("batch_size_equal_steps", "toy", "Batch size at equal steps (Figure 10)", toy.batch_size_equal_steps),
+)
+EXPERIMENTS = {name: Experiment(name, kind, title, configs) for name, kind, title, configs in _ROWS}
 
 
 def experiment(name: str) -> Experiment:

@@ -1,9 +1,14 @@
-"""Curves over seeds: the mean with its 95 % interval as a band."""
+"""Means over seeds with their 95 % intervals: as curves with bands, and as points with bars."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from samlib.measures.statistics import estimate
+from samlib.measures.statistics import Estimate, estimate
 
 
 def mean_curve(
@@ -29,6 +34,34 @@ def mean_curve(
         axes.fill_between(
             positions, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.18, lw=0
         )
+
+
+def mean_point(
+    axes: Axes, place: float, value: Estimate, *, scale: float = 1.0, along: str = "y", marker: str = "o", **look: Any
+) -> None:
+    """Draw a mean with its 95 % interval; without an interval, where one seed gives none, the marker is open.
+
+    Args:
+        axes: where to draw.
+        place: on the axis that shows no value.
+        value: the estimate.
+        scale: of the numbers: 100 for points.
+        along: the axis that shows the value, "x" or "y".
+        marker: matplotlib's.
+        look: what `errorbar` takes.
+    """
+    ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None
+    x, y = (scale * value.mean, place) if along == "x" else (place, scale * value.mean)
+    axes.errorbar(x, y, fmt=marker, **look, **({f"{along}err": ends} if ends else {"mfc": "white"}))
+
+
+def legend_below(figure: Figure, panels: Sequence[Axes], *, n_columns: int | None = None, **look: Any) -> None:
+    """Put one legend below the figure that holds each label of its panels once, in one line unless told otherwise."""
+    found: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=n_columns or len(found), **look)
 
 
 def seeds_word(table: pd.DataFrame) -> str:

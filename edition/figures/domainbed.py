@@ -1,20 +1,26 @@
-"""Figures of chapter 6: gains by target beside the paper's, every radius, controls, and feature rank."""
+"""Figures of chapter 6: gains by target beside the paper's, every radius, controls, and feature rank.
+
+A `table` is what `edition.claims.domainbed.transfer_table` returned of one data set, `paper` what
+`edition.claims.paper_tables.table_2` returned, `records` are those of one data set's experiment.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edition.claims.domainbed import MEAN, gains, over_targets, radius_table, transfer_table
 from edition.figures import style
+from edition.figures.bands import legend_below, mean_point
 from edition.records.store import Record
 from samlib.measures.statistics import Estimate
 
 UNTRAINED = "#000000"
+POINT: dict[str, Any] = {"capsize": 3, "ms": 5, "lw": 1.4}
 PAPER_NAMES = {
     "art_painting": "Art",
     "cartoon": "Cartoon",
@@ -49,9 +55,7 @@ def domain_samples(images: np.ndarray, table: pd.DataFrame, domains: Sequence[st
         for panel, name in zip(panels, classes, strict=True):
             rows = np.flatnonzero((table["domain"] == domain) & (table["class"] == name))
             panel.imshow(images[rows[len(rows) // 2]], interpolation="nearest")
-            panel.set(xticks=[], yticks=[])
-            panel.grid(False)
-            panel.spines[:].set_visible(False)
+            style.bare(panel)
         panels[0].set_ylabel(f"{shown_name(domain)} ({(table['domain'] == domain).sum():,})")
     for panel, name in zip(axes[0], classes, strict=True):
         panel.set_title(name)
@@ -80,7 +84,6 @@ def gains_beside_paper(paper: pd.DataFrame, records: Mapping[str, Sequence[Recor
     """Draw SAM's gain on every target, the paper's as a diamond without an interval, ours with 95 % over seeds.
 
     Args:
-        paper: what `edition.claims.paper_tables.table_2` returned.
         records: title of the data set -> its experiment's records; a title that the paper does not have (a stand-in)
             gets a panel of its own.
     """
@@ -96,8 +99,7 @@ def gains_beside_paper(paper: pd.DataFrame, records: Mapping[str, Sequence[Recor
         _draw_gains(panel, [*names, MEAN], theirs, {shown_name(target): value for target, value in ours.items()})
         panel.set_title(title if ours else f"{title}: not run")
     axes[0, 0].set_ylabel("SAM − SGD, points of accuracy")
-    handles, labels = _handles(axes[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -105,9 +107,6 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
     """Draw the probe's accuracy minus SGD's on each target: untrained features, and SAM at every radius.
 
     Every radius, and SGD, has its own best learning rate: equal budgets.
-
-    Args:
-        records: of one data set's experiment.
     """
     table, chosen = radius_table(records), transfer_table(records)
     found = {"none": over_targets(chosen, 100 * (chosen.untrained - chosen.sgd))}
@@ -119,22 +118,17 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
         panel.axhline(0, color=style.SGD, lw=1.4, label="SGD")
         for place, values in enumerate(found.values()):
             look = (UNTRAINED, "features before training", "s") if place == 0 else (style.SAM, "SAM", "o")
-            _point(panel, place, values[target], look[0], 1, look[1], look[2])
+            mean_point(panel, place, values[target], color=look[0], label=look[1], marker=look[2], **POINT)
         panel.set_xticks(range(len(found)), list(found))
         panel.set(title=shown_name(target), xlabel="ρ", xlim=(-0.6, len(found) - 0.4))
         panel.grid(False, axis="x")
     axes[0, 0].set_ylabel("accuracy − SGD's, points")
-    handles, labels = _handles(axes[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, axes[0])
     return figure
 
 
 def controls(table: pd.DataFrame) -> Figure:
-    """Draw, target by target, the probe on untrained features, both probes, and both networks' own answers.
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Draw, target by target, the probe on untrained features, both probes, and both networks' own answers."""
     shown = (
         ("untrained", "probe, features before training", UNTRAINED, "s"),
         ("sgd", "probe, SGD", style.SGD, "o"),
@@ -146,21 +140,17 @@ def controls(table: pd.DataFrame) -> Figure:
     for i, (column, label, colour, marker) in enumerate(shown):
         found = over_targets(table, table[column])
         for place, value in enumerate(found.values()):
-            _point(axes, place + 0.13 * (i - 2), value, colour, 100, label, marker)
+            at = place + 0.13 * (i - 2)
+            mean_point(axes, at, value, scale=100, color=colour, label=label, marker=marker, **POINT)
     axes.set_xticks(range(len(found)), [shown_name(target) for target in found])
     axes.set_ylabel("accuracy on the target, %")
     axes.grid(False, axis="x")
-    handles, labels = _handles([axes])
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    legend_below(figure, [axes], n_columns=3)
     return figure
 
 
 def rank_and_accuracy(table: pd.DataFrame) -> Figure:
-    """Draw effective rank on the target against the probe's accuracy: for every seed an arrow from SGD to SAM.
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
+    """Draw effective rank on the target against the probe's accuracy: for every seed an arrow from SGD to SAM."""
     targets = list(dict.fromkeys(table.target))
     figure, axes = plt.subplots(1, len(targets), figsize=(9.4, 3.2), squeeze=False)
     for panel, target in zip(axes[0], targets, strict=True):
@@ -174,8 +164,7 @@ def rank_and_accuracy(table: pd.DataFrame) -> Figure:
         panel.set(title=shown_name(target), xlabel="effective rank")
         panel.margins(0.15)
     axes[0, 0].set_ylabel("probe's accuracy, %")
-    handles, labels = _handles(axes[0])
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -187,29 +176,10 @@ def _draw_gains(axes: Axes, names: Sequence[str], paper: Mapping[str, float], ou
                 place - 0.15, paper[name], "D", color=style.NEUTRAL, ms=5.5, label="the paper (no interval given)"
             )
         if name in ours:
-            _point(axes, place + 0.15, ours[name], style.SAM, 1, "ours, 95 % interval over seeds")
+            told = "ours, 95 % interval over seeds"
+            mean_point(axes, place + 0.15, ours[name], color=style.SAM, label=told, **POINT)
     axes.axhline(0, color="black", lw=0.8)
     axes.axvspan(len(names) - 1.5, len(names) - 0.5, color=style.NEUTRAL, alpha=0.08, lw=0)
     axes.set_xticks(range(len(names)), names, rotation=25, fontsize=8.5)
     axes.set_xlim(-0.6, len(names) - 0.5)
     axes.grid(False, axis="x")
-
-
-def _point(axes: Axes, place: float, value: Estimate, colour: str, scale: float, label: str, marker: str = "o") -> None:
-    """Draw a mean with its interval; an open marker where one seed gives none."""
-    if value.n > 1:
-        ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]]
-        axes.errorbar(
-            place, scale * value.mean, yerr=ends, fmt=marker, color=colour, capsize=3, ms=5, lw=1.4, label=label
-        )
-    else:
-        axes.plot(place, scale * value.mean, marker, color=colour, mfc="white", ms=5, label=label)
-
-
-def _handles(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
-    """Collect each label once."""
-    found: dict[str, Artist] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)

@@ -1,4 +1,7 @@
-"""Figures and tables of chapter 1: the two-feature images, and probing errors of SGD and SAM over seeds."""
+"""Figures and tables of chapter 1: the two-feature images, and probing errors of SGD and SAM over seeds.
+
+A `table` is what `edition.claims.pairs.pair_table` returned.
+"""
 
 import itertools
 
@@ -10,6 +13,7 @@ from matplotlib.figure import Figure
 
 from edition.claims.pairs import difference
 from edition.figures import style
+from edition.figures.tables import spread
 from samlib.images.pairs import ImageSet
 from samlib.measures.statistics import estimate, number
 
@@ -35,9 +39,7 @@ def sample_images(sets: dict[str, ImageSet], features: tuple[str, str], *, n_ima
     for row, (title, data) in zip(axes, sets.items(), strict=True):
         for panel, labels in zip(row, combinations, strict=True):
             _draw_montage(panel, data, labels, n_images)
-            panel.set(xticks=[], yticks=[])
-            panel.grid(False)
-            panel.spines[:].set_visible(False)
+            style.bare(panel)
         row[0].set_ylabel(title)
     for panel, (upper, lower) in zip(axes[0], combinations, strict=True):
         panel.set_title(f"{features[0]} {upper}, {features[1]} {lower}", fontsize=9.5)
@@ -69,7 +71,6 @@ def paired_errors(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
     """Draw errors of SGD and SAM: a thin line a seed, and the mean of each with its 95 % interval.
 
     Args:
-        table: what `edition.claims.pairs.pair_table` returned.
         metrics: column -> title, one panel each, with its own scale.
     """
     figure, axes = plt.subplots(1, len(metrics), figsize=(3.1 * len(metrics), 3.5), squeeze=False)
@@ -86,28 +87,20 @@ def paired_errors(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Tabulate every error as text: mean ± standard deviation of SGD and SAM, paired difference with interval, n.
 
-    Args:
-        table: what `edition.claims.pairs.pair_table` returned.
     Returns:
         One row an error, in percent.
     """
     rows = {}
     for name, title in (ERRORS | WORST | RELIANCE).items():
-        spread = {method: _spread(part[name]) for method, part in table.groupby("method", sort=False)}
+        means = {m: spread(part[name].mean(), part[name].std()) for m, part in table.groupby("method", sort=False)}
         gap = difference(table, name)
         mean, low, high = (number(100 * end, 2, signed=True) for end in (gap.mean, gap.low, gap.high))
-        rows[title] = spread | {
+        rows[title] = means | {
             "SAM − SGD": mean,
             "95 % interval": f"[{low}, {high}]" if gap.n > 1 else "no interval",
             "n": str(gap.n),
         }
     return pd.DataFrame(rows).T.rename_axis(columns="error, %")
-
-
-def _spread(values: pd.Series) -> str:
-    """Mean ± standard deviation in percent; the mean alone of a single value."""
-    deviation = f" ± {100 * values.std():.2f}" if values.count() > 1 else ""
-    return f"{100 * values.mean():.2f}{deviation}"
 
 
 def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:

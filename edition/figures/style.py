@@ -1,6 +1,6 @@
 """One look for all figures: a palette keyed by meaning, safe for colour-blind readers, and one set of sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,19 @@ def sequence_colour(index: int, n: int) -> tuple[float, float, float, float]:
     return SEQUENCE(index / max(n - 1, 1))
 
 
+def ordered(groups: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, tuple[float, float, float, float]]]:
+    """Give each of some (value, rows) its colour of the sequence: (value, rows, colour)."""
+    found = list(groups)
+    return [(value, rows, sequence_colour(i, len(found))) for i, (value, rows) in enumerate(found)]
+
+
 def note(axes: Axes, text: str) -> None:
     """Write a small remark into the upper left corner of the axes."""
     axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", ha="left", fontsize=8.5, color=NEUTRAL)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks, grid and frame away: what is left is the picture inside."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

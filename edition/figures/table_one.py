@@ -1,9 +1,12 @@
-"""Table 1 on the page: the table itself, its forest plot, probing errors by epoch, and images of the four groups."""
+"""Table 1 on the page: the table itself, its forest plot, probing errors by epoch, and images of the four groups.
+
+A `table` is what `edition.claims.table_one.table_one` returned.
+"""
 
 import html
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edition.claims.table_one import METRICS, direction, early_epoch, in_points
-from edition.figures import style
-from edition.figures.bands import mean_curve
-from edition.figures.tables import scrolling
+from edition.figures import style, tables
+from edition.figures.bands import legend_below, mean_curve, mean_point
+from edition.figures.tables import Html, group_heading, scrolling, spread
+from samlib.images.prepared import PreparedSet
+from samlib.measures.statistics import Estimate
 
 TITLES = {
     "easy_probe_error": "Easy ft. probe",
@@ -31,21 +36,7 @@ BACKBONES = {
     "resnet50": "ResNet-50",
     "smallnet": "Small network",
 }
-HEADINGS = {"error, %": "left"} | dict.fromkeys(
-    ("SGD", "SAM", "SAM − SGD", "95 % interval", "SAM's error is", "n"), "right"
-)
-
-
-class Images(Protocol):
-    """Annotated photographs: `images` uint8 (n, side, side, 3), and a `table` with the column "group" (0..3)."""
-
-    @property
-    def images(self) -> np.ndarray:
-        """Pixels."""
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row an image."""
+HEADINGS = ("error, %", "SGD", "SAM", "SAM − SGD", "95 % interval", "SAM's error is", "n")
 
 
 def table_html(table: pd.DataFrame) -> str:
@@ -53,41 +44,29 @@ def table_html(table: pd.DataFrame) -> str:
 
     A word says where the whole interval lies: "lower" and "higher" are SAM's error against SGD's, "undecided" means
     that the interval includes 0. On a narrow screen the table scrolls inside its box, and the settings stay in view.
-
-    Args:
-        table: what `edition.claims.table_one.table_one` returned.
     """
-    heads = "".join(f'<th scope="col" style="text-align: {side}">{text}</th>' for text, side in HEADINGS.items())
-    bodies = "".join(_body(str(title), rows) for title, rows in table.groupby("data_set", sort=False))
-    table_one = f'<table class="table-one"><thead><tr>{heads}</tr></thead>{bodies}</table>'
-    return scrolling("Table 1, wide: scrolls", table_one)
+    groups = {
+        group_heading(str(title), html.escape(_settings(rows.iloc[0]))): [_line(row) for row in rows.itertuples()]
+        for title, rows in table.groupby("data_set", sort=False)
+    }
+    return scrolling(tables.table(HEADINGS, groups), "Table 1, wide: scrolls")
 
 
-def tuning_html(tables: Mapping[str, pd.DataFrame]) -> str:
+def tuning_html(found: Mapping[str, pd.DataFrame]) -> str:
     """Return what each way of tuning chose on each data set, and among how many settings, as plain HTML.
 
     Args:
-        tables: title of the data set, with the length of its runs -> what `selection.tuning_table` returned.
+        found: title of the data set, with the length of its runs -> what `selection.tuning_table` returned.
     """
     heads = ("tuned", "settings", "learning rate", "rho", "validation error, %", "settings that tie")
-    bodies = []
-    for title, table in tables.items():
-        told = (
-            f'<tr><th scope="rowgroup" colspan="{len(heads)}" style="text-align: left">{html.escape(title)}</th></tr>'
-        )
-        bodies.append(f"<tbody>{told}{''.join(_tuned(row) for row in table.itertuples())}</tbody>")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    tuning = f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
-    return scrolling("Tuning, wide: scrolls", tuning)
+    groups = {title: [_tuned(row) for row in table.itertuples()] for title, table in found.items()}
+    return scrolling(tables.table(heads, groups), "Tuning, wide: scrolls")
 
 
 def table_picture(table: pd.DataFrame) -> Figure:
     """Draw Table 1 as a forest plot: the paired difference of each error with its 95 % interval, SAM minus SGD.
 
     A single seed has no interval: its difference is an open circle. Both methods' means stand at the right.
-
-    Args:
-        table: what `edition.claims.table_one.table_one` returned.
     """
     groups = list(table.groupby("data_set", sort=False))
     step = len(METRICS) + 1
@@ -111,20 +90,20 @@ def table_picture(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def probe_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
+def probe_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw both features' probing errors by epoch, SGD and SAM, with 95 % intervals over seeds; a panel a data set.
 
     The dotted line is the epoch at which `edition.claims.table_one.gain_is_early` looks.
 
     Args:
-        tables: title of the data set -> what `edition.claims.table_one.curve_table` returned.
+        curves: title of the data set -> what `edition.claims.table_one.curve_table` returned.
     """
-    n_columns = min(2, len(tables))
-    n_lines = math.ceil(len(tables) / n_columns)
+    n_columns = min(2, len(curves))
+    n_lines = math.ceil(len(curves) / n_columns)
     figure, axes = plt.subplots(n_lines, n_columns, figsize=(4.7 * n_columns, 2.9 * n_lines + 0.7), squeeze=False)
-    for panel in axes.flat[len(tables) :]:
+    for panel in axes.flat[len(curves) :]:
         panel.remove()
-    for panel, (title, table) in zip(axes.flat, tables.items(), strict=False):
+    for panel, (title, table) in zip(axes.flat, curves.items(), strict=False):
         n_epochs = int(table.epoch.max())
         points = table.assign(error=100 * table.error)
         for role, line in (("hard", "-"), ("easy", "--")):
@@ -132,23 +111,20 @@ def probe_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 rows = points[(points.method == method) & (points.role == role)]
                 label = f"{method}, {role} feature"
                 mean_curve(panel, rows, x="epoch", y="error", colour=colour, label=label, line=line)
-        for curve in panel.lines:
-            curve.set(markevery=max(1, n_epochs // 10), markersize=3)
+        for line in panel.lines:
+            line.set(markevery=max(1, n_epochs // 10), markersize=3)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.axvline(early_epoch(n_epochs), color=style.NEUTRAL, lw=1, ls=":")
         panel.set(xlabel="epoch", ylim=(0, None), title=f"{title} (n = {_n_seeds(table)})")
     for panel in axes[:, 0]:
         panel.set_ylabel("probing error, %")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
     told = "bands: 95 % intervals of the mean over n seeds"
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2 * n_columns, title=told, title_fontsize=9, handlelength=3.2
-    )
+    legend_below(figure, [axes[0, 0]], n_columns=2 * n_columns, title=told, title_fontsize=9, handlelength=3.2)
     return figure
 
 
 def group_samples(
-    data: Images,
+    data: PreparedSet,
     splits_rows: Mapping[str, Sequence[int]],
     features: tuple[str, str],
     group_names: Sequence[str],
@@ -159,7 +135,7 @@ def group_samples(
     """Show a few images of each of the four groups, with the group's share: one row a split.
 
     Args:
-        data: the prepared images with their table.
+        data: the prepared images; the table has the column "group" (0..3).
         splits_rows: title -> numbers of its images, such as the training split and the probe set.
         features: names of label and attribute.
         group_names: of the groups 0 to 3, group = 2 label + attribute.
@@ -172,15 +148,15 @@ def group_samples(
         rows = np.asarray(numbers)
         for group, panel in enumerate(panels):
             found = rows[groups[rows] == group]
-            spread = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
-            shown = _mean(data.images, found) if averaged else _montage(data.images, spread, n_images)
+            some = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
+            shown = _montage(data.images, some, n_images)
+            if averaged and len(found):
+                shown = np.rint(data.images[found].mean(0)).astype(np.uint8)
             panel.imshow(shown, interpolation="nearest")
             if len(found) == 0:
                 panel.text(0.5, 0.5, "does not occur", ha="center", va="center", transform=panel.transAxes)
-            panel.set(xticks=[], yticks=[])
             panel.set_xlabel(f"{len(found):,} of {len(rows):,} ({len(found) / len(rows):.1%})", fontsize=8.5)
-            panel.grid(False)
-            panel.spines[:].set_visible(False)
+            style.bare(panel)
         panels[0].set_ylabel(title)
     for panel, name in zip(axes[0], group_names, strict=True):
         panel.set_title(name, fontsize=9.5)
@@ -188,35 +164,17 @@ def group_samples(
     return figure
 
 
-def _body(title: str, rows: pd.DataFrame) -> str:
-    """One data set: a heading with its settings, and a row an error."""
-    told = html.escape(_settings(rows.iloc[0]))
-    # The settings are as wide as a phone's screen and stay there while the numbers scroll.
-    box = "position: sticky; left: 0; max-width: min(38rem, 80vw); white-space: normal; text-align: left"
-    head = (
-        f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}"><div style="{box}">{html.escape(title)}<br>'
-        f'<span style="font-weight: normal">{told}</span></div></th></tr>'
-    )
-    return f"<tbody>{head}{''.join(_line(row) for _, row in rows.iterrows())}</tbody>"
-
-
-def _line(row: Any) -> str:
+def _line(row: Any) -> tuple[str, ...]:
     """One error of one data set."""
-    feature = f" ({row.feature})" if row.feature else ""
-    interval = f"[{in_points(row.low)}, {in_points(row.high)}]" if row.n > 1 else "no interval"
     word = direction(row)
-    cells = (
-        _spread(row.sgd_mean, row.sgd_sd),
-        _spread(row.sam_mean, row.sam_sd),
-        in_points(row.difference),
-        interval.replace(" ", "\u00a0"),
-        f"<strong>{word}</strong>" if word in ("lower", "higher") else word,
-        f"{row.n}",
-    )
     return (
-        f'<tr><th scope="row" style="text-align: left">{html.escape(TITLES[row.metric] + feature)}</th>'
-        + "".join(f'<td style="text-align: right">{cell}</td>' for cell in cells)
-        + "</tr>"
+        TITLES[row.metric] + (f" ({row.feature})" if row.feature else ""),
+        spread(row.sgd_mean, row.sgd_sd),
+        spread(row.sam_mean, row.sam_sd),
+        in_points(row.difference),
+        f"[{in_points(row.low)}, {in_points(row.high)}]" if row.n > 1 else "no interval",
+        Html(f"<strong>{word}</strong>") if word in ("lower", "higher") else word,
+        str(row.n),
     )
 
 
@@ -233,16 +191,16 @@ def _settings(row: Any) -> str:
     )
 
 
-def _tuned(row: Any) -> str:
+def _tuned(row: Any) -> tuple[str, ...]:
     """One way of tuning."""
-    diverged = math.isnan(row.validation_error)
-    chosen = (
-        ("all diverged", "", "")
-        if diverged
-        else (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
+    chosen = (f"{row.learning_rate:g}", f"{row.rho:g}", f"{100 * row.validation_error:.2f}")
+    diverged = ("all diverged", "", "")
+    return (
+        row.protocol,
+        str(row.n_settings),
+        *(diverged if math.isnan(row.validation_error) else chosen),
+        str(row.n_tied),
     )
-    cells = (str(row.n_settings), *chosen, str(row.n_tied))
-    return f'<tr><th scope="row">{html.escape(row.protocol)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def _n_seeds(curves: pd.DataFrame) -> str:
@@ -251,20 +209,11 @@ def _n_seeds(curves: pd.DataFrame) -> str:
     return str(counts.iloc[0]) if counts.nunique() == 1 else ", ".join(f"{m} {n}" for m, n in counts.items())
 
 
-def _spread(mean: float, deviation: float) -> str:
-    """Mean ± standard deviation in percent; the mean alone of a single seed."""
-    tail = "" if math.isnan(deviation) else f"\u00a0±\u00a0{100 * deviation:.2f}"
-    return f"{100 * mean:.2f}{tail}"
-
-
 def _draw_effect(axes: Axes, place: int, row: Any) -> None:
     """Draw one difference with its interval, and write both means beside it."""
-    colour, points = COLOURS[row.metric.partition("_")[0]], 100 * row.difference
-    if row.n > 1:
-        ends = [[points - 100 * row.low], [100 * row.high - points]]
-        axes.errorbar(points, place, xerr=ends, fmt="o", color=colour, capsize=3, ms=6)
-    else:
-        axes.plot(points, place, "o", color=colour, mfc="white", ms=6)
+    value = Estimate(row.difference, row.low, row.high, row.n)
+    colour = COLOURS[row.metric.partition("_")[0]]
+    mean_point(axes, place, value, scale=100, along="x", color=colour, capsize=3, ms=6)
     _write_beside(axes, place, [f"{100 * share:.2f}" for share in (row.sgd_mean, row.sam_mean)])
 
 
@@ -295,10 +244,3 @@ def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
         top, left = i // n_columns * side + 1, i % n_columns * side + 1
         canvas[top : top + side - 2, left : left + side - 2] = images[row]
     return canvas
-
-
-def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Average images; white where there is none."""
-    if len(rows) == 0:
-        return np.full(images.shape[1:], 255, dtype=np.uint8)
-    return np.rint(images[rows].mean(0)).astype(np.uint8)

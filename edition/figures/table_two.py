@@ -1,4 +1,8 @@
-"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML."""
+"""Table 2 on the page: the paper's numbers beside ours, what was tuned, and the controls, as plain HTML.
+
+What was `found` is what `edition.claims.domainbed.transfer_table` returned of one data set; `paper` what
+`edition.claims.paper_tables.table_2` returned; `records` are those of an experiment, or such by the data set's title.
+"""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,7 @@ from edition.claims.domainbed import MEAN, READINGS, gains, over_targets, transf
 from edition.experiments.finetune import RADIUS  # of the equal budget, fixed before the runs
 from edition.figures.domainbed import shown_name
 from edition.figures.table_one import BACKBONES
-from edition.figures.tables import body_rows, wide_table
+from edition.figures.tables import Html, group_heading, scrolling, table
 from edition.records.store import Record
 from samlib.images.domain_config import DomainConfig
 from samlib.measures.statistics import Estimate, number, with_interval
@@ -31,13 +35,12 @@ def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]])
     word says where the whole interval lies: "better", "worse", or "undecided" where it includes 0.
 
     Args:
-        paper: what `edition.claims.paper_tables.table_2` returned.
         records: title of the data set -> its experiment's records; the paper's data sets that are not among them have
             not been run.
     """
     titles = [*records, *(title for title in dict.fromkeys(paper.data_set) if title not in records)]
-    bodies = "".join(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
-    return wide_table(HEADINGS, bodies, "Table 2, wide: scrolls")
+    groups = dict(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
+    return scrolling(table(HEADINGS, groups), "Table 2, wide: scrolls")
 
 
 def protocols_html(records: Sequence[Record]) -> str:
@@ -50,55 +53,45 @@ def protocols_html(records: Sequence[Record]) -> str:
     """
     found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
     rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
-    return wide_table(("target", *PROTOCOLS), body_rows(rows), "Ways of tuning, wide: scrolls")
+    return scrolling(table(("target", *PROTOCOLS), rows), "Ways of tuning, wide: scrolls")
 
 
-def choices_html(table: pd.DataFrame) -> str:
-    """Return which settings the seeds chose on every target.
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
+def choices_html(found: pd.DataFrame) -> str:
+    """Return which settings the seeds chose on every target."""
     rows = []
-    for target, part in table.groupby("target", sort=False):
+    for target, part in found.groupby("target", sort=False):
         sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
         sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
         rows.append((shown_name(str(target)), sgd, sam))
     heads = ("target", "SGD's learning rate by seed", "SAM's, and its radius")
-    return wide_table(heads, body_rows(rows), "Chosen settings")
+    return scrolling(table(heads, rows), "Chosen settings")
 
 
-def controls_html(table: pd.DataFrame) -> str:
-    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds.
+def controls_html(found: pd.DataFrame) -> str:
+    """Return accuracies on the target with and without training and probe, and effective ranks, as means over seeds."""
 
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
-    shares = ("untrained", "sgd", "sam", "sgd_zero_shot", "sam_zero_shot", "sgd_sources", "sam_sources")
-    ranks = [f"{name}_{part}_rank" for part in ("target", "source") for name in ("untrained", "sgd", "sam")]
-    found = {name: over_targets(table, table[name]) for name in (*shares, *ranks)}
-    accuracies = [
-        (shown_name(target), *(f"{100 * found[name][target].mean:.1f}" for name in shares)) for target in found["sgd"]
-    ]
-    numbers = [(shown_name(target), *(f"{found[name][target].mean:.0f}" for name in ranks)) for target in found["sgd"]]
-    methods = ("before", "SGD", "SAM")
-    first = ("target", *(f"probe, {name}" for name in methods), *TRAINED)
-    second = ("target", *(f"on the {part}, {name}" for part in ("target", "sources") for name in methods))
+    def means(columns: Sequence[str], scale: float, form: str) -> list[tuple[str, ...]]:
+        by_target = [over_targets(found, scale * found[column]) for column in columns]
+        return [(shown_name(name), *(format(part[name].mean, form) for part in by_target)) for name in by_target[0]]
+
+    methods, trained = ("untrained", "sgd", "sam"), ("sgd", "sam")
+    accuracies = [*methods, *(f"{m}_{what}" for what in ("zero_shot", "sources") for m in trained)]
+    ranks = [f"{method}_{part}_rank" for part in ("target", "source") for method in methods]
+    told = ("before", "SGD", "SAM")
+    first = ("target", *(f"probe, {name}" for name in told), *TRAINED)
+    second = ("target", *(f"on the {part}, {name}" for part in ("target", "sources") for name in told))
     return (
         "<p>Accuracy in percent, mean over seeds; <em>before</em> any training on the set:</p>"
-        f"{wide_table(first, body_rows(accuracies), 'Accuracies, wide: scrolls')}<p>Effective rank of the features:</p>"
-        f"{wide_table(second, body_rows(numbers), 'Ranks, wide: scrolls')}"
+        + scrolling(table(first, means(accuracies, 100, ".1f")), "Accuracies, wide: scrolls")
+        + "<p>Effective rank of the features:</p>"
+        + scrolling(table(second, means(ranks, 1, ".0f")), "Ranks, wide: scrolls")
     )
 
 
-def controls_sentence(table: pd.DataFrame) -> str:
-    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown).
-
-    Args:
-        table: what `edition.claims.domainbed.transfer_table` returned.
-    """
-    sgd, sam = (over_targets(table, 100 * (table[m] - table.untrained))[MEAN] for m in ("sgd", "sam"))
-    ranks = over_targets(table, table.sam_target_rank - table.sgd_target_rank)[MEAN]
+def controls_sentence(found: pd.DataFrame) -> str:
+    """Say what training on the sources does to the probe, and what SAM does to the rank (Markdown)."""
+    sgd, sam = (over_targets(found, 100 * (found[m] - found.untrained))[MEAN] for m in ("sgd", "sam"))
+    ranks = over_targets(found, found.sam_target_rank - found.sgd_target_rank)[MEAN]
     return (
         f"Against features before training, the probe's accuracy changes by {_with_interval(sgd)} points with SGD and "
         f"by {_with_interval(sam)} with SAM, mean of the targets. SAM's effective rank on the target minus SGD's is "
@@ -107,11 +100,7 @@ def controls_sentence(table: pd.DataFrame) -> str:
 
 
 def in_short(records: Mapping[str, Sequence[Record]]) -> str:
-    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run.
-
-    Args:
-        records: title of the data set -> its experiment's records.
-    """
+    """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run."""
     if not records:
         return "**In short.** Nothing has been run at this profile yet."
     told = []
@@ -126,7 +115,7 @@ def in_short(records: Mapping[str, Sequence[Record]]) -> str:
     return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
 
 
-def scaled_down(config: DomainConfig) -> str:
+def _settings(config: DomainConfig) -> str:
     """Say how a run was made, and what it scales down.
 
     The paper's network, image size and length of training for this experiment are lost in our copy.
@@ -150,7 +139,7 @@ def word(value: Estimate) -> str:
     return "worse" if value.high < 0 else "undecided"
 
 
-def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str:
+def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> tuple[Html, list[tuple[str, ...]]]:
     """One data set: a heading with its settings, and a row a target."""
     theirs = {row.domain: (row.sgd, row.sam) for row in paper.itertuples()}
     if theirs:
@@ -158,18 +147,13 @@ def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> str
     ours: dict[str, tuple[Estimate, Estimate, Estimate]] = {}
     told = f"not run here; <code>python -m edition runs start --experiment {title.lower()}</code> fills it"
     if records:
-        table = transfer_table(records)
-        parts = [over_targets(table, table[name]) for name in ("sgd", "sam")] + [gains(table)]
+        found = transfer_table(records)
+        parts = [over_targets(found, found[name]) for name in ("sgd", "sam")] + [gains(found)]
         ours = {shown_name(target): tuple(part[target] for part in parts) for target in parts[0]}  # type: ignore[misc]
         config = next(DomainConfig(**record.config) for record in records if record.config["n_epochs"])
         devices = sorted({record.provenance["device"] for record in records})
-        told = html.escape(f"{scaled_down(config)}; on {' and '.join(devices)}")
-    head = (
-        f'<tr><th scope="rowgroup" colspan="{len(HEADINGS)}" style="text-align: left">{html.escape(title)}<br>'
-        f'<span style="font-weight: normal">{told}</span></th></tr>'
-    )
-    rows = [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
-    return f"<tbody>{head}{body_rows(rows)}</tbody>"
+        told = html.escape(f"{_settings(config)}; on {' and '.join(devices)}")
+    return group_heading(title, told), [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
 
 
 def _target(

@@ -10,7 +10,7 @@ from torch import Tensor
 from edition.experiments.toy import SENSITIVITY
 from edition.figures import style
 from edition.figures.bands import mean_curve, seeds_word
-from edition.records.kept import Checkpoint, contribution_grid
+from edition.records.kept import KeptNetworks, contribution_grid
 from edition.runs.results import pick
 from samlib.toy.data import Examples
 from samlib.toy.network import FEATURES, Weights, feature_values
@@ -89,9 +89,7 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
 def error_against_radius(table: pd.DataFrame) -> Figure:
     """Figure 2(A): hard-feature error against rho, one curve a complexity; the best line's error; the test error."""
     figure, (hard, line, test) = plt.subplots(1, 3, figsize=(9.8, 4.3), sharey=True, width_ratios=(2.3, 1, 1))
-    groups = list(table.groupby("complexity"))
-    for index, (complexity, rows) in enumerate(groups):
-        colour = style.sequence_colour(index, len(groups))
+    for complexity, rows, colour in style.ordered(table.groupby("complexity")):
         mean_curve(hard, rows, x="rho", y="final_hard_error", colour=colour, label=f"{complexity:g}°")
         mean_curve(test, rows, x="rho", y="final_test_error", colour=colour)
         line.bar(f"{complexity:g}", rows.linear_baseline_error.mean(), color=colour)
@@ -132,9 +130,7 @@ def condition_shares(table: pd.DataFrame) -> Figure:
     """How often the phantom ratio rises, how often the condition says so, and how often v~ changes sign."""
     figure, (share, flips) = plt.subplots(1, 2, figsize=(9.4, 4.2))
     moved = table[table.rho > 0].assign(flip_share=lambda rows: rows.flipped_steps / rows.n_steps)
-    groups = list(moved.groupby("complexity"))
-    for index, (complexity, rows) in enumerate(groups):
-        colour = style.sequence_colour(index, len(groups))
+    for complexity, rows, colour in style.ordered(moved.groupby("complexity")):
         mean_curve(share, rows, x="rho", y="raised_share", colour=colour, label=f"{complexity:g}°")
         mean_curve(flips, rows, x="rho", y="flip_share", colour=colour)
     share.set(xlabel=r"perturbation radius $\rho$", ylabel="share of steps", ylim=(0, 1.02))
@@ -178,7 +174,7 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def along_training(points: dict[str, list[Checkpoint]], seed: int) -> Figure:
+def along_training(points: dict[str, list[KeptNetworks]], seed: int) -> Figure:
     """Contours of the hard feature at every checkpoint, one row a method."""
     n = max(len(checkpoints) for checkpoints in points.values())
     figure, axes = plt.subplots(len(points), n, figsize=(2.5 * n, 2.7 * len(points)), squeeze=False)

@@ -23,8 +23,7 @@ def noise(table: pd.DataFrame) -> Figure:
         for panel, (name, title) in zip(row, NOISE_TITLES.items(), strict=True):
             noisy = pick(table[table[name] > 0], noisy_features=scope)
             levels = [(0.0, clean), *noisy.groupby(name)]
-            for index, (level, rows) in enumerate(levels):
-                colour = style.sequence_colour(index, len(levels))
+            for level, rows, colour in style.ordered(levels):
                 mean_curve(panel, rows, x="rho", y="final_hard_error", colour=colour, label=f"{level:g}")
             panel.set_title(title if scope == "both" else None, fontsize=9.5)
             panel.legend(fontsize=8, ncols=2)
@@ -41,9 +40,7 @@ def batch_sizes(equal_epochs: pd.DataFrame, equal_steps: pd.DataFrame) -> Figure
     """Figure 10: hard-feature probing error (above) and test error (below) against rho, one curve a batch size."""
     figure, axes = plt.subplots(2, 2, figsize=(9.6, 6.6), sharex=True, sharey="row", height_ratios=(1.6, 1))
     for column, table, title in zip(axes.T, (equal_epochs, equal_steps), ("equal epochs", "equal steps"), strict=True):
-        groups = list(table.groupby("batch_size"))
-        for index, (size, rows) in enumerate(groups):
-            colour = style.sequence_colour(index, len(groups))
+        for size, rows, colour in style.ordered(table.groupby("batch_size")):
             mean_curve(column[0], rows, x="rho", y="final_hard_error", colour=colour, label=f"{size}")
             mean_curve(column[1], rows, x="rho", y="final_test_error", colour=colour)
         column[0].set_title(title)

@@ -28,7 +28,13 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
     values = " and ".join(f"{with_interval(value)} ({name})" for name, value in chosen)
     extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""
-    return f"{told}: {values}{extremes}; {_spread(list(effects.values()), len(chosen), over)}."
+    least, most = (end(value.n for value in effects.values()) for end in (min, max))
+    n = f"n = {most if least == most else f'{least} to {most}'} {over}"
+    plural = "s" if len(chosen) > 1 else ""
+    intervals = f"{n}, 95 % interval{plural} of the mean over {over}"
+    if most == 1:
+        intervals = f"n = 1 of the {over}, so there is no interval"
+    return f"{told}: {values}{extremes}; {intervals}."
 
 
 def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
@@ -41,12 +47,3 @@ def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
     """
     effects = {effect.name: effect.value for effect in verdict.effects if only in effect.name}
     return finding(verdict.statistic.partition(";")[0], effects, over=over)
-
-
-def _spread(values: list[Estimate], n_shown: int, over: str) -> str:
-    """Say n, and what the intervals are over."""
-    least, most = (choose(value.n for value in values) for choose in (min, max))
-    if most == 1:
-        return f"n = 1 of the {over}, so there is no interval"
-    n = f"{most}" if least == most else f"{least} to {most}"
-    return f"n = {n} {over}, 95 % interval{'s' if n_shown > 1 else ''} of the mean over {over}"

@@ -5,13 +5,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from IPython.display import HTML
+
 from edition import runs
 from edition.claims.ledger import Row, counts, split
 from edition.claims.registry import LEDGER
 from edition.experiments import EXPERIMENTS, Experiment
+from edition.figures.tables import Html, table
 from edition.page.chapter import effects_html, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
+from edition.runs.results import box
 from samlib.config import differences, from_dict
 from samlib.measures.statistics import number
 
@@ -146,13 +150,10 @@ def benchmark_source(record: dict[str, Any]) -> str:
     return f'<p class="source">Source: benchmark record {link}: {html.escape(told)}.</p>'
 
 
-def benchmark_box(device: str) -> str:
+def benchmark_box(device: str) -> HTML:
     """Return the box that stands where a kind of machine has not been measured, with the command that does it."""
-    return (
-        '<div class="missing-record"><p><strong>Not measured yet.</strong> No benchmark record was made on '
-        f"<em>{html.escape(device)}</em>. This makes one:</p>"
-        f"<pre>python -m edition.bench all --device {html.escape(device)} --record</pre></div>"
-    )
+    told = f"No benchmark record was made on <em>{html.escape(device)}</em>. This makes one:"
+    return box("Not measured yet.", told, f"python -m edition.bench all --device {device} --record")
 
 
 def record_tables(profile: str) -> str:
@@ -169,25 +170,25 @@ def _record_section(item: Experiment, profile: str, store: Store) -> str:
     """Return one experiment's section of the records page."""
     needed = runs.needed([item], profile)
     records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
-    rows = "".join(_record_row(record) for record in records)
+    changes = "configuration (what differs from the defaults)"
+    heads = ("record", changes, "revision", "machine", "torch", "seconds", "UTC")
+    listed = table(heads, [_record_row(record) for record in records], wrap=True)
     options = (f"--experiment {item.name}", f"--profile {profile}")  # a line does not break inside one
     command = " ".join(["python -m edition runs start", *(f'<span class="option">{told}</span>' for told in options)])
     return (
         f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
         f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "
-        f"<code>{command}</code></p><details><summary>All records</summary><table><thead><tr><th>record</th>"
-        "<th>configuration (what differs from the defaults)</th><th>revision</th><th>machine</th><th>torch</th>"
-        f"<th>seconds</th><th>UTC</th></tr></thead><tbody>{rows}</tbody></table></details></section>"
+        f"<code>{command}</code></p><details><summary>All records</summary>{listed}</details></section>"
     )
 
 
-def _record_row(record: Record) -> str:
+def _record_row(record: Record) -> tuple[object, ...]:
     """Return one record's row: a link to the file and its provenance."""
     origin = record.provenance
     changed = differences(from_dict(KINDS[record.kind].config, record.config))
     seeds = changed.pop("seeds", None)
     told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
     revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
-    cells = (told, revision, origin["device"], origin["versions"].get("torch"), origin["wall_seconds"], origin["utc"])
-    link = f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>'
-    return f"<tr><td>{link}</td>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
+    link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>')
+    torch = origin["versions"].get("torch")
+    return link, told, revision, origin["device"], torch, origin["wall_seconds"], origin["utc"]

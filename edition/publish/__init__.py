@@ -6,8 +6,7 @@ A build is `site.build_site`: it stages the sources (`layout`, `repository`), ex
 """
 
 from edition.publish.cells import clean_notebook, merge_outputs
-from edition.publish.execute import ChapterError, execute_book, execute_chapter
-from edition.publish.freeze import freeze
+from edition.publish.execute import ChapterError, execute_book, execute_chapter, freeze
 from edition.publish.layout import Layout, chapters
 from edition.publish.links import broken_links
 from edition.publish.site import SiteError, build_site, stage_sources

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edition.console import run_piped
-from edition.publish.execute import ChapterError
-from edition.publish.freeze import freeze
+from edition.publish.execute import ChapterError, freeze
 from edition.publish.layout import Layout
 from edition.publish.links import broken_links
 from edition.publish.site import SiteError, build_site

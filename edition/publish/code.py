@@ -1,15 +1,15 @@
 """Source pages, as a Sphinx extension: each module that a page links to, with an anchor at each name."""
 
-import ast
 import html
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 
 from edition.publish.layout import PACKAGES
@@ -59,19 +59,7 @@ def anchors(source: str) -> dict[str, int]:
     >>> anchors("class A:\\n    @property\\n    def b(self): ...")
     {'A': 1, 'A.b': 2}
     """
-    found: dict[str, int] = {}
-    for name, line in _definitions(ast.parse(source).body):
-        found.setdefault(name, line)
-    return found
-
-
-def _definitions(body: Sequence[ast.stmt], prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Qualified names and lines of the definitions in a module's or a class's body."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield prefix + node.name, min([node.lineno, *(item.lineno for item in node.decorator_list)])
-        if isinstance(node, ast.ClassDef):
-            yield from _definitions(node.body, f"{prefix}{node.name}.")
+    return {name: line for name, (_, line, _) in ModuleAnalyzer.for_string(source, "").find_tags().items()}
 
 
 def _links(app: Sphinx) -> dict[str, list[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""Execute chapters with papermill in a staged copy, once per key, and record where and when that happened."""
+"""Execute chapters with papermill in a staged copy, once per key, record when and where, and freeze the outputs."""
 
 import contextlib
 import datetime
@@ -23,6 +23,7 @@ from papermill.exceptions import PapermillExecutionError
 from edition.publish.cells import clean_notebook, merge_outputs
 from edition.publish.fingerprint import chapter_key, surroundings
 from edition.publish.layout import Layout, chapters
+from edition.records.provenance import processor
 from samlib.data_root import VARIABLE, data_root
 
 N_THREADS = 1
@@ -53,15 +54,10 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
     shared = surroundings(layout.root)
     order = chapters(layout.root)
     done: dict[str, dict[str, Any]] = {}
-    for chapter in sorted(order, key=lambda chapter: _sums_up(layout.root / chapter)):
+    for chapter in sorted(order, key=lambda name: bool(_read(layout.root / name).metadata.get("sums_up"))):
         done[chapter] = execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
         _write_json(layout.record, {"schema": 1, "chapters": [done[name] for name in order if name in done]})
     return [done[name] for name in order]
-
-
-def _sums_up(path: Path) -> bool:
-    """Whether a notebook says that it sums up the others."""
-    return bool(_read(path).metadata.get("sums_up"))
 
 
 def execute_chapter(
@@ -81,7 +77,7 @@ def execute_chapter(
     Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`.
     """
     source = _read(layout.root / chapter)
-    parameters = _parameters(source, layout.profile)
+    parameters = {"profile": layout.profile} if layout.profile and _default_profile(source) else {}
     key = chapter_key(source, parameters, shared)
     target = layout.executed / chapter
     facts = _reusable(target, key)
@@ -93,6 +89,34 @@ def execute_chapter(
     staged = clean_notebook(merge_outputs(source, _read(target)))
     write_notebook(layout.stage / chapter, staged)
     return {"chapter": chapter, **facts, "reused": reused}
+
+
+def freeze(layout: Layout, *, progress_bar: bool = True) -> list[str]:
+    """Execute what changed and write every chapter, with clean outputs, over its source.
+
+    Args:
+        layout: the folders; `profile` must be None, for a committed chapter shows its own default.
+        progress_bar: whether papermill shows its bar.
+    Returns:
+        The chapters whose file changed; empty on a second call.
+    Raises:
+        ValueError: the layout passes a profile.
+        ChapterError: a cell failed; no chapter is written then.
+    Side effects: overwrites the notebooks of the table of contents.
+    """
+    if layout.profile is not None:
+        raise ValueError(
+            f"freeze: expected the chapters' own parameters, got profile={layout.profile!r}; "
+            "freeze the default build, or change the default in the chapter"
+        )
+    execute_book(layout, progress_bar=progress_bar)
+    changed = []
+    for chapter in chapters(layout.root):
+        before = (layout.root / chapter).read_bytes()
+        write_notebook(layout.root / chapter, _read(layout.stage / chapter))
+        if (layout.root / chapter).read_bytes() != before:
+            changed.append(chapter)
+    return changed
 
 
 def write_notebook(path: Path, notebook: NotebookNode) -> None:
@@ -190,11 +214,6 @@ def _explain(layout: Layout, chapter: str, failure: Exception) -> str:
     )
 
 
-def _parameters(source: NotebookNode, profile: str | None) -> dict[str, str]:
-    """Return what papermill should inject: the profile, where one is asked for and the chapter takes one."""
-    return {"profile": profile} if profile is not None and _default_profile(source) else {}
-
-
 def _reusable(target: Path, key: str) -> dict[str, Any] | None:
     """Return the facts of an earlier execution with this key, or None."""
     stamp = target.with_suffix(".json")
@@ -228,11 +247,7 @@ def _default_profile(source: NotebookNode) -> str:
 
 def machine() -> str:
     """Describe the machine: system, processor model and core count, without names or addresses."""
-    model = platform.machine()
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"{platform.system()}, {model}, {os.cpu_count()} cores"
+    return f"{platform.system()}, {processor()}, {os.cpu_count()} cores"
 
 
 def _read(path: Path) -> NotebookNode:

@@ -1,6 +1,6 @@
 """What an execution depends on, reduced to one key: the same key means the outputs need not be made again.
 
-PyTorch, seconds to import, is imported by the functions that ask it: the Sphinx extensions of this package never do.
+PyTorch, seconds to import, is imported by the function that asks it: the Sphinx extensions of this package never do.
 """
 
 import hashlib
@@ -14,21 +14,8 @@ from nbformat import NotebookNode
 from edition.publish.cells import code_cells
 from samlib.data_root import data_root
 
+# Beside those a number can depend on, what a figure, a table or a widget can.
 PAGE_LIBRARIES = ("matplotlib", "pandas", "scipy", "ipywidgets")
-
-
-def page_versions() -> dict[str, str]:
-    """Return the versions a number can depend on, and those a figure, a table or a widget can."""
-    from edition.records import provenance
-
-    return provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES}
-
-
-def accelerator() -> str:
-    """Name the accelerator torch would use, or "cpu"."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def tree_digest(folder: Path, *, suffixes: Sequence[str] = ("",), skip: Iterable[str] = ()) -> str:
@@ -72,13 +59,17 @@ def surroundings(root: Path) -> dict[str, object]:
     Returns:
         Plain values, to be passed to `chapter_key`.
     """
+    import torch
+
+    from edition.records import provenance
+
     return {
         "library": tree_digest(root / "samlib", suffixes=(".py",))
-        + tree_digest(root / "edition", suffixes=(".py", ".js"), skip=("publish",)),
+        + tree_digest(root / "edition", suffixes=(".py", ".js", ".html"), skip=("publish",)),
         "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
-        "versions": page_versions(),
-        "device": accelerator(),
+        "versions": provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
 

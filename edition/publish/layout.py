@@ -2,9 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 PACKAGES = tuple(
     Path(__file__).resolve().parents[2] / name for name in ("samlib", "edition")
@@ -59,9 +58,8 @@ def chapters(root: Path) -> list[str]:
     Raises:
         ValueError: the table of contents names a page that is neither an .ipynb nor an .md file.
     """
-    contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     found = []
-    for page in _pages(contents):
+    for page in parse_toc_yaml(root / "_toc.yml"):
         if (root / f"{page}.ipynb").is_file():
             found.append(f"{page}.ipynb")
         elif not (root / f"{page}.md").is_file():
@@ -69,13 +67,3 @@ def chapters(root: Path) -> list[str]:
                 f"_toc.yml: expected {page}.ipynb or {page}.md, found neither; add the page or take its line out"
             )
     return found
-
-
-def _pages(node: Any) -> list[str]:
-    """Collect the `root` and `file` entries of a table of contents, depth first."""
-    if isinstance(node, list):
-        return [page for item in node for page in _pages(item)]
-    if not isinstance(node, dict):
-        return []
-    own = [str(node[key]).removesuffix(".ipynb").removesuffix(".md") for key in ("root", "file") if key in node]
-    return own + [page for key in ("parts", "chapters", "sections") for page in _pages(node.get(key, []))]

@@ -36,14 +36,17 @@ def stage_sources(layout: Layout) -> None:
     layout.stage.mkdir(parents=True)
     (layout.stage / EXTRA).mkdir()
     shutil.copyfile(layout.root / "_toc.yml", layout.stage / "_toc.yml")
-    _stage_config(layout)
-    for name, shown in FOOTER_FILES.items():
-        if (layout.root / name).is_file():
-            shutil.copyfile(layout.root / name, layout.stage / EXTRA / shown)
+    config, name = (layout.root / "_config.yml").read_text(encoding="utf-8"), repository_name(layout.root)
+    if name is not None:
+        config = yaml.safe_dump(with_buttons(yaml.safe_load(config), name), sort_keys=False, allow_unicode=True)
+    (layout.stage / "_config.yml").write_text(config, encoding="utf-8")
+    for file, shown in FOOTER_FILES.items():
+        if (layout.root / file).is_file():
+            shutil.copyfile(layout.root / file, layout.stage / EXTRA / shown)
     shutil.copytree(layout.root / "book", layout.stage / "book", ignore=IGNORED)
     if (layout.root / "results").is_dir():
         for folder in (layout.stage, layout.stage / EXTRA):  # for Markdown links, and for links in plain HTML
-            shutil.copytree(layout.root / "results", folder / "results", ignore=_without_local)
+            shutil.copytree(layout.root / "results", folder / "results", ignore=_left_out)
 
 
 def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
@@ -118,16 +121,7 @@ def run_jupyter_book(stage: Path, builder: str) -> Path:
     return built / builder
 
 
-def _stage_config(layout: Layout) -> None:
-    """Copy the configuration, with the repository's buttons where the book has a public one."""
-    text = (layout.root / "_config.yml").read_text(encoding="utf-8")
-    name = repository_name(layout.root)
-    if name is not None:
-        text = yaml.safe_dump(with_buttons(yaml.safe_load(text), name), sort_keys=False, allow_unicode=True)
-    (layout.stage / "_config.yml").write_text(text, encoding="utf-8")
-
-
-def _without_local(folder: str, names: list[str]) -> set[str]:
-    """Leave a reader's own records, and editors' leavings, out of the pages."""
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """A reader's own records, and editors' leavings."""
     own = {"local"} if Path(folder).name == "results" else set()
     return {name for name in names if name in own or name.startswith(".")}

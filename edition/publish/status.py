@@ -30,21 +30,14 @@ def status_page(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         place = {name: entry[name] for name in PLACE}
         places += [] if place in places else [place]
-        rows.append(_row(entry, places.index(place) + 1))
+        name, at = entry["chapter"].removesuffix(".ipynb"), places.index(place) + 1
+        utc = f"[{entry['utc']}]{{.text-nowrap}}"
+        rows.append(f"| {{doc}}`/{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {utc} | {at} |")
     head = ["| Chapter | Profile | Seconds | UTC | Place |", "|:--|:--|--:|:--|--:|"]
     table = [f"```{{table}} {CAPTION}", ":name: tab-execution", "", *head, *rows, "```"]
-    return "\n".join([*table, "", *map(_place, range(1, len(places) + 1), places)]) + "\n"
-
-
-def _row(entry: dict[str, Any], place: int) -> str:
-    """Format one chapter."""
-    name = entry["chapter"].removesuffix(".ipynb")
-    utc = f"[{entry['utc']}]{{.text-nowrap}}"
-    return f"| {{doc}}`/{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {utc} | {place} |"
-
-
-def _place(number: int, place: dict[str, Any]) -> str:
-    """Format one machine with its versions, as an item of a numbered list."""
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(place["versions"].items()))
-    threads = f"{place['threads']} thread" + ("" if place["threads"] == 1 else "s")
-    return f"{number}. {place['machine']}; device {place['device']}; {threads}; {packages}."
+    listed = []
+    for number, place in enumerate(places, start=1):
+        packages = ", ".join(f"{name} {version}" for name, version in sorted(place["versions"].items()))
+        threads = f"{place['threads']} thread" + ("" if place["threads"] == 1 else "s")
+        listed.append(f"{number}. {place['machine']}; device {place['device']}; {threads}; {packages}.")
+    return "\n".join([*table, "", *listed]) + "\n"

@@ -3,6 +3,7 @@
 import io
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,18 @@ class Checkpoint:
         path: the file; None keeps nothing, so that training code need not ask.
         device: where the run computes.
         seconds: how long the run may take; `save` stops it when the next epoch would not fit. None is for ever.
+        report: called by `save` with the share of the run that is done.
     """
 
-    def __init__(self, path: Path | None = None, *, device: torch.device | str = "cpu", seconds: float | None = None):
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        seconds: float | None = None,
+        report: Callable[[float], None] = lambda fraction: None,
+    ):
+        self._report = report
         self._path = path
         self._origin = {"source": source_digest(), "versions": versions(), "device": device_name(device)}
         self._begin = self._last = time.monotonic()
@@ -70,6 +80,7 @@ class Checkpoint:
             OutOfTime: the state is saved, the time is over.
             OSError: the folder is not writable or the disk is full; the earlier state is kept.
         """
+        self._report(fraction)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             body = {"state": state, "origin": self._origin, "seconds": self.seconds}

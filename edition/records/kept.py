@@ -16,7 +16,7 @@ from samlib.toy.training import stack_examples
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class KeptNetworks:
     """All seeds of one configuration at one step.
 
     Attributes:
@@ -60,8 +60,11 @@ class Checkpoint:
         return weights, sample(self.config.data, seed=seed, split="test")
 
 
-def checkpoints(record: Record) -> list[Checkpoint]:
-    """Read the checkpoints of a toy record, in the order of their steps.
+Checkpoint = KeptNetworks  # as edition.claims.mechanism still calls it
+
+
+def checkpoints(record: Record) -> list[KeptNetworks]:
+    """Read the networks that a toy record kept, in the order of their steps.
 
     Raises:
         RecordError: the arrays are missing or damaged.
@@ -72,7 +75,7 @@ def checkpoints(record: Record) -> list[Checkpoint]:
         raise ValueError(f"{record.path}: expected a run with checkpoints, got none; use the experiment 'checkpoints'")
     arrays = {name: torch.from_numpy(values) for name, values in record.arrays().items()}
     return [
-        Checkpoint(config, step, Weights(*(arrays[name][index] for name in Weights._fields)))
+        KeptNetworks(config, step, Weights(*(arrays[name][index] for name in Weights._fields)))
         for index, step in enumerate(sorted(config.checkpoints))
     ]
 

@@ -78,24 +78,9 @@ class Kind(NamedTuple):
     at_once: int = 1
 
 
-class _Reporting:
-    """A checkpoint that also reports the share that is done."""
-
-    def __init__(self, work: Work, report: Report) -> None:
-        self._checkpoint = Checkpoint(work.checkpoint, device=work.device, seconds=work.seconds)
-        self._report = report
-
-    def load(self) -> dict[str, Any] | None:
-        return self._checkpoint.load()
-
-    def save(self, state: dict[str, Any], fraction: float) -> None:
-        self._report(fraction)
-        self._checkpoint.save(state, fraction)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, those before an interruption too."""
-        return self._checkpoint.seconds
+def _checkpoint(work: Work, report: Report) -> Checkpoint:
+    """The state of a long run, whose clock begins here."""
+    return Checkpoint(work.checkpoint, device=work.device, seconds=work.seconds, report=report)
 
 
 def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Trained:
@@ -121,7 +106,7 @@ def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Tr
     from samlib.images.train_pairs import train_pair
 
     (config,) = configs
-    checkpoint = _Reporting(work, report)
+    checkpoint = _checkpoint(work, report)
     source = load_pair(config.pair, work.data_root)
     result = train_pair(config, source, device=work.device, checkpoint=checkpoint)
     return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
@@ -132,7 +117,7 @@ def _finetune(configs: Sequence[FinetuneConfig], work: Work, report: Report) -> 
     from samlib.images.train_photographs import load_images, train_finetune  # slow to import: torchvision and pandas
 
     (config,) = configs
-    checkpoint = _Reporting(work, report)
+    checkpoint = _checkpoint(work, report)
     data = load_images(config, work.data_root)
     result = train_finetune(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
     return Trained("autograd", [(result.metrics, result.arrays)], checkpoint.seconds)
@@ -143,7 +128,7 @@ def _train_domains(configs: Sequence[DomainConfig], work: Work, report: Report) 
     from samlib.images.train_domains import load_domains, train_domains  # slow to import, as above
 
     (config,) = configs
-    checkpoint = _Reporting(work, report)
+    checkpoint = _checkpoint(work, report)
     data = load_domains(config, work.data_root)
     result = train_domains(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
     return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
@@ -151,11 +136,11 @@ def _train_domains(configs: Sequence[DomainConfig], work: Work, report: Report) 
 
 def _train_method(configs: Sequence[ControlConfig], work: Work, report: Report) -> Trained:
     """Train one method of chapter 7."""
-    from samlib.methods.train import train_control
+    from samlib.methods.train import train_method
 
     (config,) = configs
     begin = time.perf_counter()
-    metrics = train_control(config, root=work.data_root, report=report)
+    metrics = train_method(config, root=work.data_root, report=report)
     return Trained("autograd", [(metrics, {})], time.perf_counter() - begin)
 
 

@@ -73,16 +73,11 @@ def device_name(device: torch.device | str) -> str:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} of {_cores()} cores"
+    return f"{processor()}, {torch.get_num_threads()} of {os.cpu_count() or 1} cores"
 
 
-def _cores() -> int:
-    """Number of cores of this machine, at least one."""
-    return os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """Model name of the processor, as the system tells it."""
+def processor() -> str:
+    """Return the model name of the processor, as the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

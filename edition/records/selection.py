@@ -30,10 +30,14 @@ def differing(records: Sequence[Record]) -> set[str]:
     Args:
         records: any.
     """
-    kinds = {record.kind for record in records}
+
+    def values(name: str) -> set[str]:
+        defaults = [getattr(KINDS[record.kind].config, name, None) for record in records]
+        return {repr(r.config.get(name, default)) for r, default in zip(records, defaults, strict=True)}
+
     names = {name for record in records for name in record.config} - MEASURED
-    found = {name for name in names if len({repr(_field(record, name)) for record in records}) > 1}
-    return found | ({"kind"} if len(kinds) > 1 else set())
+    kinds = {record.kind for record in records}
+    return {name for name in names if len(values(name)) > 1} | ({"kind"} if len(kinds) > 1 else set())
 
 
 def select(records: Sequence[Record]) -> Record:
@@ -56,20 +60,6 @@ def select(records: Sequence[Record]) -> Record:
             f"lower learning rates and smaller radii to it"
         )
     return min(found, key=_rank)
-
-
-def selected(records: Sequence[Record]) -> dict[str, Record]:
-    """Return {"SGD": record, "SAM": record}: the best setting with rho = 0 and the best with rho > 0.
-
-    SAM has as many settings as SGD for *each* radius of the grid; `at_radius` gives it no more than SGD.
-
-    Args:
-        records: a grid; see `select`.
-    Raises:
-        ValueError: no run of one of the methods converged, or no grid.
-    """
-    _check_grid(records)
-    return {"SGD": at_radius(records, 0.0), "SAM": select([r for r in records if r.config["rho"] > 0])}
 
 
 def at_radius(records: Sequence[Record], rho: float) -> Record:
@@ -119,11 +109,6 @@ def _tuning_row(protocol: str, records: Sequence[Record]) -> dict[str, Any]:
     errors = [_rank(record)[0] for record in converged(records)]
     chosen = {name: best.config[name] for name in ("learning_rate", "rho")}
     return row | chosen | {"validation_error": best.metrics["validation_error"], "n_tied": errors.count(min(errors))}
-
-
-def _field(record: Record, name: str) -> Any:
-    """A field of a record's configuration, or its default."""
-    return record.config.get(name, getattr(KINDS[record.kind].config, name, None))
 
 
 def _rank(record: Record) -> tuple[float, float, float, float]:

@@ -16,7 +16,7 @@ def work(run: Run) -> float:
     return KINDS[run.kind].work(run.config)
 
 
-class Estimate:
+class Costs:
     """Expected seconds by run: its work times the median rate of such runs, of this machine's kind if it has any.
 
     Args:

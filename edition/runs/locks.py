@@ -1,4 +1,4 @@
-"""Claims on runs, so that two processes never do the same one; the system drops them when a process dies."""
+"""Locks on runs, so that two processes never do the same one; the system drops them when a process dies."""
 
 import contextlib
 import re
@@ -14,11 +14,11 @@ from samlib.files import NOT_OFFERED, remove_leftovers
 _NAME = re.compile(f"({'|'.join(KINDS)})-[0-9a-f]{{12}}")
 
 
-class Claims:
+class Locks:
     """The runs that this process may do, by one lock file each in the store's work folder.
 
     Args:
-        store: whose runs are claimed.
+        store: whose runs are locked.
     """
 
     def __init__(self, store: Store) -> None:
@@ -26,7 +26,7 @@ class Claims:
         self._held: dict[Run, BaseFileLock] = {}
 
     def take(self, run: Run) -> bool:
-        """Claim a run; False if another process has it, or has made its record meanwhile.
+        """Lock a run; False if another process has it, or has made its record meanwhile.
 
         Side effects:
             Removes what a killed writer of the run's record left.
@@ -54,19 +54,19 @@ class Claims:
         return True
 
     def drop(self, run: Run) -> None:
-        """Give a claim up; with the record there, nobody needs the lock file any more."""
+        """Give a lock up; with the record there, nobody needs the lock file any more."""
         lock = self._held.pop(run)
         if self._store.path(run.kind, run.config).exists():
             (self._store.work / f"{run.name}.lock").unlink(missing_ok=True)  # who waits for it looks again
         lock.release()
 
     def drop_all(self) -> None:
-        """Give every claim up."""
+        """Give every lock up."""
         for run in list(self._held):
             self.drop(run)
 
     def tidy(self) -> None:
-        """Remove what processes left that were killed between writing a record and giving its claim up.
+        """Remove what processes left that were killed between writing a record and giving its lock up.
 
         Everything in the work folder has the name of a run in it; a group's checkpoint that of its first.
         """

@@ -59,7 +59,14 @@ def pending(runs: Iterable[Run], store: Store) -> list[Run]:
     Raises:
         RecordError: a record exists and it, or its arrays, cannot be trusted.
     """
-    return [run for run in runs if not _recorded(run, store)]
+    waiting = []
+    for run in runs:
+        record = store.find(run.kind, run.config)
+        if record is None:
+            waiting.append(run)
+        elif record.array_names:
+            record.arrays()  # read to know whether they can be trusted
+    return waiting
 
 
 def states(runs: Iterable[Run], store: Store) -> dict[Run, str]:
@@ -114,14 +121,6 @@ def groups(runs: Iterable[Run], device: str) -> list[list[Run]]:
         if sum(_company(item, device)[1] for item in group) + members > most:
             del open_groups[shape]
     return done
-
-
-def _recorded(run: Run, store: Store) -> bool:
-    """Whether a run has a record; its arrays are read too, to know whether they can be trusted."""
-    record = store.find(run.kind, run.config)
-    if record is not None and record.array_names:
-        record.arrays()
-    return record is not None
 
 
 def _company(run: Run, device: str) -> tuple[Any, int, int]:

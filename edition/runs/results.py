@@ -52,14 +52,11 @@ class Results:
 
     def missing_box(self) -> "HTML":
         """Return the box that stands where results are missing, with the command that fills it."""
-        from IPython.display import HTML  # notebooks have it; who reads results to judge them may not
-
-        return HTML(
-            '<div class="missing-record"><p><strong>Not run yet.</strong> '
+        told = (
             f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
-            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:</p>"
-            f"<pre>{self.command}</pre></div>"
+            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:"
         )
+        return box("Not run yet.", told, self.command)
 
     def source(self) -> "HTML":
         """Return the line under a figure: which records it was drawn from, with a link to their provenance."""
@@ -72,6 +69,20 @@ class Results:
             f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
             f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
         )
+
+
+def box(title: str, told: str, command: str = "") -> "HTML":
+    """Return a box that stands where something is missing.
+
+    Args:
+        title: what is missing, plain text.
+        told: why, HTML.
+        command: what a reader types to fill it; "" for none.
+    """
+    from IPython.display import HTML  # notebooks have it; who reads results to judge them may not
+
+    typed = f"<pre>{html.escape(command)}</pre>" if command else ""
+    return HTML(f'<div class="missing-record"><p><strong>{html.escape(title)}</strong> {told}</p>{typed}</div>')
 
 
 def read(name: str, profile: str, store: Store | None = None) -> Results:

@@ -1,4 +1,4 @@
-"""Do pending runs: claim them, hand them to a backend, record what comes back, within a budget of time."""
+"""Do pending runs: lock them, hand them to a backend, record what comes back, within a budget of time."""
 
 import errno
 import hashlib
@@ -11,8 +11,8 @@ from edition.records.checkpoint import OutOfTime
 from edition.records.kinds import KINDS
 from edition.records.store import RecordError, Store
 from edition.runs.backends import Backend, Done, InProcess
-from edition.runs.cost import Estimate
-from edition.runs.locks import Claims
+from edition.runs.cost import Costs
+from edition.runs.locks import Locks
 from edition.runs.plan import Run, groups, pending
 from edition.runs.progress import Silent, label
 from edition.runs.work import Job, write
@@ -48,7 +48,7 @@ def start(
     backend: Backend | None = None,
     budget: float | None = None,
     progress: Silent | None = None,
-    estimate: Estimate | None = None,
+    costs: Costs | None = None,
 ) -> Summary:
     """Do runs in their order and record them; those that have records, or that others do, are left alone.
 
@@ -64,7 +64,7 @@ def start(
         backend: where jobs are done; None is this process. It is closed at the end.
         budget: seconds; None is without limit.
         progress: shows the work; None shows nothing.
-        estimate: what runs are expected to cost, corrected as they finish; None learns it from the store's records.
+        costs: what runs are expected to cost, corrected as they finish; None learns it from the store's records.
     Returns:
         What was done and what was not. A run that fails does not stop the others.
     Raises:
@@ -73,10 +73,10 @@ def start(
         Locks and checkpoints in `store.work`, and at the end what killed processes left there is removed; a stale
         record is removed when its run is done again.
     """
-    backend, progress, claims = backend or InProcess(), progress or Silent(), Claims(store)
+    backend, progress, locks = backend or InProcess(), progress or Silent(), Locks(store)
     try:
-        estimate = estimate or Estimate(store.all(), device)
-        work = _Work(pending(runs, store), store, claims, device, data_root, backend, budget, estimate)
+        costs = costs or Costs(store.all(), device)
+        work = _Work(pending(runs, store), store, locks, device, data_root, backend, budget, costs)
         progress.begin(len(runs))
         while work.submit():
             for done in backend.wait(progress.update):
@@ -85,7 +85,7 @@ def start(
         return work.summary
     finally:
         backend.close()
-        claims.drop_all()
+        locks.drop_all()
         progress.close()
 
 
@@ -96,12 +96,12 @@ class _Work:
         self,
         runs: list[Run],
         store: Store,
-        claims: Claims,
+        locks: Locks,
         device: str,
         data_root: Path | None,
         backend: Backend,
         budget: float | None,
-        estimate: Estimate,
+        costs: Costs,
     ) -> None:
         self.summary = Summary()
         self._store, self._device, self._data_root, self._backend = store, device, data_root, backend
@@ -110,8 +110,8 @@ class _Work:
         self._queue = groups(runs, device)
         self._again: list[list[Run]] = []  # others had claimed them; looked at once more at the end
         self._under_way: set[Job] = set()
-        self._claims = claims
-        self._estimate = estimate
+        self._locks = locks
+        self._costs = costs
         self._stale = store.stale()
 
     def submit(self) -> bool:
@@ -136,14 +136,14 @@ class _Work:
                 return self._fail(done.job, done.outcomes)
             for run, outcome in zip(runs, done.outcomes, strict=True):
                 write(run, self._store, outcome)
-                self._estimate.learn(run, outcome.provenance["wall_seconds"])
+                self._costs.learn(run, outcome.provenance["wall_seconds"])
             self.summary.recorded += runs
             if done.job.checkpoint is not None:
                 done.job.checkpoint.unlink(missing_ok=True)
             return f"{sum(outcome.provenance['wall_seconds'] for outcome in done.outcomes):.1f} s"
         finally:
             for run in runs:
-                self._claims.drop(run)
+                self._locks.drop(run)
 
     def tidy(self) -> None:
         """Remove records of an earlier schema whose runs have one of this, and what killed processes left."""
@@ -151,7 +151,7 @@ class _Work:
             if self._store.path(kind, config).exists():
                 path.with_suffix(".npz").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
-        self._claims.tidy()
+        self._locks.tidy()
 
     def _next(self) -> Job | None:
         """Claim the next group that fits into the time that is left, and make its job."""
@@ -162,7 +162,7 @@ class _Work:
             if not self._fits(group, remaining):
                 self.summary.over_budget += group
                 continue
-            claimed = [run for run in group if self._claims.take(run)]
+            claimed = [run for run in group if self._locks.take(run)]
             others = [run for run in group if run not in claimed]
             if last_look:
                 self.summary.elsewhere += others
@@ -174,7 +174,7 @@ class _Work:
 
     def _fits(self, group: list[Run], remaining: float) -> bool:
         """Whether a group may be begun now; see `start`."""
-        seconds = sum(self._estimate.seconds(run) for run in group)
+        seconds = sum(self._costs.seconds(run) for run in group)
         if seconds <= remaining:
             return True
         begun = _checkpointed(group) and self._checkpoint(group).exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from edition.records.kinds import KINDS
 from edition.records.store import Record, RecordError, Store, finite
@@ -64,7 +65,12 @@ def verify(
         RecordError: a run has no record, or one that cannot be trusted.
     """
     backend, progress = backend or InProcess(), progress or Silent()
-    records = {run: _record(run, store) for run in runs}
+    records = {}
+    for run in runs:
+        record = store.find(run.kind, run.config)
+        if record is None:
+            raise RecordError(f"{run.name}: expected a record in {store.root}, there is none; start the run first")
+        records[run] = record
     queue, differences, failed = list(runs), [], {}
     try:
         progress.begin(len(runs))
@@ -114,21 +120,10 @@ def same_kind_of_machine(record: Record, outcome: Outcome) -> bool:
 
 def difference_table(differences: list[Difference], most: int = 40) -> str:
     """Return the differences as lines for a terminal, the first ones where there are many."""
-    rows = [["run", "metric", "recorded", "now", "allowed"]]
-    rows += [[str(value) for value in difference] for difference in differences[:most]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [pd.DataFrame(differences[:most]).astype(str).to_string(index=False)]
     if len(differences) > most:
         lines.append(f"... and {len(differences) - most} more")
     return "\n".join(lines)
-
-
-def _record(run: Run, store: Store) -> Record:
-    """Return a run's record."""
-    record = store.find(run.kind, run.config)
-    if record is None:
-        raise RecordError(f"{run.name}: expected a record in {store.root}, there is none; start the run first")
-    return record
 
 
 def _leaves(path: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -1,8 +1,8 @@
 """Figures with sliders: live in JupyterLab, precomputed frames in a page without a kernel."""
 
 from edition.widgets.browser import BrowserToy, train_in_browser
-from edition.widgets.frames import Frames, slider, sliders
-from edition.widgets.from_records import gain_explorer, target_explorer
+from edition.widgets.frames import Frames, sliders
+from edition.widgets.from_records import gain_explorer, measure_explorer, target_explorer
 from edition.widgets.panels import (
     contour_explorer,
     importance_explorer,
@@ -18,9 +18,9 @@ __all__ = [
     "contour_explorer",
     "gain_explorer",
     "importance_explorer",
+    "measure_explorer",
     "phantom_explorer",
     "ratio_explorer",
-    "slider",
     "sliders",
     "target_explorer",
     "train_in_browser",

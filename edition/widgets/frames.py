@@ -128,47 +128,20 @@ def both_forms(live: widgets.Widget, frames: Frames) -> dict[str, Any]:
     return {**live._repr_mimebundle_(), "text/html": frames.html(), "text/plain": text}
 
 
-def slider(
-    draw: Callable[[Any], Figure],
-    values: Sequence[Any],
-    *,
-    label: str,
-    initial: int = 0,
-    alt: Callable[[Any], str],
-) -> Frames:
-    """Draw one figure per value and put a slider over them.
-
-    Args:
-        draw: makes the figure of a value; called once a value, in the book's look.
-        values: positions of the slider, in order.
-        label: what the slider says it changes.
-        initial: index of the value that is shown first.
-        alt: describes the figure of a value to those who cannot see it.
-    Returns:
-        An object that Jupyter displays.
-    Raises:
-        ValueError: no value, too many, no such initial index, or an empty description.
-        TypeError: `draw` returns no figure.
-    """
-    return sliders(_by_name(draw), {"value": values}, labels=(label,), initial=(initial,), alt=_by_name(alt))
-
-
 def sliders(
     draw: Callable[..., Figure],
     values: Mapping[str, Sequence[Any]],
     *,
-    labels: Sequence[str],
     initial: Sequence[int] | None = None,
     alt: Callable[..., str],
 ) -> Frames:
-    """Draw one figure per combination of values and put one slider per name over them.
+    """Draw one figure per combination of values and put a slider over each kind of value.
 
     Args:
-        draw: makes the figure; called once a combination with the names as keywords, in the book's look.
-        values: name -> positions of its slider; at most `MAX_FRAMES` combinations.
-        labels: what each slider says it changes, in the order of `values`.
+        draw: makes the figure of a combination, its values in order; called once each, in the book's look.
+        values: what a slider says it changes -> its positions, in order; at most `MAX_FRAMES` combinations.
         initial: index of each value that is shown first; None for the first of each.
-        alt: describes the figure; called as `draw` is.
+        alt: describes the figure to those who cannot see it; called as `draw` is.
     Returns:
         An object that Jupyter displays.
     Raises:
@@ -176,26 +149,19 @@ def sliders(
         TypeError: `draw` returns no figure.
     """
     initial = [0] * len(values) if initial is None else initial
-    if not values or not len(values) == len(labels) == len(initial):
+    if not values or len(values) != len(initial):
         raise ValueError(
-            f"sliders: expected one label and one initial index for each of one or more names, got names "
-            f"{list(values)}, labels {list(labels)} and initial {list(initial)}; give them in the same order"
+            f"sliders: expected one initial index for each of one or more labels, got labels {list(values)} and "
+            f"initial {list(initial)}; give them in the same order"
         )
-    parts = [
-        _slider(label, list(own), start) for label, own, start in zip(labels, values.values(), initial, strict=True)
-    ]
+    parts = [_slider(label, list(own), start) for (label, own), start in zip(values.items(), initial, strict=True)]
     n_frames = math.prod(len(part.texts) for part in parts)
     if n_frames > MAX_FRAMES:
         raise ValueError(
             f"sliders: expected at most {MAX_FRAMES} frames, got {n_frames}; give {', '.join(values)} fewer values"
         )
-    combinations = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    return Frames(tuple(parts), tuple(picture(partial(draw, **point), alt(**point)) for point in combinations))
-
-
-def _by_name(function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Let a function of one value be called with its value's name."""
-    return lambda *, value: function(value)
+    combinations = list(itertools.product(*values.values()))
+    return Frames(tuple(parts), tuple(picture(partial(draw, *point), alt(*point)) for point in combinations))
 
 
 def picture(draw: Callable[[], Figure], alt: str) -> Picture:

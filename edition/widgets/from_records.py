@@ -1,4 +1,4 @@
-"""Panels over records: SAM's gain along the training by data set, and seed by seed on each target domain."""
+"""Panels over records: gains along the training by data set, on each target domain, and methods by measure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from edition.claims.domainbed import MEAN, radius_table, transfer_table
 from edition.claims.pairs import difference
 from edition.figures import style
+from edition.figures.bands import mean_point
 from edition.figures.domainbed import shown_name
+from edition.figures.methods import SHOWN, measured, measured_in_words
 from edition.records.store import Record
-from edition.widgets.frames import Frames, slider
+from edition.widgets.frames import Frames, sliders
 from samlib.measures.statistics import Estimate, estimate, with_interval
 
 BEFORE = "before\ntraining"
@@ -40,7 +42,7 @@ def gain_explorer(curves: Mapping[str, pd.DataFrame]) -> Frames:
 
     ends = [end for table in curves.values() for role in ROLES for gap in _gaps(table, role) for end in _ends(gap)]
     limit = 1.05 * max(map(abs, ends), default=1.0)
-    return slider(lambda title: draw_gains(title, curves[title], limit), list(curves), label="data set", alt=alt)
+    return sliders(lambda title: draw_gains(title, curves[title], limit), {"data set": list(curves)}, alt=alt)
 
 
 def draw_gains(title: str, table: pd.DataFrame, limit: float) -> Figure:
@@ -91,7 +93,7 @@ def target_explorer(records: Sequence[Record]) -> Frames:
 
     ends = [end for gains in seeds.values() for value in _estimates(gains).values() for end in _ends(value)]
     limit = 1.05 * max(np.abs(ends).max(), *(float(gains.abs().to_numpy().max()) for gains in seeds.values()))
-    return slider(lambda name: draw_seeds(name, seeds[names[name]], limit), list(names), label="target domain", alt=alt)
+    return sliders(lambda name: draw_seeds(name, seeds[names[name]], limit), {"target domain": list(names)}, alt=alt)
 
 
 def draw_seeds(name: str, gains: pd.DataFrame, limit: float) -> Figure:
@@ -106,8 +108,7 @@ def draw_seeds(name: str, gains: pd.DataFrame, limit: float) -> Figure:
     places = np.arange(len(gains.columns))
     axes.plot(places, 100 * gains.to_numpy().T, "-o", color=style.NEUTRAL, alpha=0.45, lw=0.9, ms=3.5)
     for place, value in zip(places, _estimates(gains).values(), strict=True):
-        half = 100 * (value.high - value.mean) if value.n > 1 else None
-        axes.errorbar(place + 0.12, 100 * value.mean, half, fmt="D", color=style.SAM, capsize=4, ms=6)
+        mean_point(axes, place + 0.12, value, scale=100, marker="D", color=style.SAM, capsize=4, ms=6)
     axes.axhline(0, color=style.SGD, lw=1.4, label="SGD")
     axes.set_xticks(places, list(gains.columns))
     axes.set_title(f"{name}: lines are {len(gains)} seeds, diamonds means with 95 % intervals")
@@ -115,6 +116,22 @@ def draw_seeds(name: str, gains: pd.DataFrame, limit: float) -> Figure:
     axes.grid(False, axis="x")
     axes.legend()
     return figure
+
+
+def measure_explorer(tables: Mapping[str, pd.DataFrame]) -> Frames:
+    """Draw all methods once a measure, the hard feature's probing error first, and put a slider over the measures.
+
+    Args:
+        tables: title of the task -> what `edition.claims.controls.control_table` returned.
+    Returns:
+        An object that Jupyter displays.
+    """
+    columns = {heading: metric for metric, (heading, _, _) in SHOWN.items()}
+    return sliders(
+        lambda heading: measured(tables, columns[heading]),
+        {"measure": list(columns)},
+        alt=lambda heading: measured_in_words(tables, columns[heading]),
+    )
 
 
 def _seeds_by_radius(records: Sequence[Record]) -> dict[str, pd.DataFrame]:

@@ -13,9 +13,10 @@ from matplotlib.patches import Circle
 
 from edition.experiments.toy import base
 from edition.figures import style
-from edition.figures.mechanism import TERM_TITLES, draw_lorenz
+from edition.figures.importance import draw_lorenz
+from edition.figures.mechanism import TERM_TITLES
 from edition.figures.toy_setup import draw_contour
-from edition.records.kept import Checkpoint
+from edition.records.kept import KeptNetworks
 from edition.widgets.frames import Frames, sliders
 from samlib.measures.importance import Importance
 from samlib.toy.config import ToyConfig
@@ -31,7 +32,7 @@ COMPLEXITY = "complexity (degrees)"
 class Trained(NamedTuple):
     """One toy network after its training: its final state and what was measured (one seed)."""
 
-    point: Checkpoint
+    point: KeptNetworks
     metrics: dict[str, Any]
 
     @property
@@ -60,7 +61,7 @@ def train_networks(configs: Sequence[ToyConfig], *, progress: Progress = lambda 
                 f"choose a smaller radius"
             )
         weights = Weights(*(torch.from_numpy(result.arrays[name][0]) for name in Weights._fields))
-        found.append(Trained(Checkpoint(config, config.n_steps, weights), result.metrics))
+        found.append(Trained(KeptNetworks(config, config.n_steps, weights), result.metrics))
     return found
 
 
@@ -110,7 +111,7 @@ def contour_explorer(
         )
 
     opening = (_position(complexities, 360.0), 0)
-    return sliders(draw, {"complexity": complexities, "rho": rhos}, labels=(COMPLEXITY, RHO), initial=opening, alt=alt)
+    return sliders(draw, {COMPLEXITY: complexities, RHO: rhos}, initial=opening, alt=alt)
 
 
 def ratio_explorer(
@@ -156,8 +157,7 @@ def ratio_explorer(
 
     return sliders(
         draw,
-        {"term": terms, "ratio": ratios},
-        labels=("term of Eq 6 with the fixed ratio", "fixed ratio c"),
+        {"term of Eq 6 with the fixed ratio": terms, "fixed ratio c": ratios},
         initial=(0, len(ratios) - 1),
         alt=alt,
     )
@@ -183,9 +183,9 @@ def phantom_explorer(
             f"degrees, and the phantom v. The ratio of hard to easy {rises}. The condition {condition}."
         )
 
-    labels = ("direction of the pull (degrees from the easy axis)", RHO)
+    pull = "direction of the pull (degrees from the easy axis)"
     opening = (_position(angles, 15.0), _position(rhos, 1.0))
-    return sliders(draw_phantom, {"angle": angles, "rho": rhos}, labels=labels, initial=opening, alt=alt)
+    return sliders(draw_phantom, {pull: angles, RHO: rhos}, initial=opening, alt=alt)
 
 
 def draw_phantom(angle: float, rho: float) -> Figure:
@@ -217,8 +217,8 @@ def draw_phantom(angle: float, rho: float) -> Figure:
 
 
 def importance_explorer(
-    checkpoints_sgd: Sequence[Checkpoint],
-    checkpoints_lsam: Sequence[Checkpoint],
+    checkpoints_sgd: Sequence[KeptNetworks],
+    checkpoints_lsam: Sequence[KeptNetworks],
     rhos: Sequence[float] = (0.1, 0.3, 1.0, 2.0),
     *,
     seed: int = 0,
@@ -252,14 +252,13 @@ def importance_explorer(
 
     return sliders(
         lambda step, rho: draw_importance(points[step], rho, seed),
-        {"step": steps, "rho": rhos},
-        labels=("step", RHO),
+        {"step": steps, RHO: rhos},
         initial=(len(steps) - 1, _position(rhos, 1.0)),
         alt=alt,
     )
 
 
-def draw_importance(points: Sequence[Checkpoint], rho: float, seed: int) -> Figure:
+def draw_importance(points: Sequence[KeptNetworks], rho: float, seed: int) -> Figure:
     """Draw one row a method: Lorenz curves, and weights against the hard feature's signed contribution.
 
     Args:

@@ -1,4 +1,4 @@
-"""Configuration of the controls: one training loop, and what a method does to its gradient."""
+"""Configuration of one method: one training loop, and what a method does to its gradient."""
 
 from dataclasses import dataclass
 from typing import Any

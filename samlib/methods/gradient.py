@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samlib.methods.config import ControlConfig
-from samlib.methods.networks import ControlNetwork
+from samlib.methods.networks import MemberNetwork
 from samlib.shapes import Float, Int64
 
 ADAPTIVE_SHIFT = 0.01  # eta of ASAM
@@ -42,7 +42,7 @@ class Descent(NamedTuple):
     losses: Float[Tensor, "member example"]
 
 
-def descent(network: ControlNetwork, batch: Batch, config: ControlConfig, *, active: bool) -> Descent:
+def descent(network: MemberNetwork, batch: Batch, config: ControlConfig, *, active: bool) -> Descent:
     """Return the gradient that a step follows (Eqs 2, 3 and their variants).
 
     Args:
@@ -78,7 +78,7 @@ def importance(logits: Tensor, labels: Tensor) -> Float[Tensor, "member example"
 
 
 def perturbation(
-    network: ControlNetwork, parameters: list[nn.Parameter], gradients: list[Tensor], config: ControlConfig
+    network: MemberNetwork, parameters: list[nn.Parameter], gradients: list[Tensor], config: ControlConfig
 ) -> list[Tensor]:
     """Return the ascent step of some parameters; a member whose gradient has no direction gets none.
 
@@ -113,7 +113,7 @@ def moved(parameters: list[nn.Parameter], steps: list[Tensor]) -> Iterator[None]
             torch._foreach_copy_(list[Tensor](parameters), kept)
 
 
-def _plain(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Descent:
+def _plain(network: MemberNetwork, batch: Batch, config: ControlConfig) -> Descent:
     """SGD's gradient."""
     features = network.features(batch.inputs)
     logits = network.read(features)
@@ -123,7 +123,7 @@ def _plain(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Desc
     return Descent(list(gradients), batch.weights * importance(logits, batch.labels), losses.detach())
 
 
-def _perturbed(network: ControlNetwork, batch: Batch, config: ControlConfig) -> Descent:
+def _perturbed(network: MemberNetwork, batch: Batch, config: ControlConfig) -> Descent:
     """The gradient of SAM or of one of its parts, with one perturbation for the whole batch."""
     at_w = _plain(network, batch, config)
     named = dict(zip(network.parameters(), at_w.gradients, strict=True))
@@ -152,14 +152,14 @@ def _slopes(logits: Tensor, batch: Batch) -> Float[Tensor, "member example class
     return (logits.softmax(2) - true) * (batch.weights / batch.labels.shape[1])[..., None]
 
 
-def _along(network: ControlNetwork, batch: Batch, slopes: Tensor, config: ControlConfig) -> list[Tensor]:
+def _along(network: MemberNetwork, batch: Batch, slopes: Tensor, config: ControlConfig) -> list[Tensor]:
     """Gradient of the logits here, along slopes that were taken elsewhere."""
     features = network.features(batch.inputs)
     total = (slopes * network.read(features)).sum() + _penalty(network, features, config)
     return list(torch.autograd.grad(total, list(network.parameters())))
 
 
-def _penalty(network: ControlNetwork, features: Tensor, config: ControlConfig) -> Tensor:
+def _penalty(network: MemberNetwork, features: Tensor, config: ControlConfig) -> Tensor:
     """The l2 terms of the loss, summed over members."""
     total = features.new_zeros(())
     if config.feature_l2:

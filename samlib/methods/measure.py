@@ -8,7 +8,7 @@ from torch import Tensor
 from samlib.measures.importance import gini
 from samlib.measures.rank import effective_rank, n_components, principal_variances
 from samlib.methods.gradient import cross_entropy
-from samlib.methods.networks import ControlNetwork
+from samlib.methods.networks import MemberNetwork
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
 
@@ -16,7 +16,7 @@ ITERATIONS = 20  # of the power method
 
 
 def largest_curvature(
-    network: ControlNetwork, inputs: Tensor, labels: Int64[Tensor, "member example"], *, iterations: int = ITERATIONS
+    network: MemberNetwork, inputs: Tensor, labels: Int64[Tensor, "member example"], *, iterations: int = ITERATIONS
 ) -> list[float]:
     """Return the largest eigenvalue (by size) of the Hessian of every member's mean loss, by the power method.
 
@@ -42,7 +42,7 @@ def largest_curvature(
 
 
 @torch.no_grad()
-def ranks(network: ControlNetwork, inputs: Tensor) -> dict[str, list[float]]:
+def ranks(network: MemberNetwork, inputs: Tensor) -> dict[str, list[float]]:
     """Return effective rank and number of components with 99 % of the variance of every member's representation."""
     spectra = [principal_variances(part) for part in network.representation(inputs)]
     return {
@@ -57,7 +57,7 @@ def ginis(weights: Float[Tensor, "member example"]) -> list[float | None]:
     return [gini(row.double().numpy()) if fine else None for row, fine in zip(weights, usable, strict=True)]
 
 
-def _inner(network: ControlNetwork, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " member"]:
+def _inner(network: MemberNetwork, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " member"]:
     """Every member's inner product of two lists of tensors, through |a + b|^2 - |a - b|^2."""
     terms = [network.squared(a + b) - network.squared(a - b) for a, b in zip(first, second, strict=True)]
     return torch.stack(terms).sum(0).detach() / 4

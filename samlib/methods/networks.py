@@ -1,4 +1,4 @@
-"""The networks of the controls: many small ones in one computation, or one convolutional one, behind one interface."""
+"""The networks of the methods: many small ones in one computation, or one convolutional one, behind one interface."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from samlib.toy.network import Weights, initial_weights
 LAST_LAYER_INIT = 2.0  # as in chapter 2
 
 
-class ControlNetwork(nn.Module):
+class MemberNetwork(nn.Module):
     """Networks of m members with features and a last layer. Outputs are logits (member, example, class)."""
 
     last_layer: tuple[str, ...] = ()  # names of its parameters
@@ -58,7 +58,7 @@ class ControlNetwork(nn.Module):
         return values.view(-1, *[1] * (tensor.ndim - 1))
 
 
-class ToyNetworks(ControlNetwork):
+class ToyNetworks(MemberNetwork):
     """Chapter 2's disentangled networks (Eq 4), one a seed, with chapter 2's initial weights."""
 
     last_layer = ("v",)
@@ -98,7 +98,7 @@ class ToyNetworks(ControlNetwork):
         return _two_classes((features * self.v[:, None]).sum(2))
 
 
-class MixedNetworks(ControlNetwork):
+class MixedNetworks(MemberNetwork):
     """Networks that see all coordinates at once: three hidden ReLU layers, the third of them the features, and v."""
 
     last_layer = ("v",)
@@ -123,7 +123,7 @@ class MixedNetworks(ControlNetwork):
         return _two_classes((features * self.v[:, None]).sum(2))
 
 
-class ImageNetwork(ControlNetwork):
+class ImageNetwork(MemberNetwork):
     """One convolutional network as the only member; its parameters have no member axis.
 
     Args:

@@ -1,4 +1,4 @@
-"""The tasks of the controls: data, network and errors of the toy, of three mixed features, of image pairs."""
+"""The tasks of the methods: data, network and errors of the toy, of three mixed features, of image pairs."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from samlib.images.tiles import load_pair
 from samlib.images.train_pairs import mean_pixel, measure, normalize
 from samlib.measures.probe import FrozenFeatures, probe_error
 from samlib.methods.config import ControlConfig
-from samlib.methods.networks import ControlNetwork, ImageNetwork, MixedNetworks, ToyNetworks
+from samlib.methods.networks import ImageNetwork, MemberNetwork, MixedNetworks, ToyNetworks
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
 from samlib.toy.config import ToyData
@@ -41,7 +41,7 @@ class Task(NamedTuple):
         sets: all sets of a run on images.
     """
 
-    network: ControlNetwork
+    network: MemberNetwork
     images: Tensor
     labels: Int64[Tensor, "member example"]
     mean: float | None = None
@@ -152,7 +152,7 @@ def rotation(seed: int) -> Float[Tensor, "6 6"]:
 
 
 @torch.no_grad()
-def _three_errors(config: ControlConfig, network: ControlNetwork) -> dict[str, list[float]]:
+def _three_errors(config: ControlConfig, network: MemberNetwork) -> dict[str, list[float]]:
     """Errors on three features, seed by seed."""
     sets = {
         split: [three_features(N_PROBE, seed=seed, split=split) for seed in config.seeds]

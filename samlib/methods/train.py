@@ -13,7 +13,7 @@ from samlib.images.train_pairs import learning_rate_at
 from samlib.methods.config import ControlConfig
 from samlib.methods.gradient import Batch, cross_entropy, descent, importance
 from samlib.methods.measure import ginis, largest_curvature, ranks
-from samlib.methods.networks import ControlNetwork
+from samlib.methods.networks import MemberNetwork
 from samlib.methods.tasks import Task, errors, make_task
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
@@ -24,7 +24,7 @@ N_RANK = 2000  # training examples whose features have their rank measured
 CHUNK = 500  # examples a forward pass without gradients
 
 
-def train_control(
+def train_method(
     config: ControlConfig, *, root: Path | None = None, report: Callable[[float], None] = lambda share: None
 ) -> dict[str, Any]:
     """Train every seed of a configuration and return its metrics, lists by seed.
@@ -119,7 +119,7 @@ class _Groups:
         self._shares = torch.full((len(labels), n), 1 / n) if on else None
 
     @torch.no_grad()
-    def weights(self, network: ControlNetwork, inputs: Tensor, labels: Tensor) -> Float[Tensor, "member example"]:
+    def weights(self, network: MemberNetwork, inputs: Tensor, labels: Tensor) -> Float[Tensor, "member example"]:
         """Update the groups' shares by a batch and return its examples' weights, whose mean weights the loss by q."""
         if self._shares is None:
             return torch.ones(labels.shape)

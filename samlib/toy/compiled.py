@@ -29,14 +29,14 @@ _FASTMATH = frozenset({"reassoc", "contract", "nsz", "arcp"})
 
 
 def available() -> bool:
-    """Whether numba can be imported, which `CompiledEnsemble` needs."""
+    """Whether numba can be imported, which `CompiledEngine` needs."""
     with contextlib.suppress(ImportError):
         return bool(importlib.import_module("numba"))
     return False
 
 
-class CompiledEnsemble:
-    """`samlib.toy.engine.Ensemble` on CPU cores, member after member, compiled; equal to it up to rounding.
+class CompiledEngine:
+    """`samlib.toy.engine.BatchedEngine` on CPU cores, member after member, compiled; equal to it up to rounding.
 
     Args:
         weights: initial weights; copied. Float64 weights are trained in float64, all others in float32.
@@ -49,7 +49,7 @@ class CompiledEnsemble:
         ImportError: numba is missing.
         ValueError: settings for another number of members than `weights` has, or no thread.
     Side effects:
-        The first ensemble of a width, batch size and precision compiles, for about five seconds, at its first `run`.
+        The first engine of a width, batch size and precision compiles, for about five seconds, at its first `run`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CompiledEnsemble:
         Returns:
             The steps' last-layer vectors, for statistics (new tensors).
         Raises:
-            ValueError: tensors of other sizes than the ensemble was made for.
+            ValueError: tensors of other sizes than the engine was made for.
         Side effects:
             `weights` change in place.
         """
@@ -149,7 +149,7 @@ def _compiled() -> Callable[..., None]:
         numba = importlib.import_module("numba")
     except ImportError as error:
         raise ImportError(
-            "CompiledEnsemble: expected the package numba, but it cannot be imported; install numba, or use Ensemble"
+            "CompiledEngine: expected the package numba, but it cannot be imported; install numba, or use BatchedEngine"
         ) from error
     # A namespace of their own for the functions, in which they find each other compiled.
     namespace = dict(vars(kernel))

@@ -31,7 +31,7 @@ class StepTerms(NamedTuple):
     rate: Float[Tensor, "step member 2"]
 
 
-class Ensemble:
+class BatchedEngine:
     """Disentangled networks (Eq 4) under LSAM (Eq 5), SGD (rho = 0) or an intervention (Eqs 7-10).
 
     All members take a step in the same few batched matrix products. Members never touch each other: each has its
@@ -83,7 +83,7 @@ class Ensemble:
         Returns:
             The steps' last-layer vectors, for statistics (new tensors).
         Raises:
-            ValueError: tensors of other sizes than the ensemble was made for.
+            ValueError: tensors of other sizes than the engine was made for.
         Side effects:
             `weights` change in place.
         """

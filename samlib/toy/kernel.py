@@ -1,4 +1,4 @@
-"""The steps of `CompiledEnsemble`: plain Python on arrays, which numba compiles when the first ensemble is made.
+"""The steps of `CompiledEngine`: plain Python on arrays, which numba compiles when the first engine is made.
 
 Members and working memory are records (`member_type`, `work_type`): their fields are arrays whose sizes belong to the
 type, so that compiled code knows how long every loop is and how far rows are apart. Indices use one letter each:
@@ -44,7 +44,7 @@ def _train(x: Any, y: Any, members: Any, nets: Any, settings: Any, work: Any, te
 
 
 def _step(x: Any, y: Any, step: int, m: int, net: Any, settings: Any, work: Any, terms: Any) -> None:
-    """Take one step with one member: `Ensemble._step`, its scalars in float64."""
+    """Take one step with one member: `BatchedEngine._step`, its scalars in float64."""
     for n in range(2):
         _forward(x, step, m, n, net, work)
     phi, batch = work.phi, y.shape[2]

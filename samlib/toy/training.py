@@ -11,10 +11,10 @@ from torch import Tensor
 
 from samlib.config import check_choice
 from samlib.shapes import Float
-from samlib.toy.compiled import CompiledEnsemble, available
+from samlib.toy.compiled import CompiledEngine, available
 from samlib.toy.config import ToyConfig, ToyData
 from samlib.toy.data import Examples, batch_order, linear_baseline_error, sample
-from samlib.toy.engine import Ensemble, StepTerms
+from samlib.toy.engine import BatchedEngine, StepTerms
 from samlib.toy.network import FEATURES, Weights, feature_values, initial_weights
 
 Progress = Callable[[int], None]
@@ -59,24 +59,24 @@ def train_toy(
     if len(shapes) != 1:
         raise ValueError(f"configs: expected one or more of one shape, got shapes {sorted(shapes)}; group by shape")
     members = [(config, seed) for config in configs for seed in config.seeds]
-    ensemble = _ensemble(members, engine=engine, device=device, dtype=dtype)
-    watch = _Watch(members, ensemble)
-    _train(members, ensemble, watch, progress)
+    networks = _networks(members, engine=engine, device=device, dtype=dtype)
+    watch = _Watch(members, networks)
+    _train(members, networks, watch, progress)
     starts = np.cumsum([0] + [len(config.seeds) for config in configs])
     return [watch.result(slice(low, high)) for low, high in itertools.pairwise(starts)]
 
 
 def make_engine(
     name: str, weights: Weights, *, device: torch.device | str, dtype: torch.dtype = torch.float32, **settings: Any
-) -> Ensemble | CompiledEnsemble:
+) -> BatchedEngine | CompiledEngine:
     """Make an engine: its `weights` change in place, and `run(inputs, labels)` takes one step a batch.
 
     Args:
-        name: "batched" (`Ensemble`: any device, nothing to compile) or "compiled" (`CompiledEnsemble`: the CPU; needs
+        name: "batched" (`BatchedEngine`: any device, nothing to compile) or "compiled" (`CompiledEngine`: CPU; needs
             numba).
         weights: initial weights; copied.
         device, dtype: where and in which precision to train.
-        settings: learning_rate, rho and interventions (one a member), and batch_size; see `Ensemble`.
+        settings: learning_rate, rho and interventions (one a member), and batch_size; see `BatchedEngine`.
     Raises:
         ValueError: an unknown engine, or one that is not for the device.
         ImportError: what the engine compiles with is missing.
@@ -85,8 +85,8 @@ def make_engine(
     if ENGINES[name] not in ("any device", torch.device(device).type):
         raise ValueError(f"engine: expected 'batched' on {device}, got {name!r}, for {ENGINES[name]}; change one")
     if name == "compiled":
-        return CompiledEnsemble(Weights(*(part.to(dtype) for part in weights)), **settings)
-    return Ensemble(weights, device=device, dtype=dtype, **settings)
+        return CompiledEngine(Weights(*(part.to(dtype) for part in weights)), **settings)
+    return BatchedEngine(weights, device=device, dtype=dtype, **settings)
 
 
 def best_engine(device: torch.device | str, n_steps: int | None = None) -> str:
@@ -122,9 +122,9 @@ def probing_errors(
     return errors, (~(total > 0)).double().mean(1), loss
 
 
-def _ensemble(
+def _networks(
     members: list[tuple[ToyConfig, int]], *, engine: str, device: torch.device | str, dtype: torch.dtype
-) -> Ensemble | CompiledEnsemble:
+) -> BatchedEngine | CompiledEngine:
     """Draw the members' initial weights and hand them to an engine."""
     starts = [(seed, config.last_layer_init) for config, seed in members]
     drawn = list(dict.fromkeys(starts))
@@ -145,13 +145,13 @@ def _ensemble(
 
 
 def _train(
-    members: list[tuple[ToyConfig, int]], ensemble: Ensemble | CompiledEnsemble, watch: "_Watch", progress: Progress
+    members: list[tuple[ToyConfig, int]], networks: BatchedEngine | CompiledEngine, watch: "_Watch", progress: Progress
 ) -> None:
     """Run all steps, epoch by epoch, showing each step to the watch."""
     config = members[0][0]
     n, batch = config.data.n_train, config.batch_size
     per_epoch = n // batch
-    train = stack_examples(members, "train", like=ensemble.weights.v)
+    train = stack_examples(members, "train", like=networks.weights.v)
     inputs = train.inputs.view(len(members), n, 2, 2)
     orders, turns = _orders(members, -(-config.n_steps // per_epoch), like=inputs)
     rows = torch.arange(len(members), device=inputs.device)[:, None]
@@ -166,7 +166,7 @@ def _train(
         stops = sorted({stop for stop in watch.stops if step < stop < end} | {end})
         for low, high in itertools.pairwise((step, *stops)):
             part = slice(low - step, high - step)
-            watch.count(ensemble.run(x[part], y[part]))
+            watch.count(networks.run(x[part], y[part]))
             watch.look(high)
         progress(end - step)
         step = end
@@ -191,10 +191,10 @@ def _orders(members: list[tuple[ToyConfig, int]], n_epochs: int, *, like: Tensor
 class _Watch:
     """Counts every step's ratios and measures errors at snapshots; holds what the record will say."""
 
-    def __init__(self, members: list[tuple[ToyConfig, int]], ensemble: Ensemble | CompiledEnsemble) -> None:
+    def __init__(self, members: list[tuple[ToyConfig, int]], networks: BatchedEngine | CompiledEngine) -> None:
         self._members = members
-        self._weights = ensemble.weights
-        v = ensemble.weights.v
+        self._weights = networks.weights
+        v = networks.weights.v
         self._test = stack_examples(members, "test", like=v)
         self.stops = {*members[0][0].snapshots, *(step for config, _ in members for step in config.checkpoints)}
         self._checkpoint_steps = [set(config.checkpoints) for config, _ in members]

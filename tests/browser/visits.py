@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build/html"
 # Every page of the table of contents, the search, and the page of a module with a long name.
 PAGES = [f"{page}.html" for page in re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())]
-PAGES += ["search.html", "code/edition.figures.real_importance.html"]
+PAGES += ["search.html", "code/edition.figures.importance.html"]
 MODES: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},

@@ -1,4 +1,7 @@
-"""Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows."""
+"""Figures of chapter 7: every method against SGD, and which account the hard feature's quality follows.
+
+A `table` is what `edition.claims.controls.control_table` returned of one task; `tables` are such by the task's title.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +15,9 @@ from scipy.stats import rankdata
 from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
 from edition.claims.rules import Effect
 from edition.figures import style
-from edition.figures.tables import body_rows, wide_table
+from edition.figures.bands import mean_point
+from edition.figures.tables import scrolling
+from edition.figures.tables import table as html_table
 from samlib.measures.statistics import Estimate, estimate, number, settled, with_interval
 
 AXES = {
@@ -30,7 +35,6 @@ def methods_against_sgd(
     """Draw every method's difference from SGD with its 95 % interval over seeds, a panel a metric and task.
 
     Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
         metrics: column -> title; the hard and the easy feature's probing error where it is None.
         scale: of the numbers: 100 for points.
     """
@@ -42,8 +46,7 @@ def methods_against_sgd(
         colour = style.EASY if metric.startswith("easy") else style.HARD
         panel.axvline(0, color=style.SGD, lw=1.2)
         for (method, setting), value in against_sgd(table, metric).items():
-            look = {"mfc": "white"} if value.n == 1 else {}
-            _mark(panel, value, names.index(method), setting, scale=scale, color=colour, **look)
+            _mark(panel, value, names.index(method), setting, scale=scale, color=colour)
         panel.set_title(f"{title}:\n{metrics[metric]}", fontsize=9.5)
         panel.set_xlabel("minus SGD's, points")
     _name_rows(axes[0, 0], names)
@@ -54,7 +57,6 @@ def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
     """Draw one measure of every method with its 95 % interval over seeds, a panel a task.
 
     Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
         metric: a key of `SHOWN`.
     """
     heading, scale, _ = SHOWN[metric]
@@ -89,9 +91,6 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the hard feature's probing error over methods against sharpness, rank and balance, all as places in order.
 
     Networks with a test error above `edition.claims.controls.SOLVED` are left out.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
     """
     figure, axes = plt.subplots(
         len(tables), len(ACCOUNTS), figsize=(9.4, 3.0 * len(tables) + 0.3), squeeze=False, sharey="row"
@@ -121,11 +120,10 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _mark(panel: Axes, value: Estimate, row: int, setting: int, *, scale: float, **look: Any) -> None:
+def _mark(panel: Axes, value: Estimate, row: int, setting: int, **look: Any) -> None:
     """Mark one setting's mean and interval in its method's row."""
-    ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None
     place = row + 0.24 * (0, -1, 1)[setting]
-    panel.errorbar(scale * value.mean, place, xerr=ends, fmt=MARKERS[setting], ms=4, lw=1.1, **look)
+    mean_point(panel, place, value, along="x", marker=MARKERS[setting], ms=4, lw=1.1, **look)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -142,11 +140,7 @@ def _colour(method: str) -> str:
 
 
 def comparison_html(table: pd.DataFrame) -> str:
-    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
-
-    Args:
-        table: what `edition.claims.controls.control_table` returned.
-    """
+    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML."""
     several = table.setting.nunique() > 1
     gains = improvements(table)
     rows = []
@@ -158,26 +152,18 @@ def comparison_html(table: pd.DataFrame) -> str:
         rows.append((row.method, cells[0], gain, *cells[1:], *places))
     first, *others = (heading for heading, _, _ in SHOWN.values())
     heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
-    return wide_table(heads, body_rows(rows), "Methods, wide: scrolls")
+    return scrolling(html_table(heads, rows), "Methods, wide: scrolls")
 
 
 def in_short(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
-    """
+    """Say in a few words (Markdown) which methods improve the hard feature and which account it follows."""
     if not tables:
         return "**In short.** Nothing has been run at this profile yet."
     return "**In short.** " + " ".join(_one_task(title, table) for title, table in tables.items())
 
 
 def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Say how many networks have not learned the task, and what the correlations are with them.
-
-    Args:
-        tables: title of the task -> what `edition.claims.controls.control_table` returned.
-    """
+    """Say how many networks have not learned the task, and what the correlations are with them."""
     told = []
     for title, table in tables.items():
         missed = int((table.test_error > SOLVED).sum())

@@ -1,0 +1,144 @@
+"""Figures of chapter 4, of the toy and of photographs alike: Lorenz curves of importance weights, and their medians.
+
+Each takes moments of one data set, as `edition.claims.moments` makes them, SGD's first.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edition.claims.data_sets import DATA_SETS
+from edition.claims.moments import Moment, by_method, last
+from edition.figures import style
+from samlib.measures.importance import Importance, binned_medians, gini, lorenz
+from samlib.measures.statistics import estimate
+
+WEIGHTS = (("real", style.SGD, "--", r"real $\lambda$"), ("phantom", style.SAM, "-", r"phantom $\tilde\lambda$"))
+N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
+AT_LEAST = 10  # examples a bin needs to be drawn
+RANGES, POOLED = "bands: full range over seeds", "examples pooled over seeds"
+
+
+def lorenz_pair(moments: Sequence[Moment]) -> Figure:
+    """Figure 3: Lorenz curves of the weights at the end of training, a panel a method."""
+    ends = last(moments)
+    side = 4.1
+    figure, axes = plt.subplots(
+        1, len(ends), figsize=(side * len(ends), side + 0.6 * _told(moments)), sharey=True, squeeze=False
+    )
+    for panel, moment in zip(axes[0], ends, strict=True):
+        draw_lorenz(panel, moment.importance)
+        panel.set_title(f"{moment.method}-trained networks")
+    axes[0, 0].set_ylabel("share of total importance")
+    return _say(figure, moments, RANGES)
+
+
+def lorenz_grid(moments: Sequence[Moment]) -> Figure:
+    """Figure 7: the same at every moment, a row a method."""
+
+    def draw(panel: Axes, moment: Moment) -> None:
+        draw_lorenz(panel, moment.importance)
+        if _told(moments):
+            panel.set_xlabel("share of examples")
+
+    return _say(_grid(moments, draw, "share of total importance"), moments, RANGES)
+
+
+def medians_pair(moments: Sequence[Moment]) -> Figure:
+    """Figure 5: median weight by signed contribution at the end of training, a row a method, a column a feature."""
+    ends = last(moments)
+    figure, axes = plt.subplots(len(ends), 2, figsize=(8.2, 3.1 * len(ends) + 0.2 * _told(moments)), squeeze=False)
+    for row, moment in zip(axes, ends, strict=True):
+        for feature, panel in enumerate(row):
+            draw_medians(panel, moment, feature)
+            named = f" ({moment.features[feature]})" if _told(moments) else ""
+            role = ("easy", "hard")[feature]
+            panel.set_title(f"{moment.method}-trained, by the {role} feature's fit{named}", fontsize=9.5)
+        row[0].set_ylabel("median weight / mean weight")
+    axes[0, 0].legend(fontsize=8)
+    return _say(figure, moments, POOLED)
+
+
+def medians_grid(moments: Sequence[Moment], feature: int) -> Figure:
+    """Figure 8: the same for one feature (0 easy, 1 hard) at every moment, a row a method."""
+    figure = _grid(moments, lambda panel, moment: draw_medians(panel, moment, feature), "median / mean weight")
+    if _told(moments):
+        figure.axes[0].legend(fontsize=8)
+    return _say(figure, moments, POOLED)
+
+
+def draw_lorenz(axes: Axes, importance: Importance) -> None:
+    """Draw mean Lorenz curves of the real and phantom weights over members, with their mean Gini coefficients."""
+    share = np.linspace(0, 1, importance.real.shape[1] + 1)
+    axes.plot([0, 1], [0, 1], color=style.NEUTRAL, lw=0.8, ls=":")
+    for which, colour, line, label in WEIGHTS:
+        curves = np.array([lorenz(values) for values in getattr(importance, which)])
+        index = estimate([gini(values) for values in getattr(importance, which)])
+        axes.plot(share, curves.mean(0), color=colour, ls=line, label=f"{label}, Gini {index.mean:.2f}")
+        axes.fill_between(share, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
+    axes.set(xlabel="share of examples, least important first", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(loc="upper left", fontsize=8)
+
+
+def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
+    """Draw median importance weights in bins of one feature's signed contribution, pooled over members.
+
+    Weights are divided by their member's mean: late in training nearly all of the phantom's are larger, since the
+    ascent step raises the batch's loss, and only their distribution over the examples says who gains.
+
+    Args:
+        axes: where to draw.
+        moment: weights and contributions.
+        feature: 0 for easy, 1 for hard.
+    """
+    position = moment.importance.contributions[:, feature].ravel()
+    low, high = np.quantile(position, (0.01, 0.99))
+    edges = np.linspace(low, high, N_BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    for which, colour, line, label in WEIGHTS:
+        weights = getattr(moment.importance, which)
+        medians, counts = binned_medians(position, (weights / weights.mean(1, keepdims=True)).ravel(), edges)
+        shown = counts >= AT_LEAST
+        axes.plot(centres[shown], medians[shown], color=colour, ls=line, marker="o", label=label)
+    if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
+        axes.set_yscale("log")
+    else:
+        style.note(axes, f"no bin with {AT_LEAST} examples")
+    axes.axvline(0, color=style.NEUTRAL, lw=0.8, ls=":")
+    name = moment.features[feature]
+    of_toy = rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$"
+    axes.set_xlabel(f"signed contribution, {name} probe" if _told([moment]) else of_toy)
+
+
+def _grid(moments: Sequence[Moment], draw: Callable[[Axes, Moment], None], label: str) -> Figure:
+    """One panel a method (row) and moment of the training (column)."""
+    rows = by_method(moments)
+    n = max(len(row) for row in rows)
+    figure, axes = plt.subplots(len(rows), n, figsize=(2.7 * n, 2.9 * len(rows)), squeeze=False)
+    for panels, row in zip(axes, rows, strict=True):
+        for panel, moment in zip(panels, row, strict=True):
+            draw(panel, moment)
+            panel.set_title(f"{moment.method}-trained, {moment.unit} {moment.when:,}", fontsize=9)
+            panel.xaxis.label.set_size(8)
+        panels[0].set_ylabel(label)
+    return figure
+
+
+def _told(moments: Sequence[Moment]) -> bool:
+    """Whether a figure says what it shows: the toy's radius and seeds are the chapter's, photographs have their own."""
+    return moments[0].data != "toy"
+
+
+def _say(figure: Figure, moments: Sequence[Moment], words: str) -> Figure:
+    """Write image set, radius, number of seeds and what is shown of them under a figure of photographs."""
+    if _told(moments):
+        data = moments[0].data
+        title = next((title for title, names in DATA_SETS.items() if names.experiment == data), data)
+        counts = sorted({len(part[0].seeds) for part in by_method(moments)})
+        seeds = " and ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
+        told = rf"{title}, phantom at $\rho = {moments[0].rho:g}$, {seeds}; {words}"
+        figure.supxlabel(told, fontsize=8.5, color=style.NEUTRAL)
+    return figure

@@ -1,0 +1,196 @@
+"""What chapters 1 and 6 show of data sets: pictures, results and live runs where the data are at hand, else a box."""
+
+import dataclasses
+import html
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from edition import runs
+from edition.claims.domainbed import EXPERIMENTS
+from edition.experiments import experiment
+from edition.experiments.domainbed import DEMO
+from edition.experiments.pairs import RADIUS
+from edition.figures.domainbed import domain_samples
+from edition.figures.table_one import group_samples
+from edition.page.chapter import Chapter, Results, show
+from edition.records.store import Record, Store
+from edition.runs.results import box
+from samlib.images.domain_config import DomainConfig
+from samlib.images.embedded import digit_domains
+from samlib.images.pair_config import PairConfig, demo_config
+from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.photograph_splits import attribute_splits
+from samlib.images.prepared import PreparedSet
+from samlib.images.tiles import PairSource, load_pair
+from samlib.images.train_domains import load_domains, train_domains
+from samlib.images.train_photographs import load_images
+
+HOW_TO = (
+    "To see CIFAR-MNIST here, set the environment variable `SAMLIB_DATA`, or pass `-p data_root FOLDER`, where the "
+    "folder holds `MNIST/raw/` and `cifar-10-batches-py/` as their official releases lay them out."
+)
+# Of group = 2 label + attribute.
+GROUP_NAMES = {
+    "waterbirds": ("land bird on land", "land bird on water", "water bird on land", "water bird on water"),
+    "celeba": ("dark hair, female", "dark hair, male", "blond, female", "blond, male"),
+    "digits_on_patches": ("0 on first photograph", "0 on second", "1 on first photograph", "1 on second"),
+}
+# CelebA's terms: its images are not to be published or passed on.
+AVERAGED = ("celeba",)
+
+
+class AtHand(NamedTuple):
+    """The pair that can be shown here: its tiles, and which it is, why, and how to bring the other (Markdown)."""
+
+    source: PairSource
+    note: str
+
+
+def at_hand(data_root: Path | None) -> AtHand:
+    """Load CIFAR-MNIST where its files are at hand, else the embedded pair.
+
+    Args:
+        data_root: folder of the real data sets, None where there is none.
+    Raises:
+        ValueError: a file is there and is damaged.
+    """
+    reason = "no folder with the real data sets was given"
+    if data_root is not None:
+        try:
+            note = "Shown below: **CIFAR-MNIST**, the paper's own pair, read from the data root."
+            return AtHand(load_pair("cifar_mnist", data_root), note)
+        except FileNotFoundError as error:
+            reason = f"the data root does not hold CIFAR-MNIST ({error})"
+    note = (
+        "Shown below: **digits over photograph patches**, a stand-in of ours made from scikit-learn's samples, "
+        f"not the paper's pair, because {reason}. {HOW_TO}"
+    )
+    return AtHand(load_pair("digits_patches"), note)
+
+
+def train_pair_now(chapter: Chapter, pair: str) -> list[Record]:
+    """Train SGD and SAM on a pair now, at the demonstration's scale.
+
+    Args:
+        chapter: its seed, device and data root are used.
+        pair: one of `samlib.images.pair_config.PAIRS`.
+    Returns:
+        The two records, SGD first.
+    Side effects:
+        Writes both into a new folder under results/local, so that every execution trains anew.
+    """
+    local = runs.store_for("quick").root
+    local.mkdir(parents=True, exist_ok=True)
+    store = Store(tempfile.mkdtemp(prefix="live-", dir=local))
+    live = [runs.Run("pair", demo_config(pair, rho=rho, seed=chapter.seed)) for rho in (0.0, RADIUS)]
+    return [
+        record
+        for run in live
+        for record in runs.do([run], store, device=chapter.torch_device, data_root=chapter.data_root)
+    ]
+
+
+def train_domains_now(*, seed: int) -> pd.DataFrame:
+    """Train SGD and SAM now on three of the four digit domains and probe them on the fourth.
+
+    Args:
+        seed: root seed.
+    Returns:
+        One row a representation ("untrained", "SGD", "SAM"). Columns, in percent: "probe" and "zero-shot" accuracy on
+        the target, "sources' validation" accuracy.
+    """
+    base = dataclasses.replace(DEMO, target="thick", seed=seed)
+    changes: dict[str, dict[str, Any]] = {"untrained": {"n_epochs": 0}, "SGD": {}, "SAM, ρ = 0.05": {"rho": 0.05}}
+    data, rows = digit_domains(), {}
+    for name, values in changes.items():
+        metrics = train_domains(dataclasses.replace(base, **values), data).metrics
+        rows[name] = {
+            "probe": 100 * (1 - metrics["probe_error"]),
+            "zero-shot": 100 * (1 - metrics["zero_shot_error"]),
+            "sources' validation": 100 * (1 - metrics["validation_error"]),
+        }
+    return pd.DataFrame(rows).T
+
+
+def full_scale(chapter: Chapter, name: str) -> Results:
+    """Return the results of an experiment on images; nothing is trained whose data are not at hand.
+
+    Args:
+        chapter: whose parameters decide; see `Chapter.results`.
+        name: a key of `edition.experiments.EXPERIMENTS`, of kind "pair", "finetune" or "domainbed".
+    Side effects:
+        Displays a source line, or a box where there are no results.
+    """
+    config = experiment(name).configs(chapter.profile)[0]
+    if _trainable(config, chapter):
+        return chapter.results(name)
+    recorded = chapter.recorded(name)
+    display(recorded.source() if recorded else recorded.missing_box())
+    if isinstance(config, PairConfig):
+        display(Markdown(HOW_TO))
+    return recorded
+
+
+def transfer_results(chapter: Chapter) -> dict[str, Results]:
+    """Return the results of the paper's three sets of domains by title; see `full_scale`."""
+    return {title: full_scale(chapter, name) for title, name in EXPERIMENTS.items()}
+
+
+def _trainable(config: Any, chapter: Chapter) -> bool:
+    """Whether a run's data are at hand. Some of the profiles train embedded sets, and pairs at "paper" are recorded."""
+    if isinstance(config, DomainConfig) and chapter.profile == "paper":
+        folder = Path(chapter.data_root or "") / "prepared" / f"{config.image_set}-{config.stored_size}"
+        return folder.is_dir()
+    if isinstance(config, PairConfig) and chapter.profile == "quick":
+        try:
+            load_pair(config.pair, chapter.data_root)
+        except (FileNotFoundError, ValueError):
+            return False
+    return True
+
+
+def show_groups(config: FinetuneConfig, root: Path | None) -> None:
+    """Show images of all four groups, of the training and the probes' test images, or say how to get them.
+
+    Args:
+        config: image set and split are read.
+        root: folder of the real data sets, None where there is none.
+    Raises:
+        ValueError: the prepared set is there and damaged.
+    Side effects:
+        Displays a figure, or a box where the prepared images are not at hand.
+    """
+    data = _images_or_box(lambda: load_images(config, root), root, f"No images of {config.image_set} at hand")
+    if data is None:
+        return
+    splits = attribute_splits(data, config)
+    rows = {"training": splits.train.tolist(), "probe test": splits.test.tolist()}
+    averaged, names = config.image_set in AVERAGED, GROUP_NAMES[config.image_set]
+    show(lambda: group_samples(data, rows, config.features, names, averaged=averaged), photographs=True)
+
+
+def show_domains(config: DomainConfig, root: Path | None) -> None:
+    """Show an image of every class in every domain, or say how to get them; see `show_groups`.
+
+    The book shows the embedded set alone: many of PACS's images are others' work under no free licence.
+    """
+    data = _images_or_box(lambda: load_domains(config, root), root, "Not drawn")
+    if data is not None:
+        show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)
+
+
+def _images_or_box(load: Callable[[], PreparedSet], root: Path | None, words: str) -> PreparedSet | None:
+    """Load a prepared set; where it is not at hand, display a box that says how to get it; the root is not shown."""
+    try:
+        return load()
+    except (FileNotFoundError, ValueError) as error:
+        if root is not None and not isinstance(error, FileNotFoundError):
+            raise
+        told = (str(error).replace(str(root), "the data folder") if root else str(error)).removeprefix("root: ")
+        display(box(f"{words}:", html.escape(told)))
+        return None
