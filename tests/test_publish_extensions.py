@@ -185,7 +185,7 @@ def test_a_source_page_holds_the_module_as_it_is_and_leads_to_its_file_in_the_re
     page = read(site, "code/edition.page.finding")
     (shown,) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     assert plain(shown) == Path(chapter.__file__).with_name("finding.py").read_text()
-    assert "https://github.com/someone/sam-book/blob/main/samlib/finding.py" in page
+    assert "https://github.com/someone/sam-book/blob/main/edition/page/finding.py" in page
     assert "<title>edition.page.finding" in page
 
 
@@ -193,7 +193,7 @@ def test_only_modules_that_are_linked_have_pages_and_the_search_leaves_them_out(
     made = {path.stem for path in (site / "code").iterdir()}
     assert made == {"edition.figures.toy_setup", "edition.page.finding", "edition.claims.rules"}
     index = (site / "searchindex.js").read_text()
-    assert "book/one" in index and "code/samlib" not in index
+    assert "book/one" in index and "code/edition" not in index
 
 
 def test_in_the_pdf_names_of_code_lead_nowhere_even_where_a_heading_has_the_same_name(single_page):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edition.records.kept import KeptNetworks, checkpoints, contribution_grid
-from edition.records.store import RecordError, Store
+from edition.records.store import Store
 from edition.runs import Run, do
 from samlib.measures.importance import importance_weights
 from samlib.toy.config import ToyConfig
@@ -52,13 +52,6 @@ def test_a_record_without_checkpoints_is_refused_with_advice(tmp_path):
         ValueError, match=r"expected a run with checkpoints, got none; use the experiment 'checkpoints'"
     ):
         checkpoints(empty)
-
-
-def test_a_record_whose_arrays_are_gone_is_named(tmp_path):
-    made = do([Run("toy", CONFIG)], Store(tmp_path), device="cpu")[0]
-    made.path.with_suffix(".npz").unlink()
-    with pytest.raises(RecordError, match=made.id):
-        checkpoints(made)
 
 
 def test_examples_of_a_checkpoint_are_those_of_each_seed(record):

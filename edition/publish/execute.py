@@ -23,7 +23,6 @@ from papermill.exceptions import PapermillExecutionError
 from edition.publish.cells import clean_notebook, merge_outputs
 from edition.publish.fingerprint import chapter_key, surroundings
 from edition.publish.layout import Layout, chapters
-from edition.records.provenance import processor
 from samlib.data_root import VARIABLE, data_root
 
 N_THREADS = 1
@@ -247,6 +246,8 @@ def _default_profile(source: NotebookNode) -> str:
 
 def machine() -> str:
     """Describe the machine: system, processor model and core count, without names or addresses."""
+    from edition.records.provenance import processor  # brings PyTorch, see `edition.publish.fingerprint`
+
     return f"{platform.system()}, {processor()}, {os.cpu_count()} cores"
 
 

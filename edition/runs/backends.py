@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_process
@@ -37,6 +37,26 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Stop: what is under way is given up."""
+
+
+def done_by(backend: Backend, jobs: Iterable[Job], progress: Callable[[Job, float], None]) -> Iterator[Done]:
+    """Have jobs done, as many at a time as there are places, and yield each that is over.
+
+    Args:
+        backend: does them.
+        jobs: in their order; the next one is asked for when a place is free.
+        progress: called with a job and its share done.
+    """
+    waiting, n_under_way = iter(jobs), 0
+    while True:
+        while n_under_way < backend.slots() and (job := next(waiting, None)) is not None:
+            backend.submit(job)
+            n_under_way += 1
+        if n_under_way == 0:
+            return
+        for done in backend.wait(progress):
+            n_under_way -= 1
+            yield done
 
 
 class InProcess:

@@ -4,13 +4,14 @@ import errno
 import hashlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edition.records.checkpoint import OutOfTime
 from edition.records.kinds import KINDS
 from edition.records.store import RecordError, Store
-from edition.runs.backends import Backend, Done, InProcess
+from edition.runs.backends import Backend, Done, InProcess, done_by
 from edition.runs.cost import Costs
 from edition.runs.locks import Locks
 from edition.runs.plan import Run, groups, pending
@@ -76,11 +77,10 @@ def start(
     backend, progress, locks = backend or InProcess(), progress or Silent(), Locks(store)
     try:
         costs = costs or Costs(store.all(), device)
-        work = _Work(pending(runs, store), store, locks, device, data_root, backend, budget, costs)
+        work = _Work(pending(runs, store), store, locks, device, data_root, budget, costs)
         progress.begin(len(runs))
-        while work.submit():
-            for done in backend.wait(progress.update):
-                progress.finish(done.job, work.take(done))
+        for done in done_by(backend, work.jobs(), progress.update):
+            progress.finish(done.job, work.take(done))
         work.tidy()
         return work.summary
     finally:
@@ -99,34 +99,41 @@ class _Work:
         locks: Locks,
         device: str,
         data_root: Path | None,
-        backend: Backend,
         budget: float | None,
         costs: Costs,
     ) -> None:
         self.summary = Summary()
-        self._store, self._device, self._data_root, self._backend = store, device, data_root, backend
+        self._store, self._device, self._data_root = store, device, data_root
         self._budget = math.inf if budget is None else budget
         self._end = time.monotonic() + self._budget
         self._queue = groups(runs, device)
         self._again: list[list[Run]] = []  # others had claimed them; looked at once more at the end
-        self._under_way: set[Job] = set()
         self._locks = locks
         self._costs = costs
         self._stale = store.stale()
 
-    def submit(self) -> bool:
-        """Fill the backend's free places; return whether anything is under way."""
-        while len(self._under_way) < self._backend.slots():
-            job = self._next()
-            if job is None:
-                break
-            self._under_way.add(job)
-            self._backend.submit(job)
-        return bool(self._under_way)
+    def jobs(self) -> Iterator[Job]:
+        """Lock one group after the other, if it fits into the time that is left, and make its job."""
+        while self._queue or self._again:
+            last_look = not self._queue
+            group = (self._queue or self._again).pop(0)
+            remaining = self._end - time.monotonic()
+            if not self._fits(group, remaining):
+                self.summary.over_budget += group
+                continue
+            mine = [run for run in group if self._locks.take(run)]
+            others = [run for run in group if run not in mine]
+            if last_look:
+                self.summary.elsewhere += others
+            elif others:
+                self._again.append(others)
+            if mine:
+                checkpoint = self._checkpoint(mine) if _checkpointed(mine) else None
+                limit = remaining if math.isfinite(remaining) else None
+                yield Job(tuple(mine), self._device, self._data_root, checkpoint, limit)
 
     def take(self, done: Done) -> str:
         """Record what a job gave, or note what stopped it; return a word on it."""
-        self._under_way.remove(done.job)
         runs = done.job.runs
         try:
             if isinstance(done.outcomes, OutOfTime):
@@ -153,25 +160,6 @@ class _Work:
                 path.unlink(missing_ok=True)
         self._locks.tidy()
 
-    def _next(self) -> Job | None:
-        """Claim the next group that fits into the time that is left, and make its job."""
-        while self._queue or self._again:
-            last_look = not self._queue
-            group = (self._queue or self._again).pop(0)
-            remaining = self._end - time.monotonic()
-            if not self._fits(group, remaining):
-                self.summary.over_budget += group
-                continue
-            claimed = [run for run in group if self._locks.take(run)]
-            others = [run for run in group if run not in claimed]
-            if last_look:
-                self.summary.elsewhere += others
-            elif others:
-                self._again.append(others)
-            if claimed:
-                return self._job(claimed, remaining)
-        return None
-
     def _fits(self, group: list[Run], remaining: float) -> bool:
         """Whether a group may be begun now; see `start`."""
         seconds = sum(self._costs.seconds(run) for run in group)
@@ -179,12 +167,6 @@ class _Work:
             return True
         begun = _checkpointed(group) and self._checkpoint(group).exists()
         return _checkpointed(group) and remaining > 0 and (begun or seconds > self._budget)
-
-    def _job(self, group: list[Run], remaining: float) -> Job:
-        """Make the job of a claimed group."""
-        limit = remaining if math.isfinite(remaining) else None
-        checkpoint = self._checkpoint(group) if _checkpointed(group) else None
-        return Job(tuple(group), self._device, self._data_root, checkpoint, limit)
 
     def _checkpoint(self, group: list[Run]) -> Path:
         """Return the file of a group's state: named after its first run and, if it has more, a hash of all names."""

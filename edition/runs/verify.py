@@ -11,7 +11,7 @@ import pandas as pd
 
 from edition.records.kinds import KINDS
 from edition.records.store import Record, RecordError, Store, finite
-from edition.runs.backends import Backend, InProcess
+from edition.runs.backends import Backend, InProcess, done_by
 from edition.runs.plan import Run
 from edition.runs.progress import Silent
 from edition.runs.work import Job, Outcome
@@ -71,24 +71,19 @@ def verify(
         if record is None:
             raise RecordError(f"{run.name}: expected a record in {store.root}, there is none; start the run first")
         records[run] = record
-    queue, differences, failed = list(runs), [], {}
+    differences, failed = [], {}
     try:
         progress.begin(len(runs))
-        under_way = 0
-        while queue or under_way:
-            while queue and under_way < backend.slots():
-                backend.submit(Job((queue.pop(0),), device, data_root))
-                under_way += 1
-            for job, outcomes in backend.wait(progress.update):
-                under_way -= 1
-                run = job.runs[0]
-                if isinstance(outcomes, Exception):
-                    failed[run.name] = outcomes
-                    progress.finish(job, f"failed: {outcomes}")
-                    continue
-                found = compare(records[run], outcomes[0])
-                differences += found
-                progress.finish(job, f"{len(found)} differences" if found else "equal")
+        jobs = (Job((run,), device, data_root) for run in runs)
+        for job, outcomes in done_by(backend, jobs, progress.update):
+            run = job.runs[0]
+            if isinstance(outcomes, Exception):
+                failed[run.name] = outcomes
+                progress.finish(job, f"failed: {outcomes}")
+                continue
+            found = compare(records[run], outcomes[0])
+            differences += found
+            progress.finish(job, f"{len(found)} differences" if found else "equal")
         return differences, failed
     finally:
         backend.close()
