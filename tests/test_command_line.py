@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from edition.claims.registry import CLAIMS, Claim
 
 from edition import runs
 from edition.__main__ import main
 from edition.claims import Effect, Verdict, ledger
-from edition.claims.registry import CLAIMS, Claim
 from edition.claims.rules import STATUSES
 from edition.experiments import EXPERIMENTS, PROFILES, Experiment
 from edition.records.kinds import KINDS
