@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from data_scripts import prepare
-from edition.experiments.finetune import waterbirds_grid
+from edition.experiments.finetune import reduced
 from edition.records.store import Store
 from edition.runs import Run, do
 from samlib.images.catalogue import PHOTOGRAPHS
@@ -383,7 +383,7 @@ def test_every_set_of_photographs_is_trained_from_prepared_images(tmp_path, name
 
 
 def test_a_run_is_recorded_with_its_arrays(tmp_path):
-    records = [do([Run("finetune", run)], Store(tmp_path))[0] for run in waterbirds_grid("smoke")]
+    records = [do([Run("finetune", run)], Store(tmp_path))[0] for run in reduced("smoke")]
     assert [record.config["rho"] for record in records] == [0.0, 0.05]
     assert all(record.arrays()["importance_real"].shape == (2, 128) for record in records)
     assert records[0].metrics != records[1].metrics
