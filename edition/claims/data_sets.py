@@ -11,7 +11,7 @@ from edition.records.kinds import KINDS
 from edition.records.store import Record
 from edition.runs.results import Results
 from samlib.config import from_dict
-from samlib.images.photograph_config import AVAILABLE, FinetuneConfig
+from samlib.images.config import FinetuneConfig
 
 
 class DataSet(NamedTuple):
@@ -133,7 +133,7 @@ def scaled_down(record: Record) -> str:
     name = _set(record)
     if name not in PAPER_EPOCHS:
         return "not one of the paper's data sets"
-    available = AVAILABLE[name] if finetuned else dataclasses.replace(config, n_train=None).n_images
+    available = dataclasses.replace(config, n_train=None).n_images
     if config.n_train is not None and config.n_train < available:
         told.append(f"{config.n_train:,} of {available:,} training images")
     if config.n_epochs < PAPER_EPOCHS[name]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.images.pair_config import CLASSES
+from samlib.images.catalogue import PAIRS
 from samlib.measures.statistics import Estimate, paired_difference, settled
 
 
@@ -56,7 +56,7 @@ def pair_table(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         metrics = {_by_role(k, roles): v for k, v in record.metrics.items() if not isinstance(v, list | dict)}
         method = method_of(record)
-        n_classes = CLASSES.get(record.config.get("pair", ""), 2)
+        n_classes = PAIRS[record.config["pair"]].n_classes if record.config.get("pair") in PAIRS else 2
         rows.append(record.config | metrics | roles | {"method": method, "n_classes": n_classes, "record": record.id})
     table = pd.DataFrame(rows)
     errors = [name for name in table if name.endswith("_error")]

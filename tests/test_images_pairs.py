@@ -14,15 +14,9 @@ import torch
 from torch import Tensor
 
 from samlib.config import from_dict, to_dict
-from samlib.images import (
-    Block,
-    PairConfig,
-    PairSource,
-    Tiles,
-    load_pair,
-    pair_sets,
-)
-from samlib.images.tiles import enlarge, pad_to_tile
+from samlib.images.config import PairConfig
+from samlib.images.splits import pair_sets
+from samlib.images.tiles import Block, PairSource, Tiles, enlarge, load_pair, pad_to_tile
 
 
 def numbered(first: int, sizes: list[int]) -> Tiles:

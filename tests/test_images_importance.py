@@ -8,18 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samlib.images.importance import (
-    READING_RADII,
-    READINGS,
-    importance_weights,
-    phantom_readings,
-    signed_contributions,
-)
+from samlib.images.importance import READING_RADII, READINGS, image_importance, signed_contributions
 from samlib.streams import stream
 
 N, BATCH, RHO = 10, 4, 0.3  # batches of 4, 4 and 2
 INPUTS = torch.randn(N, 3, generator=stream(0, "inputs"), dtype=torch.float64)
 LABELS = torch.randint(0, 2, (N,), generator=stream(0, "labels"))
+
+
+def as_trained(network, inputs, labels, *, rho: float, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
+    """The reading of the phantom that training itself has, at one radius."""
+    real, phantom = image_importance(network, inputs, labels, readings=(("training", batch_size),), radii=(rho,))
+    return real[0], phantom[0, 0]
+
+
+def every_reading(network) -> tuple[Tensor, Tensor]:
+    return image_importance(network, INPUTS, LABELS, readings=READINGS, radii=READING_RADII)
 
 
 def small_network(*, norm: bool) -> nn.Sequential:
@@ -52,7 +56,7 @@ def slow_importance(network: nn.Module, inputs: Tensor, labels: Tensor, rho: flo
 @pytest.mark.parametrize("norm", [False, True])
 def test_weights_equal_a_plain_loop_over_batches_the_smaller_one_included(norm):
     network = small_network(norm=norm).eval()  # the weights are those of training mode all the same
-    found = importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+    found = as_trained(network, INPUTS, LABELS, rho=RHO)
     expected = slow_importance(network, INPUTS, LABELS, RHO)
     for values, wanted in zip(found, expected, strict=True):
         assert (values.shape, values.dtype, values.device.type) == ((N,), torch.float32, "cpu")
@@ -63,7 +67,7 @@ def test_weights_equal_a_plain_loop_over_batches_the_smaller_one_included(norm):
 def test_to_first_order_a_weight_gains_where_its_gradient_points_along_the_batchs():
     """Log ratio: rho (1 - lambda_i) <y_i grad f_i, G / |G|>, G = sum of lambda_j y_j grad f_j (chapter 4)."""
     network, rho = small_network(norm=False), 1e-3
-    real, phantom = importance_weights(network, INPUTS, LABELS, rho=rho, batch_size=N)
+    real, phantom = as_trained(network, INPUTS, LABELS, rho=rho, batch_size=N)
     signed = []
     for x, y in zip(INPUTS, 2 * LABELS - 1, strict=True):
         zero, one = network(x)
@@ -79,7 +83,7 @@ def test_to_first_order_a_weight_gains_where_its_gradient_points_along_the_batch
 def test_frozen_parameters_stay_out_of_the_norm():
     network = small_network(norm=False)
     network[0].requires_grad_(False)
-    found = importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+    found = as_trained(network, INPUTS, LABELS, rho=RHO)
     assert found[1].tolist() == pytest.approx(slow_importance(network, INPUTS, LABELS, RHO)[1], abs=1e-7)
 
 
@@ -92,25 +96,25 @@ def linear(*rows: float) -> nn.Linear:
 
 def test_with_two_classes_the_weight_is_the_sigmoid_of_minus_the_signed_difference():
     x = torch.tensor([[1.0], [1.0], [2.0]])
-    real, _ = importance_weights(linear(0.0, math.log(3)), x, torch.tensor([1, 0, 1]), rho=0.1, batch_size=3)
+    real, _ = as_trained(linear(0.0, math.log(3)), x, torch.tensor([1, 0, 1]), rho=0.1, batch_size=3)
     assert real.tolist() == pytest.approx([1 / 4, 3 / 4, 1 / 10])  # 1 / (1 + 3), 3 / (1 + 3), 1 / (1 + 9)
 
 
 def test_the_phantom_of_one_example_by_hand():
     # At w = 0 the gradient is (1/2, -1/2); the phantom is rho (1, -1) / sqrt 2 and f = -rho sqrt 2 = -log 3.
-    real, phantom = importance_weights(
+    real, phantom = as_trained(
         linear(0.0, 0.0), torch.ones(1, 1), torch.tensor([1]), rho=math.log(3) / math.sqrt(2), batch_size=1
     )
     assert (real.item(), phantom.item()) == (0.5, pytest.approx(3 / 4))
 
 
 def test_tiny_weights_are_not_rounded_to_zero():
-    real, _ = importance_weights(linear(0.0, 30.0), torch.ones(1, 1), torch.tensor([1]), rho=0.0, batch_size=1)
+    real, _ = as_trained(linear(0.0, 30.0), torch.ones(1, 1), torch.tensor([1]), rho=0.0, batch_size=1)
     assert real.item() == pytest.approx(math.exp(-30), rel=1e-5)
 
 
 def test_radius_zero_makes_both_weights_equal():
-    real, phantom = importance_weights(small_network(norm=True), INPUTS, LABELS, rho=0.0, batch_size=BATCH)
+    real, phantom = as_trained(small_network(norm=True), INPUTS, LABELS, rho=0.0)
     assert torch.equal(real, phantom)
 
 
@@ -123,9 +127,9 @@ def test_inputs_may_be_made_slice_by_slice():
             return INPUTS[rows]
 
     network = small_network(norm=True)
-    found = importance_weights(network, Lazy(), LABELS, rho=RHO, batch_size=BATCH)
-    assert asked == [(0, 4), (4, 8), (8, 12)]
-    expected = importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+    found = as_trained(network, Lazy(), LABELS, rho=RHO)
+    assert asked == [(0, 4)] * 2 + [(4, 8)] * 2 + [(8, 10)] * 2  # at w and at the phantom
+    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -152,10 +156,10 @@ def test_the_network_is_left_as_it_was_also_after_an_error(calls):
     network[0].weight.grad = gradient
     before = {name: value.clone() for name, value in network.state_dict().items()}
     if calls == 100:
-        importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+        as_trained(network, INPUTS, LABELS, rho=RHO)
     else:
         with pytest.raises(RuntimeError, match="as planned"):
-            importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+            as_trained(network, INPUTS, LABELS, rho=RHO)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert [module.training for module in network] == [True] + [False] * 4
     assert network[0].weight.grad is gradient and (gradient == 1).all()
@@ -166,15 +170,15 @@ def test_the_network_is_left_as_it_was_also_after_an_error(calls):
 def test_works_where_the_caller_has_switched_gradients_off():
     network = small_network(norm=True)
     with torch.no_grad():
-        found = importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
-    expected = importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=BATCH)
+        found = as_trained(network, INPUTS, LABELS, rho=RHO)
+    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_under_autocast_every_pass_uses_the_weights_of_its_moment():
     network = small_network(norm=False).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):  # keeps casts of the weights until it ends
-        found = importance_weights(network, INPUTS.float(), LABELS, rho=2.0, batch_size=BATCH)
+        found = as_trained(network, INPUTS.float(), LABELS, rho=2.0)
     expected = slow_importance(network, INPUTS.float(), LABELS, 2.0)
     for values, wanted in zip(found, expected, strict=True):
         assert values.tolist() == pytest.approx(wanted, abs=0.03)
@@ -184,13 +188,13 @@ def test_under_autocast_every_pass_uses_the_weights_of_its_moment():
 def test_unusable_arguments_are_refused():
     network = small_network(norm=False)
     with pytest.raises(ValueError, match="at least one example"):
-        importance_weights(network, INPUTS[:0], LABELS[:0], rho=RHO, batch_size=BATCH)
+        as_trained(network, INPUTS[:0], LABELS[:0], rho=RHO)
     with pytest.raises(ValueError, match="batch_size"):
-        importance_weights(network, INPUTS, LABELS, rho=RHO, batch_size=0)
+        as_trained(network, INPUTS, LABELS, rho=RHO, batch_size=0)
     with pytest.raises(ValueError, match="rho"):
-        importance_weights(network, INPUTS, LABELS, rho=-1.0, batch_size=BATCH)
+        as_trained(network, INPUTS, LABELS, rho=-1.0)
     with pytest.raises(ValueError, match="finite gradient"):
-        importance_weights(network, INPUTS * math.nan, LABELS, rho=RHO, batch_size=BATCH)
+        as_trained(network, INPUTS * math.nan, LABELS, rho=RHO)
 
 
 def test_a_probe_on_one_symmetric_feature_has_its_boundary_in_the_middle():
@@ -244,7 +248,7 @@ def test_every_reading_of_the_phantom_equals_a_plain_loop():
     network = small_network(norm=True)
     network[1].running_mean.add_(0.3)
     before = copy.deepcopy(network.state_dict())
-    real, phantom = phantom_readings(network, INPUTS, LABELS)
+    real, phantom = every_reading(network)
     assert phantom.shape == (len(READINGS), len(READING_RADII), N)
     for i, (mode, size) in enumerate(READINGS):
         for j, rho in enumerate(READING_RADII):
@@ -261,6 +265,6 @@ def test_every_reading_of_the_phantom_equals_a_plain_loop():
 def test_the_gradient_of_all_examples_is_the_same_in_one_pass_and_in_several(monkeypatch):
     network = small_network(norm=True)
     whole = READINGS.index(("evaluation", None))
-    once = phantom_readings(network, INPUTS, LABELS)[1][whole]
+    once = every_reading(network)[1][whole]
     monkeypatch.setattr("samlib.images.importance.CHUNK", 3)
-    assert torch.allclose(phantom_readings(network, INPUTS, LABELS)[1][whole], once, atol=1e-6)
+    assert torch.allclose(every_reading(network)[1][whole], once, atol=1e-6)

@@ -14,10 +14,21 @@ import pytest
 import torch
 
 from data_scripts import prepare
-from samlib.images.embedded import _drawn_over, digits_on_patches, three_splits
-from samlib.images.photograph_config import FinetuneConfig
-from samlib.images.photograph_splits import attribute_splits, largest_remainder
-from samlib.images.prepared import SCHEMA, PreparedSet, load_prepared
+from edition.experiments.finetune import reduced
+from edition.records.store import Store
+from edition.runs import Run, do
+from samlib.images.catalogue import PHOTOGRAPHS
+from samlib.images.config import FinetuneConfig
+from samlib.images.image_sets import (
+    SCHEMA,
+    PreparedSet,
+    _drawn_over,
+    digits_on_patches,
+    load_images,
+    load_prepared,
+    three_splits,
+)
+from samlib.images.splits import largest_remainder, photograph_splits
 from samlib.images.tiles import Block, Tiles
 
 # Images of groups 0..3 in each split of the set that most tests use.
@@ -47,15 +58,18 @@ def official(data: PreparedSet, split: str) -> set[int]:
 # Reading
 
 
-def write(root: Path, *, n: int = 3, size: int = 4) -> Path:
-    """A prepared folder of n images; every value of image i is i. Returns the folder."""
-    folder = root / "prepared" / f"waterbirds-{size}"
+def write(root: Path, *, n: int = 3, size: int = 4, images=None, table=None, name: str = "waterbirds") -> Path:
+    """A prepared folder; left out, there are n images, and every value of image i is i. Returns the folder."""
+    if images is None:
+        images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3))
+        rows = [("train", i % 2, 0, 2 * (i % 2), f"{i}.jpg") for i in range(n)]
+        table = pd.DataFrame(rows, columns=["split", "label", "attribute", "group", "file"])
+    n, size = images.shape[:2]
+    folder = root / "prepared" / f"{name}-{size}"
     folder.mkdir(parents=True)
-    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3))
     store(folder, images)
-    rows = [f"train,{i % 2},0,{2 * (i % 2)},{i}.jpg" for i in range(n)]
-    (folder / "table.csv").write_text("\n".join(["split,label,attribute,group,file", *rows]) + "\n")
-    manifest = {"schema": SCHEMA, "name": "waterbirds", "size": size, "images": n, "coverage": "subset"}
+    table.to_csv(folder / "table.csv", index=False)
+    manifest = {"schema": SCHEMA, "name": name, "size": size, "images": n, "coverage": "subset"}
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("images.npy", "table.csv")}
     (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digests}))
     return folder
@@ -107,12 +121,8 @@ def test_what_prepare_writes_can_be_read(tmp_path, tiny_sets):
 def test_a_set_of_domains_can_be_read(tmp_path, tiny_sets):
     tiny_sets.pacs(tmp_path)
     prepare.prepare("pacs", tmp_path, size=8)
-    data = load_prepared("pacs", 8, tmp_path, columns=("domain", "class", "file"))
+    data = load_prepared("pacs", 8, tmp_path)
     assert data.table["class"].tolist() == ["dog", "horse"] * 4
-    with pytest.raises(
-        ValueError, match=r"expected the columns split, .*, got domain, class, file without split, label"
-    ):
-        load_prepared("pacs", 8, tmp_path)
 
 
 def test_the_command_that_errors_name_exists(tmp_path, tiny_sets):
@@ -179,7 +189,7 @@ def test_a_damaged_folder_is_refused_with_advice(tmp_path, damage, message):
 
 def test_official_splits_are_taken_as_they_are():
     data = annotated()
-    splits = attribute_splits(data, config())
+    splits = photograph_splits(data, config())
     for rows, name in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
         assert rows.dtype == torch.int64 and rows.tolist() == sorted(official(data, name))
     assert splits.train_frequencies == [0.6, 0.2, 0.1, 0.1]
@@ -188,7 +198,7 @@ def test_official_splits_are_taken_as_they_are():
 @pytest.mark.parametrize("split", ["official", "drawn"])
 def test_training_images_are_drawn_at_the_frequencies_of_the_training_split(split):
     data = annotated()
-    splits = attribute_splits(data, config(split=split, n_train=25))
+    splits = photograph_splits(data, config(split=split, n_train=25))
     # Exact shares are 15, 5, 2.5 and 2.5; the first of the equal remainders gets the image that is left.
     assert group_counts(data, splits.train) == [15, 5, 3, 2]
     assert set(splits.train.tolist()) < official(data, "train")
@@ -207,7 +217,7 @@ def test_largest_remainders_add_up_and_are_within_one_of_the_share():
 
 def test_drawn_splits_deal_all_other_images_half_and_half():
     data = annotated()
-    splits = attribute_splits(data, config(split="drawn", n_train=50))
+    splits = photograph_splits(data, config(split="drawn", n_train=50))
     # Left of 60 + 8 + 9, 20 + 7 + 9, 10 + 6 + 4 and 10 + 5 + 4 images are 47, 26, 15 and 14.
     assert group_counts(data, splits.train) == [30, 10, 5, 5]
     assert group_counts(data, splits.validation) == [23, 13, 7, 7]
@@ -219,7 +229,7 @@ def test_drawn_splits_deal_all_other_images_half_and_half():
 @pytest.mark.parametrize("split", ["official", "drawn"])
 @pytest.mark.parametrize("per_group", [None, 4])
 def test_no_image_is_in_two_sets(split, per_group):
-    splits = attribute_splits(annotated(), config(split=split, n_train=50, per_group=per_group))
+    splits = photograph_splits(annotated(), config(split=split, n_train=50, per_group=per_group))
     rows = torch.cat(splits[:3])
     assert len(rows.unique()) == len(rows)
 
@@ -227,8 +237,8 @@ def test_no_image_is_in_two_sets(split, per_group):
 @pytest.mark.parametrize("split", ["official", "drawn"])
 def test_per_group_cuts_validation_and_test_but_not_training(split):
     data = annotated()
-    whole = attribute_splits(data, config(split=split, n_train=50))
-    cut = attribute_splits(data, config(split=split, n_train=50, per_group=6))
+    whole = photograph_splits(data, config(split=split, n_train=50))
+    cut = photograph_splits(data, config(split=split, n_train=50, per_group=6))
     assert torch.equal(whole.train, cut.train)
     for before, after in ((whole.validation, cut.validation), (whole.test, cut.test)):
         assert group_counts(data, after) == [min(6, count) for count in group_counts(data, before)]
@@ -237,14 +247,14 @@ def test_per_group_cuts_validation_and_test_but_not_training(split):
 
 def test_the_probe_training_set_is_balanced_and_unseen_in_training():
     data = annotated()
-    splits = attribute_splits(data, config())
+    splits = photograph_splits(data, config())
     assert group_counts(data, splits.probe_train) == [5, 5, 5, 5]
     assert set(splits.probe_train.tolist()) < set(splits.validation.tolist())
 
 
 def test_fewer_training_images_are_some_of_the_more_and_leave_the_rest_alone():
     data = annotated()
-    few, all_ = attribute_splits(data, config(n_train=30)), attribute_splits(data, config())
+    few, all_ = photograph_splits(data, config(n_train=30)), photograph_splits(data, config())
     assert set(few.train.tolist()) < set(all_.train.tolist())
     for name in ("validation", "test", "probe_train"):
         assert torch.equal(getattr(few, name), getattr(all_, name))
@@ -253,20 +263,20 @@ def test_fewer_training_images_are_some_of_the_more_and_leave_the_rest_alone():
 @pytest.mark.parametrize("split", ["official", "drawn"])
 def test_runs_of_all_seeds_share_their_images(split):
     data = annotated()
-    first = attribute_splits(data, config(split=split, n_train=50, per_group=4, seed=0))
+    first = photograph_splits(data, config(split=split, n_train=50, per_group=4, seed=0))
     state = torch.get_rng_state()
-    other = attribute_splits(data, config(split=split, n_train=50, per_group=4, seed=7))
+    other = photograph_splits(data, config(split=split, n_train=50, per_group=4, seed=7))
     assert all(torch.equal(a, b) for a, b in zip(first[:4], other[:4], strict=True))
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_requests_that_the_set_cannot_serve_are_refused():
     with pytest.raises(ValueError, match=r"expected the set 'waterbirds' .* got 'celeba'; load that set"):
-        attribute_splits(annotated(name="celeba"), config())
+        photograph_splits(annotated(name="celeba"), config())
     with pytest.raises(ValueError, match=r"n_train: expected at most 100, .* got 101; lower n_train"):
-        attribute_splits(annotated(), config(n_train=101))
+        photograph_splits(annotated(), config(n_train=101))
     with pytest.raises(ValueError, match=r"n_train: expected a number .* at most 100, got None"):
-        attribute_splits(annotated(), config(split="drawn"))
+        photograph_splits(annotated(), config(split="drawn"))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +290,7 @@ def test_requests_that_the_set_cannot_serve_are_refused():
 def test_an_absent_group_is_refused_with_all_counts(split, counts, message):
     changed = COUNTS | {split: counts}
     with pytest.raises(ValueError, match=message) as caught:
-        attribute_splits(annotated(changed), config())
+        photograph_splits(annotated(changed), config())
     for name, numbers in changed.items():
         assert f"{name} {list(numbers)}" in str(caught.value)
 
@@ -288,10 +298,10 @@ def test_an_absent_group_is_refused_with_all_counts(split, counts, message):
 def test_a_drawn_split_that_leaves_too_few_images_is_refused():
     few = {"train": (60, 20, 10, 4), "val": (8, 7, 6, 0), "test": (9, 9, 4, 0)}
     with pytest.raises(ValueError, match=r"validation: .* got \[.*, 0\].*; lower n_train or use a larger set"):
-        attribute_splits(annotated(few), config(split="drawn", n_train=94))
+        photograph_splits(annotated(few), config(split="drawn", n_train=94))
     # 24 of 94 images leave 3 of the last group's 4, of which one is dealt to validation and two to test.
     with pytest.raises(ValueError, match=r"validation: expected at least 2 .*, 1\]"):
-        attribute_splits(annotated(few), config(split="drawn", n_train=24))
+        photograph_splits(annotated(few), config(split="drawn", n_train=24))
 
 
 # The embedded set
@@ -346,3 +356,39 @@ def test_three_splits_share_no_tile():
     assert parts["val"].labels.tolist() == [0, 0, 0, 1, 1] and parts["test"].labels.tolist() == [0, 0, 0, 1, 1, 1]
     for tiles in parts.values():
         assert torch.equal(tiles.labels, labels[tiles.images.flatten().long()])
+
+
+# Training from the files
+
+
+def test_probe_training_images_are_found_among_the_validation_images():
+    splits = photograph_splits(annotated(), config())
+    assert torch.equal(splits.validation[splits.probe_places], splits.probe_train)
+
+
+@pytest.mark.parametrize("name", [name for name, row in PHOTOGRAPHS.items() if not row.embedded])
+@pytest.mark.parametrize("trained", ["all", "last block"])
+def test_every_set_of_photographs_is_trained_from_prepared_images(tmp_path, name, trained):
+    data = annotated({split: (12,) * 4 for split in COUNTS}, name)
+    images = np.random.default_rng(0).integers(0, 60, (len(data.table), 40, 40, 3), dtype=np.uint8)
+    images += (90 * data.table.label.to_numpy(np.uint8))[:, None, None, None]  # bright for label 1
+    images[:, :, :20] += (90 * data.table.attribute.to_numpy(np.uint8))[:, None, None, None]  # left half: attribute 1
+    write(tmp_path, images=images, table=data.table, name=name)
+    small = {"stored_size": 40, "image_size": 32, "backbone": "smallnet", "batch_size": 16, "n_epochs": 4}
+    run = FinetuneConfig(image_set=name, **small, n_train=32, trained=trained, learning_rate=0.05, rho=0.05)
+    (record,) = do([Run("finetune", run)], Store(tmp_path / "records"), data_root=tmp_path)
+    assert record.metrics["curves"]["train_loss"][-1] < record.metrics["curves"]["train_loss"][0]
+    assert record.metrics[f"{run.features[0]}_probe_error"] < 0.2
+    assert (tmp_path / "activations").exists() == (trained == "last block")
+
+
+def test_a_run_is_recorded_with_its_arrays(tmp_path):
+    records = [do([Run("finetune", run)], Store(tmp_path))[0] for run in reduced("smoke")]
+    assert [record.config["rho"] for record in records] == [0.0, 0.05]
+    assert all(record.arrays()["importance_real"].shape == (2, 128) for record in records)
+    assert records[0].metrics != records[1].metrics
+
+
+def test_a_missing_set_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data_scripts\.prepare waterbirds --size 110"):
+        load_images(FinetuneConfig(), tmp_path)

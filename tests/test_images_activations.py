@@ -13,7 +13,8 @@ from samlib.files import temporary_prefix
 from samlib.images.activations import stored_activations
 from samlib.images.augment import centre_view
 from samlib.images.backbones import Backbone, build_backbone
-from samlib.images.prepared import PreparedSet
+from samlib.images.image_sets import PreparedSet
+from samlib.images.views import ActivationViews
 from samlib.streams import stream
 
 ROWS = torch.tensor([5, 0, 39, 7, *range(10, 39)])  # more than one chunk
@@ -73,6 +74,16 @@ def test_stored_equals_computed(mirrored: bool, data: PreparedSet, tmp_path: Pat
     assert np.array_equal(np.load(the_file(tmp_path)), results[0])
     results[2].zero_()  # a copy: the file is not written to
     assert torch.equal(counted.stored(data, tmp_path, mirrored=mirrored), results[0])
+
+
+def test_a_run_draws_the_activations_of_each_crop_or_of_its_mirror_image(data: PreparedSet) -> None:
+    counted, places = Counted(), torch.tensor([3, 0, 7, 7, 20, 32])
+    views = ActivationViews(data, ROWS, counted.backbone, size=SIZE, mirrored=True, folder=None, device="cpu")
+    plain, mirrored = (counted.stored(data, None, mirrored=view).float()[places] for view in (False, True))
+    assert torch.equal(views.plain(places), plain)
+    turned = torch.randint(2, (6, 1, 1, 1), generator=stream(0, "augmentation")).bool()
+    assert 0 < turned.sum() < 6
+    assert torch.equal(views.augmented(places, stream(0, "augmentation")), torch.where(turned, mirrored, plain))
 
 
 def test_mirrored_is_another_result(data: PreparedSet, tmp_path: Path) -> None:

@@ -9,19 +9,16 @@ import torch
 from torch import Tensor
 
 from samlib.images.backbones import Backbone, build_backbone
-from samlib.images.domain_config import VALIDATION_SHARE, DomainConfig
-from samlib.images.domain_splits import COLUMNS, DomainSplits, class_labels, domain_splits
-from samlib.images.embedded import digit_domains
-from samlib.images.prepared import PreparedSet, load_prepared
-from samlib.images.train_pairs import Checkpointer, is_finite
-from samlib.images.training import make_optimizer, predict, restore, snapshot, train_epoch
+from samlib.images.config import VALIDATION_SHARE, DomainConfig
+from samlib.images.image_sets import PreparedSet
+from samlib.images.splits import DomainSplits, class_labels, domain_splits
+from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, origin, repeatable
 from samlib.images.views import Views, make_views
 from samlib.measures.probe import FrozenFeatures, probe_error
 from samlib.measures.rank import effective_rank, n_components, principal_variances
 from samlib.shapes import Int64
 from samlib.streams import stream
 
-Curves = dict[str, list[float]]
 MEASURED = (
     "probe_error",
     "probe_held_out_error",
@@ -44,37 +41,19 @@ class Images(NamedTuple):
     splits: DomainSplits
 
 
-class DomainResult(NamedTuple):
-    """What one configuration gave: metrics (see `train_domains`) and the trained network."""
-
-    metrics: dict[str, Any]
-    network: Backbone
-
-
-def load_domains(config: DomainConfig, root: Path | None) -> PreparedSet:
-    """Return the configuration's image set: the embedded one, or ROOT/prepared/NAME-SIZE.
-
-    Raises:
-        FileNotFoundError, ValueError: it is not there, or damaged; see `samlib.images.prepared.load_prepared`.
-    """
-    if config.image_set == "digit_domains":
-        return digit_domains()
-    return load_prepared(config.image_set, config.stored_size, root, columns=COLUMNS)
-
-
 def train_domains(
     config: DomainConfig,
     data: PreparedSet,
     *,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
-    checkpoint: Checkpointer | None = None,
-) -> DomainResult:
+    checkpoint: Checkpoint | None = None,
+) -> Result:
     """Train one network on the sources' training splits, freeze it, and probe it on the target (Eq 44).
 
     Args:
         config: the run.
-        data: what `load_domains` returned for it.
+        data: what `samlib.images.image_sets.load_images` returned for it.
         folder: where activations of a frozen lower part are kept; None computes them anew.
         device: where to train.
         checkpoint: where the state is saved after each epoch and found again.
@@ -106,13 +85,29 @@ def train_domains(
     everything = torch.arange(len(data.table))
     views = make_views(data, everything, network, config, mirrored=True, folder=folder, device=device)
     images = Images(views, labels, splits)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        curves = _fit(network, images, config, checkpoint)
-        probed, _ = predict(network, images.views, splits.probe_train, precision=config.precision)
-        diverged = not (all(map(math.isfinite, curves["train_loss"])) and is_finite(network, probed))
+    with repeatable():
+        curves = fit(
+            network,
+            views,
+            labels,
+            config,
+            draw=lambda generator: draw_batches(splits.train, config.batch_per_domain, generator),
+            look=lambda epoch: {"validation_error": _mean(_errors(network, images, splits.validation, config))},
+            checkpoint=checkpoint,
+            weight_decay=config.weight_decay,
+            precision=config.precision,
+        )
+        probed, _ = evaluate(network, views, splits.probe_train, precision=config.precision)
+        diverged = has_diverged(network, probed, curves)
         metrics = dict.fromkeys(MEASURED) if diverged else measure(network, images, config, probed)
-    metrics |= _origin(data, splits, network, config, len(classes))
-    return DomainResult(metrics | {"diverged": diverged, "curves": curves}, network)
+    metrics |= {
+        "n_train": sum(map(len, splits.train.values())),
+        "n_validation": sum(map(len, splits.validation.values())),
+        "n_probe_train": len(splits.probe_train),
+        "n_test": len(splits.test[config.target]),
+        "n_classes": len(classes),
+    } | origin(data, network)
+    return Result(metrics | {"diverged": diverged, "curves": curves}, network, {})
 
 
 def measure(network: Backbone, images: Images, config: DomainConfig, probed: Tensor) -> dict[str, Any]:
@@ -125,9 +120,9 @@ def measure(network: Backbone, images: Images, config: DomainConfig, probed: Ten
         probed: features of the target's training split.
     """
     views, labels, splits = images
-    source, _ = predict(network, views, torch.cat(list(splits.train.values())), precision=config.precision)
+    source, _ = evaluate(network, views, torch.cat(list(splits.train.values())), precision=config.precision)
     rows = splits.test[config.target]
-    tested, answers = predict(network, views, rows, precision=config.precision)
+    tested, answers = evaluate(network, views, rows, precision=config.precision)
     probe = probe_error(
         FrozenFeatures(probed, labels[splits.probe_train], torch.zeros_like(splits.probe_train)),
         FrozenFeatures(tested, labels[rows], torch.zeros_like(rows)),
@@ -173,37 +168,13 @@ def draw_batches(
     return list(torch.cat(parts, dim=1))
 
 
-def _fit(network: Backbone, images: Images, config: DomainConfig, checkpoint: Checkpointer | None) -> Curves:
-    """Run all epochs, stopping early at a loss that is not finite; return the curves."""
-    optimizer = make_optimizer(network, config)
-    streams = {purpose: stream(config.seed, purpose) for purpose in ("batch order", "augmentation")}
-    curves: Curves = {"train_loss": [], "validation_error": []}
-    state = checkpoint.load() if checkpoint else None
-    if state:
-        restore(state, network, optimizer, streams)
-        curves = state["curves"]
-    for epoch in range(len(curves["train_loss"]), config.n_epochs):
-        batches = draw_batches(images.splits.train, config.batch_per_domain, streams["batch order"])
-        generator = streams["augmentation"]
-        loss = train_epoch(
-            network, optimizer, images.views, images.labels, batches, config, epoch=epoch, generator=generator
-        )
-        curves["train_loss"].append(loss)
-        if not math.isfinite(loss):
-            break
-        curves["validation_error"].append(_mean(_errors(network, images, images.splits.validation, config)))
-        if checkpoint:
-            checkpoint.save(snapshot(network, optimizer, streams) | {"curves": curves}, (epoch + 1) / config.n_epochs)
-    return curves
-
-
 def _errors(
     network: Backbone, images: Images, parts: Mapping[str, Int64[Tensor, " row"]], config: DomainConfig
 ) -> list[float]:
     """Errors of the network's own answers, a number a domain."""
     found = []
     for rows in parts.values():
-        _, answers = predict(network, images.views, rows, precision=config.precision)
+        _, answers = evaluate(network, images.views, rows, precision=config.precision)
         found.append((answers != images.labels[rows]).double().mean().item())
     return found
 
@@ -211,20 +182,3 @@ def _errors(
 def _mean(values: list[float]) -> float:
     """Mean, exactly rounded."""
     return math.fsum(values) / len(values)
-
-
-def _origin(
-    data: PreparedSet, splits: DomainSplits, network: Backbone, config: DomainConfig, n_classes: int
-) -> dict[str, Any]:
-    """What the run was made from."""
-    return {
-        "n_train": sum(map(len, splits.train.values())),
-        "n_validation": sum(map(len, splits.validation.values())),
-        "n_probe_train": len(splits.probe_train),
-        "n_test": len(splits.test[config.target]),
-        "n_classes": n_classes,
-        "n_features": network.n_features,
-        "weights_sha256": network.weights_sha256,
-        "images_sha256": data.images_sha256,
-        "coverage": data.coverage,
-    }

@@ -158,6 +158,21 @@ def test_smallnet_starts_with_plain_norms_and_bounded_weights() -> None:
     assert 0.9 / 12 < last.abs().max() <= 1 / 12  # fan-in 16 * 3 * 3
 
 
+def test_convnet_is_the_papers_with_torchs_distribution_of_weights() -> None:
+    network, again = (build_backbone("convnet", n_classes=5, seed=0) for _ in range(2))
+    sizes = [tuple(p.shape) for p in network.parameters()]
+    assert sizes == [(32, 3, 5, 5), (32,), (64, 32, 3, 3), (64,), (128, 64, 3, 3), (128,), (5, 4096), (5,)]
+    images = torch.zeros(2, 3, 64, 32)
+    assert network.trunk(images).shape == (2, 4096) and network(images).shape == (2, 5)
+    for ours, same in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, same)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):  # uniform on +-1 / sqrt(fan-in)
+            bound = layer.weight[0].numel() ** -0.5
+            assert 0.99 * bound < layer.weight.abs().max() <= bound >= layer.bias.abs().max()
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
 def test_digest_covers_names_values_and_types_but_no_counter() -> None:
     state = {"a": torch.zeros(2), "b": torch.ones(1)}
     base = state_sha256(state)
@@ -168,7 +183,8 @@ def test_digest_covers_names_values_and_types_but_no_counter() -> None:
 
 def test_bad_requests_are_refused() -> None:
     for change, message in (
-        ({"name": "vgg"}, "backbone: expected one of 'densenet121'"),
+        ({"name": "vgg"}, "backbone: expected one of 'convnet', 'densenet121'"),
+        ({"name": "convnet", "trained": "last block"}, "trained: expected one of 'all', got 'last block'"),
         ({"trained": "head"}, "trained: expected one of 'all', 'last block'"),
         ({"n_classes": 1}, "n_classes: expected a whole number"),
     ):
