@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_a_store_that_is_not_there_is_an_error_for_who_reads_it(store, call, tmp
 
 def test_verifying_nothing_is_an_error(store, call):
     assert "expected records to verify, found none" in call("verify", "--device", "cpu", code=1)
+
+
+def test_the_command_that_makes_records_to_verify_can_be_pasted_whatever_the_folder_is_called(store, call, tmp_path):
+    folder = tmp_path / "my records #1 für Vögel's"
+    folder.mkdir()
+    said = call("verify", "--device", "cpu", "--store", str(folder), code=1)
+    python, *words = shlex.split(said.partition("`")[2].partition("`")[0], comments=True)
+    assert (python, words[:3]) == ("python", ["-m", "samlib", "runs"])
+    assert "2 recorded" in call(*words[3:], "--device", "cpu")
+    assert len(list(Store(folder).all())) == 2
 
 
 def test_litter_beside_records_blocks_no_command(store, call):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,10 @@ def test_both_sets_of_photographs_are_trained_from_prepared_images(
     assert (tmp_path / "activations").exists() == (trained == "last block")
 
 
-def test_a_missing_set_is_named_with_the_command_that_makes_it(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"data_scripts\.prepare waterbirds --size 110"):
-        load_images(FinetuneConfig(), tmp_path)
+def test_a_missing_set_is_named_with_a_command_that_can_be_pasted(tmp_path) -> None:
+    root = tmp_path / "my data #1 für Vögel's"
+    with pytest.raises(FileNotFoundError) as caught:
+        load_images(FinetuneConfig(), root)
+    command = str(caught.value).rpartition("run `")[2].partition("`")[0]
+    expected = ["-m", "data_scripts.prepare", "waterbirds", "--size", "110", "--root", str(root)]
+    assert shlex.split(command, comments=True)[1:] == expected

@@ -3,11 +3,14 @@
 import copy
 import errno
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import tiny_book
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -27,6 +30,7 @@ from samlib.publish import (
 )
 from samlib.publish.__main__ import _COMMANDS, main
 from samlib.publish.cells import WIDGET_VIEW
+from samlib.publish.execute import check_kernel
 from samlib.publish.fingerprint import chapter_key, surroundings, tree_digest
 from samlib.publish.status import status_page
 
@@ -238,6 +242,16 @@ def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: p
     assert main(["freeze", "--root", str(root)]) == 1
     assert "raised ZeroDivisionError" in capsys.readouterr().err
     assert "outputs" not in (root / "book/one.ipynb").read_text().replace('"outputs": []', "")
+
+
+def test_another_environments_kernel_is_refused_with_a_command_that_can_be_pasted(tmp_path: Path, monkeypatch) -> None:
+    python = str(tmp_path / "Vögel's #1 env" / "python")
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: KernelSpec(argv=["/elsewhere/python"]))
+    with pytest.raises(ChapterError, match="got /elsewhere/python") as caught:
+        check_kernel()
+    command = str(caught.value).partition("`")[2].partition("`")[0]
+    assert shlex.split(command, comments=True) == [python, "-m", "ipykernel", "install", "--sys-prefix"]
 
 
 # --- freezing

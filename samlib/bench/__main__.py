@@ -16,7 +16,7 @@ import torch
 from samlib.arguments import whole_number
 from samlib.bench.ensemble import measure_ensemble
 from samlib.bench.limits import measure_limits, share_of_limit
-from samlib.bench.record import save
+from samlib.bench.record import require_writable, save
 from samlib.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from samlib.bench.toy import GROWTH, measure_growth, measure_toy
 from samlib.console import run_piped
@@ -116,6 +116,8 @@ def _ensemble(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and record it on demand."""
+    if options.record:
+        require_writable(store_for("paper"))
     begin, device, rounds = time.perf_counter(), options.device, options.rounds
     config, fastest = ToyConfig(hidden=100, rho=0.5), best_engine(device)
     measured: dict[str, Any] = {

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -143,7 +144,7 @@ def check_kernel() -> None:
         return
     raise ChapterError(
         f"expected the kernel {KERNEL!r} to run {sys.executable}, got {command}; "
-        "run `python -m ipykernel install --sys-prefix` in this environment"
+        f"run `{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix`"
     )
 
 
