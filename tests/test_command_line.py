@@ -278,16 +278,9 @@ def test_a_damaged_record_stops_the_claims_with_one_line(tell, store):
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_real_command_counts_every_experiment():
-    done = subprocess.run(
-        [sys.executable, "-m", "samlib", "runs", "status", "--profile", "smoke", "--json"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)["profiles"]["smoke"]
+def test_every_experiment_of_the_book_is_counted(call, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = json.loads(call("status", "--profile", "smoke", "--json"))["profiles"]["smoke"]
     assert set(found["experiments"]) == set(EXPERIMENTS)
     for name, item in EXPERIMENTS.items():
         assert sum(found["experiments"][name].values()) == len(set(item.configs("smoke")))
