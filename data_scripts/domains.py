@@ -29,7 +29,7 @@ def list_domains(name: str, root: Path) -> Listing:
         DataError: a domain is missing, or a class is in some domains only.
     """
     layout = LAYOUTS[name]
-    folder = require_folder((root / path for path in layout.folders), name)
+    folder = require_folder((root / path for path in layout.folders), name, root)
     folder = _one_deeper(folder, layout)
     there = {plain_name(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if missing := [domain for domain in layout.domains if plain_name(domain) not in there]:

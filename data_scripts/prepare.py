@@ -98,13 +98,17 @@ def prepare(
             f"{listing.folder}: expected images of at most {LARGEST} pixels a side, got {size}; pass --size"
         )
     target = root / "prepared" / f"{name}-{size}"
+    prepared = f"{target}: prepared already; remove the folder to prepare it again"
+    if target.exists():  # asked before anything is written: the folder may be one that cannot be
+        print(prepared)
+        return target
     target.parent.mkdir(exist_ok=True)
     try:
         with filelock.FileLock(target.parent / f".{target.name}.lock", timeout=0):
             for leftover in target.parent.glob(f".{target.name}.tmp*"):  # of a run that was killed
                 shutil.rmtree(leftover)
             if target.exists():
-                print(f"{target}: prepared already; remove the folder to prepare it again")
+                print(prepared)
                 return target
             images = read_images(paths, size=size, fit=listing.fit, accept_truncated=accept_truncated, workers=workers)
             _make(target, listing, images, _described(name, root, listing, size))

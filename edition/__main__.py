@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -193,7 +194,8 @@ def _verify(options: argparse.Namespace) -> int:
     items = unique(run for part in _needed(options, options.profile).values() for run in part)
     recorded = [run for run, state in states(items, store).items() if state == "recorded"]
     if not recorded:
-        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `runs start`")
+        command = f"python -m edition runs start --profile {options.profile} --store {shlex.quote(str(store.root))}"
+        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `{command}`")
     chosen = choose(recorded, options.sample, options.seed)
     found, failed = verify(
         chosen,

@@ -1,6 +1,7 @@
 """Configurations: frozen dataclasses that check themselves, and their lossless form as plain dictionaries."""
 
 import dataclasses
+import functools
 import math
 import typing
 from typing import Any, TypeVar
@@ -81,8 +82,12 @@ def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
             f"{cls.__name__}: expected some of the keys {sorted(fields)}, got unknown {unknown}; the configuration was "
             f"written by another version of the code: run it again"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
+
+
+# Read from source text each time, which takes longer than all else here.
+_hints = functools.cache(typing.get_type_hints)
 
 
 def differences(config: Any) -> dict[str, Any]:

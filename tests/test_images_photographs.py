@@ -389,6 +389,10 @@ def test_a_run_is_recorded_with_its_arrays(tmp_path):
     assert records[0].metrics != records[1].metrics
 
 
-def test_a_missing_set_is_named_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data_scripts\.prepare waterbirds --size 110"):
-        load_images(FinetuneConfig(), tmp_path)
+def test_a_missing_set_is_named_with_a_command_that_can_be_pasted(tmp_path):
+    root = tmp_path / "my data #1 für Vögel's"
+    with pytest.raises(FileNotFoundError) as caught:
+        load_images(FinetuneConfig(), root)
+    command = str(caught.value).rpartition("run `")[2].partition("`")[0]
+    expected = ["-m", "data_scripts.prepare", "waterbirds", "--size", "110", "--root", str(root)]
+    assert shlex.split(command, comments=True)[1:] == expected

@@ -5,6 +5,7 @@ each seed is measured at the setting that the other seeds choose.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from edition.experiments.controls import image_methods, methods
 from edition.records.store import Record
-from samlib.config import from_dict
+from samlib.config import all_but, from_dict
 from samlib.measures.statistics import Estimate, estimate, paired_difference, rank_correlations, settled
 from samlib.methods.config import ControlConfig
 
@@ -73,10 +74,9 @@ def method_of(config: ControlConfig) -> tuple[str, int]:
     >>> method_of(ControlConfig(rho=0.1))
     ('SAM', 1)
     """
-    for name, settings in _known(config).items():
-        for place, other in enumerate(settings):
-            if _method(config) == _method(other):
-                return name, place
+    found = _places(config.stacked).get(_method(config))
+    if found:
+        return found
     raise ValueError(f"config: expected one of the methods of the experiments, got {config}; add it to them")
 
 
@@ -176,11 +176,15 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     return means.assign(settings=rows.groupby("method").setting.unique().map(sorted)).reset_index()
 
 
-def _known(config: ControlConfig) -> dict[str, list[ControlConfig]]:
-    """All methods' settings on a task."""
-    if config.stacked:
-        return methods()
-    return {name: [known] for name, known in image_methods(config.seeds[0]).items()}
+@functools.cache
+def _places(stacked: bool) -> dict[tuple[object, ...], tuple[str, int]]:
+    """What tells all methods' settings apart, of the toy's or of the images' -> method and place."""
+    known = methods() if stacked else {name: [config] for name, config in image_methods(0).items()}
+    found: dict[tuple[object, ...], tuple[str, int]] = {}
+    for name, settings in known.items():
+        for place, config in enumerate(settings):
+            found.setdefault(_method(config), (name, place))
+    return found
 
 
 def _paired(rows: pd.DataFrame, treated: str, control: str, metric: str) -> Estimate | None:
@@ -198,10 +202,9 @@ def _told(table: pd.DataFrame) -> str:
     return "; each seed at the setting that the other seeds choose" if several else "; one setting a method"
 
 
-def _method(config: ControlConfig) -> dict[str, object]:
+def _method(config: ControlConfig) -> tuple[object, ...]:
     """What tells methods and settings apart: everything but the task, its length and its seeds."""
-    skipped = {"seeds", "n_epochs", "task", "n_train"}
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in skipped}
+    return all_but(config, "seeds", "n_epochs", "task", "n_train")
 
 
 def _with_roles(table: pd.DataFrame) -> pd.DataFrame:
