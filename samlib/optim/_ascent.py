@@ -30,6 +30,12 @@ def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in norms]))
 
 
+def squared_norm(tensors: Sequence[Float[Tensor, "..."]], dtype: torch.dtype) -> Float[Tensor, ""]:
+    """Return the sum of all squares in a real dtype."""
+    reals = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
+    return torch.stack(torch._foreach_norm(reals, 2.0, dtype=dtype)).square().sum()
+
+
 def ascent_factor(norm: Float[Tensor, ""], rho: float) -> Float[Tensor, ""]:
     """Return rho / norm, or 0 where the norm is 0, without reading the norm on the host."""
     return torch.where(norm > 0, rho / norm, torch.zeros_like(norm))
