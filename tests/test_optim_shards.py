@@ -19,7 +19,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from samlib.optim import LSAM, SAM, lsam_loss
+from samlib.optim import ASAM, LSAM, SAM, lsam_loss
 
 pytestmark = pytest.mark.filterwarnings("error")
 RHO, LR, N_STEPS, N_EXAMPLES = 0.3, 0.2, 4, 12
@@ -49,8 +49,8 @@ def _own(step: int) -> tuple[Tensor, Tensor]:
 # ---- what one process does
 
 
-def _one_process(*, head_only: bool = False) -> list[Tensor]:
-    """Equation (3) spelt out, with momentum SGD; `head_only` is Equation (5)."""
+def _one_process(*, head_only: bool = False, adaptive: bool = False) -> list[Tensor]:
+    """Equation (3) spelt out, with momentum SGD; `head_only` is Equation (5), `adaptive` ASAM."""
     network = _network()
     parameters = list(network.parameters())
     perturbed = list(network[1].parameters()) if head_only else parameters
@@ -62,11 +62,13 @@ def _one_process(*, head_only: bool = False) -> list[Tensor]:
             return torch.autograd.grad(nn.functional.cross_entropy(network(inputs), targets), of)
 
         ascent = gradients(perturbed)
+        scales = [p.detach().abs() + 0.01 if adaptive else torch.ones_like(p) for p in perturbed]
+        ascent = [g * t for g, t in zip(ascent, scales, strict=True)]
         length = sum(float(g.square().sum()) for g in ascent) ** 0.5
         saved = [p.detach().clone() for p in perturbed]
         with torch.no_grad():
-            for p, g in zip(perturbed, ascent, strict=True):
-                p += RHO * g / length
+            for p, g, t in zip(perturbed, ascent, scales, strict=True):
+                p += RHO * t * g / length
         descent = gradients(parameters)
         with torch.no_grad():
             for p, w in zip(perturbed, saved, strict=True):
@@ -144,9 +146,11 @@ def _closure(network: nn.Module, inputs: Tensor, targets: Tensor, *, sign: int =
     return closure
 
 
-def _sam(wrap: Wrap, *, two_step: bool = False, maximize: bool = False, **options: object) -> list[Tensor]:
+def _sam(
+    wrap: Wrap, *, build: type[SAM] = SAM, two_step: bool = False, maximize: bool = False, **options: object
+) -> list[Tensor]:
     network = wrap(_network())
-    sam = SAM(network.parameters(), torch.optim.SGD, rho=RHO, module=network, maximize=maximize, **BASE, **options)
+    sam = build(network.parameters(), torch.optim.SGD, rho=RHO, module=network, maximize=maximize, **BASE, **options)
     whole = wrap is _tensor_parallel
     for step in range(N_STEPS):
         closure = _closure(network, *(_batch(step) if whole else _own(step)), sign=-1 if maximize else 1)
@@ -245,6 +249,7 @@ def _cases(n_processes: int) -> dict[str, Callable[[], list[Tensor]]]:
         cases[f"two steps, {name}"] = functools.partial(_sam, WRAPS[name], two_step=True)
         cases[f"maximize, {name}"] = functools.partial(_sam, WRAPS[name], maximize=True)
         cases[f"unchecked, {name}"] = functools.partial(_sam, WRAPS[name], check_finite=False)
+        cases[f"asam, {name}"] = functools.partial(_sam, WRAPS[name], build=ASAM)
     for name in ("ddp", "fsdp1", "fsdp2"):
         cases[f"lsam's trunk, {name}"] = functools.partial(_lsam_trunk, WRAPS[name])
         cases[f"lsam whole, {name}"] = functools.partial(_lsam_whole, WRAPS[name])
@@ -286,7 +291,7 @@ def _named(*kinds: str, but: bool = False) -> list[str]:
 def test_every_process_ends_where_one_process_with_the_whole_batch_does(ended, case):
     if len(ended) == 2 and "hybrid" in case:
         pytest.skip("hybrid sharding takes four processes")
-    right = _one_process(head_only="lsam" in case)
+    right = _one_process(head_only="lsam" in case, adaptive="asam" in case)
     for found in ended:
         weights = found[case]
         assert not isinstance(weights, str), weights

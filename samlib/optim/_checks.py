@@ -20,11 +20,16 @@ DROPPED_GRADIENTS = (
 def check_radius(rho: float) -> float:
     """Return `rho` as a float, or raise where it is not a finite number of at least 0."""
     advice = "Pass the perturbation's L2 length in parameter units, e.g. 0.05; 0 is the base optimiser."
-    if isinstance(rho, bool) or not isinstance(rho, Real):
-        raise TypeError(f"rho must be a real number, got {rho!r} of type {type(rho).__name__}. {advice}")
-    if not math.isfinite(rho) or rho < 0:
-        raise ValueError(f"rho must be finite and at least 0, got {rho!r}. {advice}")
-    return float(rho)
+    return check_number("rho", rho, advice)
+
+
+def check_number(name: str, value: float, advice: str) -> float:
+    """Return a value as a float, or raise where it is not a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r} of type {type(value).__name__}. {advice}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be finite and at least 0, got {value!r}. {advice}")
+    return float(value)
 
 
 def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, Any]) -> Optimizer:
