@@ -118,7 +118,6 @@ class SAM(Optimizer):
         (tensor(12.5000), tensor([1.2000, 1.6000]))
     """
 
-    _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
     _kept: tuple[str, ...] = ("base", "defaults", "module", "check_finite", "_rho")  # what a copy or pickle holds
     _warned = False  # whether dropped gradients were reported
 
@@ -181,6 +180,11 @@ class SAM(Optimizer):
         raise AttributeError("SAM has no second_step(): call descent_step(), which clears the gradients too.")
 
     @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tell GradScaler.step to call step() always, which restores w; trainers that clip in a closure refuse this."""
+        return not self._in_closure
+
+    @property
     def at_phantom(self) -> bool:
         """Whether the weights are now the phantom parameters, between ascent and descent."""
         return self._at_phantom
@@ -232,8 +236,7 @@ class SAM(Optimizer):
         refuse_closure_under_scaler(self)
         if self.rho > 0:
             self._drop_earlier_gradients()
-        with torch.enable_grad():
-            loss = detached(closure())
+        loss = detached(self._evaluate(closure))
         if loss is None and self._without_gradients():
             return None
         if self.rho == 0:
@@ -406,8 +409,7 @@ class SAM(Optimizer):
         """Run the second pass at the phantom parameters and the descent, back at w whatever happens."""
         try:
             self._ascend(allow_overflow=False)
-            with torch.enable_grad():
-                skipped = closure() is None
+            skipped = self._evaluate(closure) is None
             if skipped and self._without_gradients():
                 self.restore()
             else:
@@ -415,6 +417,15 @@ class SAM(Optimizer):
         except BaseException:
             self.restore()
             raise
+
+    def _evaluate(self, closure: Closure) -> Any:
+        """Call a closure with gradients on."""
+        self._in_closure = True
+        try:
+            with torch.enable_grad():
+                return closure()
+        finally:
+            self._in_closure = False
 
     def _descend(self) -> None:
         """Return to w, then take the base step with the gradients made since the ascent."""
@@ -457,7 +468,7 @@ class SAM(Optimizer):
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
         self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
-        self._at_phantom = self._overflowed = False
+        self._at_phantom = self._overflowed = self._in_closure = False
         self._ascent_length = 0.0
 
     def _require_iterate(self, call: str) -> None:

@@ -105,12 +105,10 @@ class MSAM(SAM):
         try:
             for closure in closures:
                 self._drop_earlier_gradients()
-                with torch.enable_grad():
-                    losses.append(detached(closure()))
+                losses.append(detached(self._evaluate(closure)))
                 if self.rho > 0:
                     self._ascend(allow_overflow=False)
-                    with torch.enable_grad():
-                        closure()
+                    self._evaluate(closure)
                     self._return_to_iterate()
                 for parameter in self._parameters():
                     if parameter.grad is not None:
