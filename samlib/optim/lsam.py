@@ -1,6 +1,7 @@
 """LSAM, Equation (5): SAM restricted to a linear head, in one forward and one backward pass."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
+from samlib.optim._ascent import host_norm
 from samlib.optim._checks import check_radius, clear_gradients, require_finite
 from samlib.optim._shards import average, find_shards, is_shard, replicas
 from samlib.shapes import Float, Int
@@ -86,15 +87,13 @@ def lsam_loss(
     _check_batch(features, head, targets, loss)
     with torch.no_grad():
         logits = F.linear(features, head.weight, head.bias)
-        clean_loss = _mean_loss(logits, targets, loss)
-        residual = _residual(logits, targets, loss) / len(features)
+        clean_loss, residual = _loss_and_residual(logits, targets, loss)
         gradients = [residual.mT @ features.to(residual.dtype)]
         if head.bias is not None:
             gradients.append(residual.sum(0))
         if process_group is not None:
             average(gradients, process_group)
-        factor = ascent_factor(joint_norm(gradients), rho)
-        epsilon = [(factor * g).to(head.weight.dtype) for g in gradients]
+        epsilon = _perturbation(gradients, rho, head.weight.dtype)
     bias_epsilon = epsilon[1] if head.bias is not None else None
     bias = None if bias_epsilon is None else head.bias + bias_epsilon
     phantom_logits = F.linear(features, head.weight + epsilon[0], bias)
@@ -154,7 +153,6 @@ class LSAM:
                 dist.broadcast(parameter.detach(), first, group=self._group)
         self.trunk, self.head, self.optimizer = trunk, head, optimizer
         self.rho, self.loss, self.check_finite = check_radius(rho), loss, check_finite
-        self._norm = HostNorm()
         self._shards = find_shards(self._parameters(), trunk)
 
     def step(
@@ -187,7 +185,7 @@ class LSAM:
         if self._shards is not None:
             length = self._shards.length(owners, self._shards.local(gradients, owners), "LSAM.step()")
         else:
-            length = self._norm(gradients) if gradients else 0.0
+            length = host_norm(gradients) if gradients else 0.0
         if not math.isfinite(length):
             clear_gradients(self.optimizer.param_groups)
         require_finite(length, "LSAM.step()", "Reduce rho or the learning rate, or look at the inputs.")
@@ -207,14 +205,27 @@ def _check_head(head: nn.Module) -> None:
         )
 
 
-def _residual(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:
-    """Derivative of each example's loss for its logits, (batch, class)."""
+def _loss_and_residual(logits: Tensor, targets: Tensor, loss: LossName) -> tuple[Tensor, Tensor]:
+    """Mean loss, and its derivative for the logits, (batch, class)."""
     if loss == "logistic":
         signs = targets.to(logits.dtype).unsqueeze(1)
-        return -signs * torch.sigmoid(-signs * logits)
-    columns = targets.unsqueeze(1)
-    residual = torch.softmax(logits, 1)
-    return residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
+        return _mean_loss(logits, targets, loss), (-signs * torch.sigmoid(-signs * logits)).div_(len(logits))
+    logarithms, columns = torch.log_softmax(logits, 1), targets.unsqueeze(1)
+    residual = logarithms.exp()
+    residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
+    return F.nll_loss(logarithms, targets), residual.div_(len(logits))
+
+
+def _perturbation(gradients: list[Tensor], rho: float, dtype: torch.dtype) -> Sequence[Tensor]:
+    """Return epsilon, rho g / ||g||, in the gradients' shapes."""
+    vector = torch.cat([gradient.flatten() for gradient in gradients])
+    wide = torch.promote_types(vector.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(vector, dtype=wide)
+    vector = vector.div_(norm.clamp_min_(torch.finfo(wide).tiny ** 0.5)).mul_(rho).to(dtype)  # 0 stays 0
+    if len(gradients) == 1:
+        return [vector.view_as(gradients[0])]
+    weight, bias = vector.split([gradients[0].numel(), gradients[1].numel()])
+    return weight.view_as(gradients[0]), bias
 
 
 def _mean_loss(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:

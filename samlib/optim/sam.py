@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
+from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
 from samlib.optim._checks import (
     DROPPED_GRADIENTS,
     build_base,
@@ -359,7 +359,9 @@ class SAM(Optimizer):
         self._overflowed = True
         return None
 
-    def _length(self, norm: HostNorm, tensors: list[Tensor], owners: list[Tensor], call: str) -> float:
+    def _length(
+        self, norm: Callable[[list[Tensor]], float], tensors: list[Tensor], owners: list[Tensor], call: str
+    ) -> float:
         """Return the joint norm of tensors that belong to the parameters `owners`, over all processes with shards."""
         return norm(tensors) if self._shards is None else self._shards.length(owners, tensors, call)
 
@@ -467,7 +469,7 @@ class SAM(Optimizer):
 
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
-        self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
+        self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), host_norm, host_norm
         self._at_phantom = self._overflowed = self._in_closure = False
         self._ascent_length = 0.0
 
