@@ -86,8 +86,10 @@ def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
     return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
 
 
-# Read from source text each time, which takes longer than all else here.
-_hints = functools.cache(typing.get_type_hints)
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Read the fields' types once: they stand in the source as text, which takes longer to read than all else here."""
+    return typing.get_type_hints(cls)
 
 
 def differences(config: Any) -> dict[str, Any]:
