@@ -199,3 +199,31 @@ def _record_row(record: Record) -> tuple[object, ...]:
     link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>')
     torch = origin["versions"].get("torch")
     return link, told, revision, origin["device"], torch, origin["wall_seconds"], origin["utc"]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the summary's core as Markdown: the paper's claims by state, each with its deciding effect in a line."""
+    paper, others = split(rows)
+    told = [counted(rows)]
+    for state, words in (
+        ("confirmed", "What held"),
+        ("contradicted", "What came out the other way"),
+        ("mixed", "What held in part"),
+        ("undecided", "What our runs do not decide"),
+        ("not tested", "What was not tested"),
+    ):
+        lines = [_line(row) for row in paper if row.verdict.state == state]
+        told.append(f"## {words}\n\n" + ("\n".join(lines) or "Nothing."))
+    lines = [_line(row) for row in others if row.verdict.state in ("confirmed", "contradicted")]
+    told.append("## Beyond the paper: decided questions of ours\n\n" + ("\n".join(lines) or "None."))
+    return "\n\n".join(told)
+
+
+def _line(row: Row) -> str:
+    """One claim as an item of a list."""
+    verdict, effect = row.verdict, row.deciding
+    value = f"; {short(effect.value.mean)} [{short(effect.value.low)}, {short(effect.value.high)}]" if effect else ""
+    n = f", n = {effect.value.n}" if effect else ""
+    scaled = ", scaled down" if verdict.scaled_down else ""
+    found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why
+    return f"- [{verdict.claim.rstrip('.')}](claims.ipynb#{row.claim.id}) ({verdict.place}): {found}."
