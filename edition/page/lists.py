@@ -226,4 +226,5 @@ def _line(row: Row) -> str:
     n = f", n = {effect.value.n}" if effect else ""
     scaled = ", scaled down" if verdict.scaled_down else ""
     found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why
-    return f"- [{verdict.claim.rstrip('.')}](claims.ipynb#{row.claim.id}) ({verdict.place}): {found}."
+    link = f'<a href="claims.html#{row.claim.id}">{html.escape(verdict.claim.rstrip("."))}</a>'
+    return f"- {link} ({verdict.place}): {found}."

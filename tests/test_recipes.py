@@ -1,0 +1,132 @@
+"""The recipes of the page on the architecture, carried out in a copy of the repository: one place each."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edition.page.architecture import architecture_map, layers, walk
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The code alone, with the records of one short experiment."""
+    for folder in ("samlib", "edition", "data_scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def python(root: Path, code: str) -> str:
+    """Run code with the copy's packages and return what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "SAMLIB_RESULTS": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def add(path: Path, text: str, *, after: str | None = None) -> None:
+    """Add lines to a file of the copy: at its end, or after a line."""
+    old = path.read_text()
+    assert after is None or old.count(after) == 1
+    path.write_text(old + text if after is None else old.replace(after, after + text))
+
+
+def test_a_claim_is_one_function(copy):
+    add(
+        copy / "edition/claims/section_5.py",
+        """
+
+@claim("toy-tiny", place="Section 5.2", says="Two is above one.", statistic="two", needs="complexity")
+def tiny(complexity: Results) -> list[Effect]:
+    return [Effect("here", estimate([2.0, 2.1]), "above", float(len(complexity.records) > 0))]
+""",
+    )
+    told = """
+import json
+from edition.claims.ledger import ledger, PARTS
+from edition import runs
+from edition.experiments import EXPERIMENTS
+store = runs.store_for("smoke")
+runs.start(runs.needed([EXPERIMENTS["complexity"]], "smoke"), store)
+part = "Section 5: the toy"
+rows = ledger("smoke", {part: [claim for claim in PARTS[part] if claim.id == "toy-tiny"]})
+print(json.dumps([row.values() for row in rows]))
+"""
+    (row,) = json.loads(python(copy, told))
+    assert (row["id"], row["state"], row["held"]) == ("toy-tiny", "confirmed", 1)
+    assert row["page"] == "claims.html#toy-tiny" and row["scaled_down"] == "profile smoke"
+
+
+def test_a_method_is_one_row(copy):
+    add(
+        copy / "edition/experiments/controls.py",
+        '    "unnormalized last layer": {"perturbed": "last layer", "scale": "none"},\n',
+        after='    "last layer only": {"perturbed": "last layer"},\n',
+    )
+    told = """
+from edition import runs
+from edition.claims.controls import control_table
+from edition.experiments import EXPERIMENTS
+from edition.runs.results import read
+store = runs.store_for("smoke")
+runs.start(runs.needed([EXPERIMENTS["controls_toy"]], "smoke"), store)
+table = control_table(read("controls_toy", "smoke", store).records)
+print(len(table[table.method == "unnormalized last layer"]), len(table[table.method == "SGD"]))
+"""
+    assert python(copy, told).split() == ["6", "6"]  # three settings, two seeds
+
+
+def test_a_data_set_is_one_row(copy):
+    row = '    "my_birds": PhotographSet(("bird", "background"), 100, ("a", "b", "c", "d")),\n'
+    add(copy / "samlib/images/catalogue.py", row, after="PHOTOGRAPHS = {\n")
+    told = """
+from samlib.images.config import FinetuneConfig
+config = FinetuneConfig(image_set="my_birds")
+print(*config.features, config.n_images)
+"""
+    assert python(copy, told).split() == ["bird", "background", "100"]
+
+
+def test_a_figure_is_one_function(copy):
+    add(
+        copy / "edition/figures/variants.py",
+        """
+
+def tiny(table):
+    figure, axes = plt.subplots()
+    axes.plot(table)
+    return figure
+""",
+    )
+    told = """
+from edition.figures import variants
+from edition.widgets.frames import picture
+print(picture(lambda: variants.tiny([1, 2]), "figure").png[:8])
+"""
+    assert "PNG" in python(copy, told)
+
+
+def test_the_map_shows_every_package_and_only_what_the_contract_names():
+    found = layers()
+    assert set(found) == {"samlib", "edition"}
+    drawn = architecture_map()
+    for package, rows in found.items():
+        named = {name for row in rows for name in row}
+        modules = {
+            path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+        }
+        left = modules - {name.partition(".")[2] for name in named} - {"__init__", "__main__"}
+        assert left == set(), f"{package}: no layer of the contract holds these"
+        assert all(f"<code>{name.partition('.')[2]}</code>" in drawn for name in named)
+
+
+def test_a_walk_through_a_file_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"found none at no/such\.py"):
+        walk([("no/such.py", "nothing")])
