@@ -82,7 +82,7 @@ def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
             f"{cls.__name__}: expected some of the keys {sorted(fields)}, got unknown {unknown}; the configuration was "
             f"written by another version of the code: run it again"
         )
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # any class can be hashed
     return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
 
 
