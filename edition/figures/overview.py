@@ -47,11 +47,15 @@ def overview(kept: Sequence[Record], table: pd.DataFrame, *, seed: int = 0, comp
     return figure
 
 
-def main() -> None:
-    """Write the picture from the records of profile "paper" to the file named on the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the picture from the records of profile "paper" to the file named on the command line.
+
+    Args:
+        arguments: as on the command line; None takes the process's own.
+    """
     parser = argparse.ArgumentParser(prog="python -m edition.figures.overview", description="Draw the book's picture.")
     parser.add_argument("file", type=Path, metavar="FILE.png", help="where to write it")
-    file = parser.parse_args().file
+    file = parser.parse_args(arguments).file
     store = runs.store_for("paper")
     found = {
         name: [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], "paper")]
