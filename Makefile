@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Processes of make transfer
 WORKERS ?= 2
-# Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"; files in the order of tests/conftest.py
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # Tests of make check, which build no book, open no browser, inject no fault and train nothing of size
 QUICK := config data_sets feature_rank files finding fonts importance ledger optim optim_lsam optim_normalization pages \

@@ -4,6 +4,7 @@
 the arrays that training reads.
 """
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,20 @@ def data_root(given: str | None) -> Path:
     return root
 
 
+def explained(error: DataError | OSError) -> str:
+    """Return an error for the reader; of a place that may not be read or written, it says what to do.
+
+    Args:
+        error: what stopped a command.
+    """
+    if isinstance(error, DataError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return str(error)
+    return (
+        f"{error.filename}: expected a place that may be read and written, got {error.strerror}; change what is "
+        f"allowed there, or pass as --root a folder of your own, with links (ln -s) to the sets that are there already"
+    )
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command's body, turning what a reader can put right into one line on standard error.
 
@@ -42,7 +57,7 @@ def run_command(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         raise
     except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -29,9 +29,9 @@ def list_celeba(root: Path) -> Listing:
     Raises:
         DataError: a file or image is missing, a row is malformed, or the files list different images.
     """
-    folder = require_folder([root / "celeba"], "celeba")
+    folder = require_folder([root / "celeba"], "celeba", root)
     nested = folder / "img_align_celeba" / "img_align_celeba"
-    images = require_folder([nested, nested.parent], "celeba")
+    images = require_folder([nested, nested.parent], "celeba", root)
     attributes_path = _text_or_csv(folder / "list_attr_celeba.txt")
     splits_path = _text_or_csv(folder / "list_eval_partition.txt")
     attributes, splits = read_attributes(attributes_path), read_splits(splits_path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edition.console import run_piped
 from samlib.data_root import data_root
-from samlib.images import PAIRS, load_pair
+from samlib.images.catalogue import PAIRS
+from samlib.images.tiles import load_pair
 
 
 def report(root: Path | None) -> dict[str, str]:

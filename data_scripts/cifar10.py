@@ -72,7 +72,7 @@ def _read(root: Path) -> dict[str, np.ndarray]:
     """Read both classes; torchvision knows the batches and their checksums."""
     from torchvision.datasets import CIFAR10  # slow to import, and needed here alone
 
-    require_folder([root / CIFAR10.base_folder], "cifar10")
+    require_folder([root / CIFAR10.base_folder], "cifar10", root)
     arrays: dict[str, np.ndarray] = {}
     for split in PUBLISHED:
         try:

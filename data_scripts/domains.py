@@ -1,40 +1,18 @@
 """PACS, Office-Home and VLCS in DomainBed's layout: a folder a domain, in it a folder a class, in it images."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from data_scripts import DataError
 from data_scripts.listing import Listing, require_folder
 from data_scripts.sources import plain_name
+from samlib.images.catalogue import DOMAINS, DomainSet
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}  # as torchvision does
 
 
-class Layout(NamedTuple):
-    """Where a set lies and what was published about it.
-
-    Attributes:
-        folders: names of its folder; the first is DomainBed's.
-        domains: images by domain, in DomainBed's order.
-        n_classes: classes, the same in each domain.
-    """
-
-    folders: tuple[str, ...]
-    domains: dict[str, int]
-    n_classes: int
-
-
-LAYOUTS = {
-    "pacs": Layout(("PACS",), {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}, 7),
-    "officehome": Layout(
-        ("office_home", "OfficeHomeDataset_10072016"),
-        {"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
-        65,
-    ),
-    "vlcs": Layout(("VLCS",), {"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376}, 5),
-}
+LAYOUTS = {name: row for name, row in DOMAINS.items() if not row.embedded}
 
 
 def list_domains(name: str, root: Path) -> Listing:
@@ -51,7 +29,7 @@ def list_domains(name: str, root: Path) -> Listing:
         DataError: a domain is missing, or a class is in some domains only.
     """
     layout = LAYOUTS[name]
-    folder = require_folder((root / path for path in layout.folders), name)
+    folder = require_folder((root / path for path in layout.folders), name, root)
     folder = _one_deeper(folder, layout)
     there = {plain_name(path.name): path for path in sorted(folder.iterdir()) if path.is_dir()}
     if missing := [domain for domain in layout.domains if plain_name(domain) not in there]:
@@ -66,7 +44,7 @@ def list_domains(name: str, root: Path) -> Listing:
     return Listing(folder, table, ("domain",), layout.domains, "squash", 256)
 
 
-def _one_deeper(folder: Path, layout: Layout) -> Path:
+def _one_deeper(folder: Path, layout: DomainSet) -> Path:
     """Return the one folder inside that holds all domains, as in PACS/PACS or PACS/kfold; else the folder itself."""
     wanted = {plain_name(domain) for domain in layout.domains}
 
@@ -90,7 +68,7 @@ def _rows(domain: str, folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def _same_classes(folder: Path, table: pd.DataFrame, layout: Layout) -> None:
+def _same_classes(folder: Path, table: pd.DataFrame, layout: DomainSet) -> None:
     """Refuse a class that has no image in one of the domains."""
     classes = {domain: set(table["class"][table["domain"] == domain]) for domain in layout.domains}
     everywhere = set().union(*classes.values())

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 import pooch
 
-from data_scripts import DataError, data_root, run_command
+from data_scripts import DataError, data_root, explained, run_command
 from data_scripts.archives import unpack
 from data_scripts.disk import move
 from data_scripts.download import checksum, download
@@ -177,7 +177,7 @@ def fetch_all(names: list[str], root: Path) -> int:
         try:
             fetch(SOURCES[name], root)
         except (DataError, OSError) as error:
-            print(f"error: {name}: {error}", file=sys.stderr)
+            print(f"error: {name}: {explained(error)}", file=sys.stderr)
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What a data set's own files say about its images: one row an image, checked before any pixel is read."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -40,9 +41,13 @@ def group_counts(by_split: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return {f"{split}/{group}": n for split, counts in by_split.items() for group, n in enumerate(counts)}
 
 
-def require_folder(folders: Iterable[Path], name: str) -> Path:
+def require_folder(folders: Iterable[Path], name: str, root: Path) -> Path:
     """Return the first of several folders that exists.
 
+    Args:
+        folders: where the set may lie.
+        name: the set.
+        root: the data folder, for the command that the message suggests.
     Raises:
         DataError: none does.
     """
@@ -51,7 +56,8 @@ def require_folder(folders: Iterable[Path], name: str) -> Path:
         if folder.is_dir():
             return folder
     tried = " or ".join(map(str, folders))
-    raise DataError(f"{tried}: expected the folder of {name}, found none; run `python -m data_scripts.fetch {name}`")
+    command = f"python -m data_scripts.fetch {name} --root {shlex.quote(str(root))}"
+    raise DataError(f"{tried}: expected the folder of {name}, found none; run `{command}`")
 
 
 def require_file(path: Path, name: str) -> Path:

@@ -31,6 +31,7 @@ import argparse
 import datetime
 import functools
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -47,21 +48,24 @@ import PIL
 from tqdm import tqdm
 
 from data_scripts import DataError, data_root, run_command
-from data_scripts.celeba import list_celeba
 from data_scripts.cifar10 import prepare_cifar10
 from data_scripts.disk import full_disk_explained, move, require_space
 from data_scripts.domains import LAYOUTS, list_domains
 from data_scripts.listing import Listing
 from data_scripts.pixels import RESAMPLING, Pixels, common_size, read_images
 from data_scripts.receipts import read_receipts
-from data_scripts.waterbirds import list_waterbirds
 from edition.console import run_piped
+from samlib.images.catalogue import PHOTOGRAPHS
 
 SCHEMA = 1
 LARGEST = 1024  # side of a stored image, pixels
+# A set of photographs has a file of its own here, with a function that lists its images.
 LISTINGS: dict[str, Callable[[Path], Listing]] = {
-    "waterbirds": list_waterbirds,
-    "celeba": list_celeba,
+    **{
+        name: getattr(importlib.import_module(f"data_scripts.{name}"), f"list_{name}")
+        for name, row in PHOTOGRAPHS.items()
+        if not row.embedded
+    },
     **{name: functools.partial(list_domains, name) for name in LAYOUTS},
 }
 AS_FETCHED = ("mnist", "fashionmnist")
@@ -94,13 +98,17 @@ def prepare(
             f"{listing.folder}: expected images of at most {LARGEST} pixels a side, got {size}; pass --size"
         )
     target = root / "prepared" / f"{name}-{size}"
+    prepared = f"{target}: prepared already; remove the folder to prepare it again"
+    if target.exists():  # asked before anything is written: the folder may be one that cannot be
+        print(prepared)
+        return target
     target.parent.mkdir(exist_ok=True)
     try:
         with filelock.FileLock(target.parent / f".{target.name}.lock", timeout=0):
             for leftover in target.parent.glob(f".{target.name}.tmp*"):  # of a run that was killed
                 shutil.rmtree(leftover)
             if target.exists():
-                print(f"{target}: prepared already; remove the folder to prepare it again")
+                print(prepared)
                 return target
             images = read_images(paths, size=size, fit=listing.fit, accept_truncated=accept_truncated, workers=workers)
             _make(target, listing, images, _described(name, root, listing, size))

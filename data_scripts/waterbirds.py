@@ -24,7 +24,7 @@ def list_waterbirds(root: Path) -> Listing:
     Raises:
         DataError: a file, column or image is missing, or a value is not allowed.
     """
-    folder = require_folder((root / name for name in FOLDERS), "waterbirds")
+    folder = require_folder((root / name for name in FOLDERS), "waterbirds", root)
     path = require_file(folder / "metadata.csv", "waterbirds")
     try:
         found = pd.read_csv(path, dtype={"img_filename": str})

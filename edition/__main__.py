@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ import torch
 
 from edition import runs
 from edition.arguments import whole_number
-from edition.claims.rules import STATUSES
+from edition.claims.rules import STATES, STATUSES
 from edition.console import run_piped
 from edition.experiments import EXPERIMENTS, PROFILES
 from edition.records.store import RecordError, Store
@@ -30,7 +31,7 @@ from edition.runs.verify import choose, difference_table, verify
 from samlib.config import check_choice, differences
 from samlib.data_root import data_root
 
-STATES = ("recorded", "pending", "stale")
+RUN_STATES = ("recorded", "pending", "stale")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,8 +85,10 @@ def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
     profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
     parser.add_argument("--profile", type=_PROFILE, default="paper", metavar="P", help=profiles)
-    verdicts = f"only these: one of {', '.join(STATUSES)}; a hyphen may stand for the blank (all)"
-    parser.add_argument("--verdict", type=_one_of("verdict", STATUSES), metavar="V", help=verdicts)
+    told = "only these: one of {}; a hyphen may stand for the blank (all)"
+    parser.add_argument("--state", type=_one_of("state", STATES), metavar="S", help=told.format(", ".join(STATES)))
+    words = f"{told.format(', '.join(STATUSES))}: the words of earlier editions"
+    parser.add_argument("--verdict", type=_one_of("verdict", STATUSES), metavar="V", help=words)
 
 
 def _add(
@@ -142,13 +145,13 @@ def _status(options: argparse.Namespace) -> int:
         by_run = states(unique(run for items in parts.values() for run in items), store)
         experiments = {name: _counts(by_run[run] for run in items) for name, items in parts.items()}
         found[profile] = _counts(by_run.values()) | {"experiments": experiments}
-    total = {state: sum(profile[state] for profile in found.values()) for state in STATES}
+    total = {state: sum(profile[state] for profile in found.values()) for state in RUN_STATES}
     if options.json:
         print(json.dumps(total | {"profiles": found}))
         return 0
     for profile, counts in found.items():
         for name, count in (*counts["experiments"].items(), ("in all", counts)):
-            print(f"{profile:6} {name:24} " + " ".join(f"{count[state]:5} {state}" for state in STATES))
+            print(f"{profile:6} {name:24} " + " ".join(f"{count[state]:5} {state}" for state in RUN_STATES))
     return 0
 
 
@@ -191,7 +194,8 @@ def _verify(options: argparse.Namespace) -> int:
     items = unique(run for part in _needed(options, options.profile).values() for run in part)
     recorded = [run for run, state in states(items, store).items() if state == "recorded"]
     if not recorded:
-        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `runs start`")
+        command = f"python -m edition runs start --profile {options.profile} --store {shlex.quote(str(store.root))}"
+        raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `{command}`")
     chosen = choose(recorded, options.sample, options.seed)
     found, failed = verify(
         chosen,
@@ -215,6 +219,7 @@ def _claims(options: argparse.Namespace) -> int:
     from edition.claims import ledger  # reads arrays and tables, which doing runs does not need
 
     rows = ledger.ledger(options.profile)
+    rows = [row for row in rows if options.state in (None, row.verdict.state)]
     chosen = [row for row in rows if options.verdict in (None, row.verdict.status)]
     print(
         json.dumps([row.values() for row in chosen], indent=1, allow_nan=False) if options.json else ledger.text(chosen)
@@ -247,7 +252,7 @@ def _backend(options: argparse.Namespace) -> Backend:
 def _counts(found: Iterable[str]) -> dict[str, int]:
     """Count runs by state."""
     counted = Counter(found)
-    return {state: counted[state] for state in STATES}
+    return {state: counted[state] for state in RUN_STATES}
 
 
 def _one_of(name: str, choices: Iterable[str]) -> Callable[[str], str]:

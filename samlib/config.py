@@ -1,6 +1,7 @@
 """Configurations: frozen dataclasses that check themselves, and their lossless form as plain dictionaries."""
 
 import dataclasses
+import functools
 import math
 import typing
 from typing import Any, TypeVar
@@ -81,8 +82,14 @@ def from_dict(cls: type[Config], data: dict[str, Any]) -> Config:
             f"{cls.__name__}: expected some of the keys {sorted(fields)}, got unknown {unknown}; the configuration was "
             f"written by another version of the code: run it again"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     return cls(**{name: _typed(hints[name], value) for name, value in data.items()})
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Read the fields' types once: they stand in the source as text, which takes longer to read than all else here."""
+    return typing.get_type_hints(cls)
 
 
 def differences(config: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What holds for all tests: at the end of a run, what was skipped, why, and how to run it."""
+"""What holds for all tests: slow files go first; at the end of a run, what was skipped, why, and how to run it."""
 
 from collections import defaultdict
 from typing import Any
@@ -15,6 +15,13 @@ FIRST = {
     "numba": ".venv/bin/pip install numba",
     "triton": ".venv/bin/pip install triton",
 }
+
+
+@pytest.hookimpl(trylast=True)  # when the folders have marked their tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that take minutes first, so that no process of several ends long after the others."""
+    slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def skipped_table(reports: list[Any]) -> list[str]:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from edition.bench import __main__ as command
 from edition.bench.record import is_gpu, load, save
 from edition.figures import performance
 from edition.page.lists import benchmark_box, benchmark_source
@@ -29,6 +30,14 @@ def measured(sam: float, lsam: float, compiled: float) -> dict:
 
 def met(**numbers: float) -> list[str]:
     return performance.targets_table(measured(**numbers)).met.tolist()
+
+
+def test_a_place_for_no_record_is_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bench").write_text("a file stands in the way")
+    monkeypatch.setattr(command, "store_for", lambda profile: Store(tmp_path))
+    monkeypatch.setattr(command, "measure_steps", lambda **options: pytest.fail("measured"))
+    assert command.main(["all", "--record"]) == 1
+    assert f"error: {tmp_path / 'bench'}: expected to write a record there" in capsys.readouterr().err
 
 
 def test_a_record_survives_a_round_trip_and_is_named_after_its_machine(tmp_path):

@@ -4,17 +4,18 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from edition.claims.registry import CLAIMS, Claim
 
 from edition import runs
 from edition.__main__ import main
 from edition.claims import Effect, Verdict, ledger
-from edition.claims.registry import CLAIMS, Claim
 from edition.claims.rules import STATUSES
 from edition.experiments import EXPERIMENTS, PROFILES, Experiment
 from edition.records.kinds import KINDS
@@ -123,6 +124,20 @@ def test_a_store_that_is_not_there_is_an_error_for_who_reads_it(store, call, tmp
     for name in ("nowhere", "file"):
         assert f"found none at {tmp_path / name}" in call(command, "--store", str(tmp_path / name), code=1)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_verifying_nothing_is_an_error(store, call):
+    assert "expected records to verify, found none" in call("verify", "--device", "cpu", code=1)
+
+
+def test_the_command_that_makes_records_to_verify_can_be_pasted_whatever_the_folder_is_called(store, call, tmp_path):
+    folder = tmp_path / "my records #1 für Vögel's"
+    folder.mkdir()
+    said = call("verify", "--device", "cpu", "--store", str(folder), code=1)
+    python, *words = shlex.split(said.partition("`")[2].partition("`")[0], comments=True)
+    assert (python, words[:3]) == ("python", ["-m", "edition", "runs"])
+    assert "2 recorded" in call(*words[3:], "--device", "cpu")
+    assert len(list(Store(folder).all())) == 2
 
 
 def test_litter_beside_records_blocks_no_command(store, call):
@@ -250,16 +265,9 @@ def test_a_damaged_record_stops_the_claims_with_one_line(tell, store):
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_real_command_counts_every_experiment():
-    done = subprocess.run(
-        [sys.executable, "-m", "edition", "runs", "status", "--profile", "smoke", "--json"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)["profiles"]["smoke"]
+def test_every_experiment_of_the_book_is_counted(call, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = json.loads(call("status", "--profile", "smoke", "--json"))["profiles"]["smoke"]
     assert set(found["experiments"]) == set(EXPERIMENTS)
     for name, item in EXPERIMENTS.items():
         assert sum(found["experiments"][name].values()) == len(set(item.configs("smoke")))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from samlib.config import check_choice, check_number, differences, from_dict, to_dict
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.streams import stream
 from samlib.toy.config import Intervention, ToyConfig, ToyData
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from samlib.images import build_backbone
-from samlib.images.pair_config import PairConfig
+from samlib.images.backbones import build_backbone
+from samlib.images.config import PairConfig
+from samlib.images.pairs import train_pair
 from samlib.images.tiles import load_pair
-from samlib.images.train_pairs import train_pair
 from samlib.methods.config import ControlConfig
 from samlib.methods.gradient import Batch, cross_entropy, descent, importance, moved, perturbation
 from samlib.methods.measure import ginis, largest_curvature, ranks

@@ -11,7 +11,7 @@ from edition.page.chapter import open_chapter
 from edition.publish.execute import kernel_environment
 from edition.publish.fingerprint import data_listing
 from samlib.data_root import data_root
-from samlib.images.prepared import load_prepared
+from samlib.images.image_sets import load_prepared
 
 NAMES = ["plain", "with a blank", "Bücher #1"]
 

@@ -21,8 +21,7 @@ from edition.records.selection import at_radius, select
 from edition.records.store import Record
 from edition.runs import store_for
 from samlib.config import to_dict
-from samlib.images.pair_config import PairConfig
-from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.config import FinetuneConfig, PairConfig
 
 mpl.use("agg")
 
@@ -137,7 +136,7 @@ def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: 
 @pytest.mark.parametrize(("name", "averaged"), [("celeba", True), ("waterbirds", False)])
 def test_images_that_may_not_be_published_are_averaged(name: str, averaged: bool, monkeypatch) -> None:
     seen = {}
-    monkeypatch.setattr(demonstrations, "attribute_splits", lambda data, config: seen["splits"])
+    monkeypatch.setattr(demonstrations, "photograph_splits", lambda data, config: seen["splits"])
     monkeypatch.setattr(demonstrations, "load_images", lambda config, root: "data")
     monkeypatch.setattr(demonstrations, "show", lambda draw, **options: draw())
     monkeypatch.setattr(demonstrations, "group_samples", lambda *args, averaged: seen.update(averaged=averaged))

@@ -133,3 +133,15 @@ def test_unscaling_in_time_at_a_scale_of_one_is_allowed():
     scaler.unscale_(sam)
     scaler.step(sam)
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+
+
+def test_closures_may_clip_as_lightning_does_where_no_optimiser_unscales_by_itself():
+    weight, asked = _parameter([3.0, 4.0]), []
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+
+    def closure() -> Tensor:
+        asked.append(sam._step_supports_amp_scaling)
+        return _quadratic_backward(weight)
+
+    sam.step(closure)
+    assert asked == [False, False] and sam._step_supports_amp_scaling

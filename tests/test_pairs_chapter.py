@@ -10,13 +10,15 @@ from matplotlib import pyplot as plt
 
 from edition import runs
 from edition.claims.pairs import difference, feature_improved, pair_roles, pair_table, sgd_relies_on_easy
+from edition.experiments.pairs import demo_config
 from edition.figures import pairs as figures
 from edition.page import demonstrations as steps
 from edition.page.chapter import Chapter
 from edition.records.store import Record, Store
-from samlib.images import PairConfig, demo_config, pair_sets
-from samlib.images.reference import sam_step
+from samlib.images.config import PairConfig
+from samlib.images.splits import pair_sets
 from samlib.images.tiles import load_pair
+from samlib.images.training import sam_step
 from samlib.optim import SAM
 
 matplotlib.use("agg")

@@ -7,7 +7,7 @@ import pytest
 
 from edition.records.store import Store
 from edition.runs import Run, do
-from samlib.images import PairConfig
+from samlib.images.config import PairConfig
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

@@ -3,11 +3,14 @@
 import copy
 import errno
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import tiny_book
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -27,6 +30,7 @@ from edition.publish import (
 )
 from edition.publish.__main__ import _COMMANDS, main
 from edition.publish.cells import WIDGET_VIEW
+from edition.publish.execute import check_kernel
 from edition.publish.fingerprint import chapter_key, surroundings, tree_digest
 from edition.publish.status import status_page
 
@@ -229,6 +233,33 @@ def test_a_profile_reaches_the_chapter_and_the_record(root: Path) -> None:
     assert printed(nbformat.read(layout.stage / "book/one.ipynb", as_version=4)) == "quick\n"
 
 
+MEET = """
+import pathlib, time
+me, other = pathlib.Path("{0}"), pathlib.Path("{1}")
+me.touch()
+end = time.monotonic() + {2}
+while not other.exists() and time.monotonic() < end:
+    time.sleep(0.05)
+print(other.exists())
+"""
+
+
+@pytest.mark.parametrize(("profile", "met"), [(None, ["True", "True"]), ("quick", ["False", "True"])])
+def test_chapters_go_side_by_side_but_one_by_one_where_they_train_what_they_share(
+    root: Path, tmp_path: Path, monkeypatch, profile: str | None, met: list[str]
+) -> None:
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/one\nchapters:\n- file: book/two\n")
+    limit = 0 if profile else 120  # who goes alone waits for nobody
+    places = [(tmp_path / name).as_posix() for name in ("one", "two")]
+    write_chapter(root / "book/one.ipynb", MEET.format(*places, limit))
+    write_chapter(root / "book/two.ipynb", MEET.format(*places[::-1], limit))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    layout = layout_of(root, profile)
+    assert [entry["chapter"] for entry in execute_book(layout, progress_bar=False)] == chapters(root)
+    executed = [nbformat.read(layout.stage / chapter, as_version=4) for chapter in chapters(root)]
+    assert [printed(notebook).strip() for notebook in executed] == met
+
+
 def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_chapter(root / "book/one.ipynb", "one = 1", "# divide\none / 0")
     with pytest.raises(ChapterError, match=r"book/one\.ipynb: .*cell 4, In \[3\], raised ZeroDivisionError"):
@@ -238,6 +269,16 @@ def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: p
     assert main(["freeze", "--root", str(root)]) == 1
     assert "raised ZeroDivisionError" in capsys.readouterr().err
     assert "outputs" not in (root / "book/one.ipynb").read_text().replace('"outputs": []', "")
+
+
+def test_another_environments_kernel_is_refused_with_a_command_that_can_be_pasted(tmp_path: Path, monkeypatch) -> None:
+    python = str(tmp_path / "Vögel's #1 env" / "python")
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: KernelSpec(argv=["/elsewhere/python"]))
+    with pytest.raises(ChapterError, match="got /elsewhere/python") as caught:
+        check_kernel()
+    command = str(caught.value).partition("`")[2].partition("`")[0]
+    assert shlex.split(command, comments=True) == [python, "-m", "ipykernel", "install", "--sys-prefix"]
 
 
 # --- freezing

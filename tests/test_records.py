@@ -14,7 +14,7 @@ from edition.records import provenance as origin
 from edition.records import store as records
 from edition.records.store import RecordError, Store, read_record, record_id
 from samlib import config as samlib_config
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.toy.config import ToyConfig
 
 CONFIG = ToyConfig().vary(rho=0.5, complexity=540.0, seeds=(0, 1))

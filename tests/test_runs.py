@@ -13,8 +13,7 @@ from edition.runs import Run, do, needed, pending, store_for, unique
 from edition.runs.plan import groups, soonest_first, states
 from edition.runs.results import by_seed, curve_table, pick, seed_table
 from edition.runs.work import Job, train
-from samlib.images.pair_config import PairConfig
-from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.config import FinetuneConfig, PairConfig
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)

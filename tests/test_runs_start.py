@@ -18,7 +18,7 @@ from edition.runs.cost import Costs, work
 from edition.runs.locks import Locks
 from edition.runs.progress import Silent
 from edition.runs.work import Job, Outcome
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)

@@ -29,9 +29,10 @@ from edition.page.chapter import Chapter, Results
 from edition.page.demonstrations import show_domains, train_domains_now, transfer_results
 from edition.records.store import Record
 from samlib.config import to_dict
-from samlib.images.domain_config import DOMAINS, DomainConfig
+from samlib.images.catalogue import DOMAINS
+from samlib.images.config import DomainConfig
 
-TARGETS = tuple(DOMAINS["pacs"])
+TARGETS = tuple(DOMAINS["pacs"].domains)
 
 
 def record(config: DomainConfig, **metrics: object) -> Record:
@@ -187,7 +188,7 @@ def test_records_that_do_not_belong_together_are_refused():
 @pytest.mark.parametrize("name", ["pacs", "officehome", "vlcs", "pacs_full"])
 def test_an_experiment_has_every_setting_on_every_target_and_seed(name):
     configs = EXPERIMENTS[name].configs("paper")
-    domains = DOMAINS[configs[0].image_set]
+    domains = DOMAINS[configs[0].image_set].domains
     assert len(set(configs)) == len(configs) == N_SEEDS * 4 * (len(LEARNING_RATES) * len(RADII) + 1)
     trained = {(c.target, c.seed, c.learning_rate, c.rho) for c in configs if c.n_epochs}
     assert trained == set(itertools.product(domains, range(N_SEEDS), LEARNING_RATES, RADII))

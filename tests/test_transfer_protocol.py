@@ -12,8 +12,10 @@ from data_scripts.prepare import prepare
 from edition.claims.domainbed import transfer_improved, transfer_table
 from edition.records.store import RecordError, Store
 from edition.runs import Run, do, pending, start
-from samlib.images.domain_config import DOMAINS, DomainConfig
+from samlib.images.catalogue import DOMAINS
+from samlib.images.config import DomainConfig
 
+PACS = tuple(DOMAINS["pacs"].domains)
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 TINY = DomainConfig(stored_size=16, image_size=16, backbone="smallnet", batch_per_domain=8, n_epochs=1)
 
@@ -21,7 +23,7 @@ TINY = DomainConfig(stored_size=16, image_size=16, backbone="smallnet", batch_pe
 def pacs(root: Path, per_class: int = 4) -> Path:
     """Images whose brightness tells the class, each domain with a tint of its own. Returns the set's folder."""
     rng = np.random.default_rng(0)
-    for d, domain in enumerate(DOMAINS["pacs"]):
+    for d, domain in enumerate(PACS):
         for c, name in enumerate(CLASSES):
             (folder := root / "PACS" / domain / name).mkdir(parents=True)
             for i in range(per_class):
@@ -47,7 +49,7 @@ def trial(target: str, seed: int) -> list[Run]:
 
 
 def test_four_domains_go_from_files_to_rows_and_a_verdict(root, tmp_path):
-    needed = [run for seed in (0, 1) for target in DOMAINS["pacs"] for run in trial(target, seed)]
+    needed = [run for seed in (0, 1) for target in PACS for run in trial(target, seed)]
     store = Store(tmp_path)
     summary = start(needed, store, device="cpu", data_root=root)
     assert not summary.failed and not pending(needed, store)
@@ -57,7 +59,7 @@ def test_four_domains_go_from_files_to_rows_and_a_verdict(root, tmp_path):
         assert record.metrics["n_probe_train"] + record.metrics["n_test"] == 28
         assert record.provenance["versions"] and record.provenance["device"]
     table = transfer_table(records)
-    assert table.target.tolist() == list(DOMAINS["pacs"]) * 2 and table.seed.tolist() == [0] * 4 + [1] * 4
+    assert table.target.tolist() == list(PACS) * 2 and table.seed.tolist() == [0] * 4 + [1] * 4
     assert table[["sgd", "sam", "untrained"]].ge(0).all(axis=None) and (table.rho == 0.05).all()
     (effect,) = transfer_improved(records, "PACS").effects
     assert effect.value.n == 2 and effect.value.mean == pytest.approx(100 * (table.sam - table.sgd).mean())
@@ -106,7 +108,7 @@ def test_damaged_prepared_images_are_refused(tmp_path):
 
 def test_a_record_of_another_target_is_another_record(tmp_path):
     store = Store(tmp_path)
-    assert len({store.path(run.kind, run.config) for target in DOMAINS["pacs"] for run in trial(target, 0)}) == 12
+    assert len({store.path(run.kind, run.config) for target in PACS for run in trial(target, 0)}) == 12
     store.path("domainbed", TINY).parent.mkdir(parents=True)
     store.path("domainbed", TINY).write_text("{")
     with pytest.raises(RecordError):

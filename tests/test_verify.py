@@ -11,7 +11,7 @@ from edition.records.store import Record, RecordError, Store
 from edition.runs import Run, do, start
 from edition.runs.verify import Difference, choose, compare, difference_table, verify
 from edition.runs.work import Outcome
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1), checkpoints=(60,)).vary(n_train=30, n_test=50)

@@ -15,7 +15,7 @@ import torch
 
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
-from edition.bench.record import save
+from edition.bench.record import require_writable, save
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
 from edition.console import run_piped
@@ -106,6 +106,8 @@ def _toy_told(result: dict[str, Any]) -> str:
 
 def _all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and record it on demand."""
+    if options.record:
+        require_writable(store_for("paper"))
     begin, device, rounds = time.perf_counter(), options.device, options.rounds
     config, fastest = ToyConfig(hidden=100, rho=0.5), best_engine(device)
     measured: dict[str, Any] = {

@@ -2,12 +2,31 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edition.records.provenance import provenance
 from edition.records.store import RecordError, Store, checksum
 from samlib.files import write_atomically
+
+
+def require_writable(store: Store) -> None:
+    """Refuse to measure for a quarter of an hour what could not be written down.
+
+    Raises:
+        RecordError: no file can be written to the store's folder "bench".
+    """
+    folder = store.root / "bench"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RecordError(
+            f"{folder}: expected to write a record there, got {error.strerror}; measure without --record, or copy the "
+            f"repository to a folder that you may write to and measure in it"
+        ) from error
 
 
 def save(measured: dict[str, Any], store: Store, *, device: str, wall_seconds: float) -> Path:

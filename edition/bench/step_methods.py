@@ -16,7 +16,7 @@ from torch.optim import SGD, Optimizer
 
 from edition.bench.timing import Work
 from samlib.config import check_choice
-from samlib.images.convnet import build_backbone
+from samlib.images.backbones import build_backbone
 from samlib.optim import LSAM, SAM
 from samlib.streams import stream
 

@@ -5,17 +5,16 @@ each seed is measured at the setting that the other seeds choose.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from edition.claims.rules import Effect, Verdict
 from edition.experiments.controls import image_methods, methods
 from edition.records.store import Record
-from samlib.config import from_dict
+from samlib.config import all_but, from_dict
 from samlib.measures.statistics import Estimate, estimate, paired_difference, rank_correlations, settled
 from samlib.methods.config import ControlConfig
 
@@ -30,48 +29,6 @@ ACCOUNTS = {
 # A network with a higher test error has not learned the task: nothing follows from its features. Set after the toy's
 # runs had been seen, so the page shows the correlations without this rule, too.
 SOLVED = 0.05
-
-
-class Question(NamedTuple):
-    """What one group of methods is asked: does each improve the hard feature over its counterpart?"""
-
-    claim: str
-    pairs: Sequence[tuple[str, str]]
-
-
-def _against_sgd(*names: str) -> list[tuple[str, str]]:
-    """Pair methods with SGD."""
-    return [(name, "SGD") for name in names]
-
-
-QUESTIONS = {
-    "parts": Question(
-        "SAM's gain on the hard feature comes from the phantom's importance weights as well as from its Jacobian.",
-        _against_sgd("SAM", "importance weights only", "Jacobian only"),
-    ),
-    "perturbed": Question(
-        "SAM improves the hard feature whichever parameters are perturbed.",
-        _against_sgd("SAM", "last layer only", "all but last layer", "biases only"),
-    ),
-    "scale": Question(
-        "SAM improves the hard feature also unnormalized, scaled to each weight (ASAM), and with few examples a "
-        "perturbation.",
-        _against_sgd("unnormalized", "ASAM", "small perturbation batches"),
-    ),
-    "phase": Question(
-        "A quarter of the epochs with SAM, the first or the last, is enough to improve the hard feature.",
-        _against_sgd("SAM early only", "SAM late only"),
-    ),
-    "adam": Question("SAM improves the hard feature under Adam, too.", [("Adam with SAM", "Adam")]),
-    "l2": Question(
-        "An L2 penalty on features and last layer improves the hard feature without any perturbation.",
-        _against_sgd("SGD with l2"),
-    ),
-    "reweighting": Question(
-        "Weighing examples explicitly, by group or by what a first training misses, improves the hard feature.",
-        _against_sgd("group DRO", "just train twice"),
-    ),
-}
 
 
 def control_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -90,17 +47,25 @@ def control_table(records: Sequence[Record]) -> pd.DataFrame:
     tasks = sorted({record.config["task"] for record in records})
     if len(tasks) != 1:
         raise ValueError(f"records: expected one task, got {', '.join(tasks) or 'none'}; pass one experiment's records")
+    table = seed_rows(records)
+    named = [method_of(from_dict(ControlConfig, record.config)) for record in records]
+    by_record = {record.id: name for record, name in zip(records, named, strict=True)}
+    table.insert(0, "method", [by_record[record][0] for record in table.record])
+    table.insert(1, "setting", [by_record[record][1] for record in table.record])
+    return _with_roles(table)
+
+
+def seed_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tabulate control runs as they are: a row per (record, seed), with "seed", "record" (id), "rho" and every "
+    "metric."""
     rows = []
     for record in records:
-        config = from_dict(ControlConfig, record.config)
-        method, setting = method_of(config)
-        for i, seed in enumerate(config.seeds):
+        for i, seed in enumerate(record.config["seeds"]):
             values = {name: metric[i] for name, metric in record.metrics.items()}
-            rows.append({"method": method, "setting": setting, "seed": seed, "record": record.id} | values)
+            rows.append({"seed": seed, "record": record.id, "rho": record.config["rho"]} | values)
     table = pd.DataFrame(rows)
-    numbers = [name for name in table if name not in ("method", "setting", "seed", "record", "diverged")]
-    table = table.astype(dict.fromkeys(numbers, float))
-    return _with_roles(table)
+    numbers = [name for name in table if name not in ("seed", "record", "diverged")]
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def method_of(config: ControlConfig) -> tuple[str, int]:
@@ -109,10 +74,9 @@ def method_of(config: ControlConfig) -> tuple[str, int]:
     >>> method_of(ControlConfig(rho=0.1))
     ('SAM', 1)
     """
-    for name, settings in _known(config).items():
-        for place, other in enumerate(settings):
-            if _method(config) == _method(other):
-                return name, place
+    found = _places(config.stacked).get(_method(config))
+    if found:
+        return found
     raise ValueError(f"config: expected one of the methods of the experiments, got {config}; add it to them")
 
 
@@ -198,63 +162,6 @@ def follows(
     return found
 
 
-def account_holds(table: pd.DataFrame, account: str, where: str) -> Verdict:
-    """Judge one account of what drives the hard feature: does the probing error follow it over methods?
-
-    Args:
-        table: what `control_table` returned.
-        account: a key of `ACCOUNTS`.
-        where: name of the task.
-    """
-    told, predicted = ACCOUNTS[account]
-    return Verdict(
-        f"controls-{where.lower().replace(' ', '-')}-{account.replace('_', '-')}",
-        "later work; the test is ours",
-        f"{where}: over methods, the hard feature's probing error follows {told}.",
-        "rank correlation over methods and settings of the hard feature's probing error with "
-        f"{account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error; it does not "
-        "say what causes what",
-        [Effect(where, follows(table)[account], predicted)],
-    )
-
-
-def methods_improve(table: pd.DataFrame, question: str, where: str) -> Verdict:
-    """Judge whether every method of a group improves the hard feature over its counterpart.
-
-    Args:
-        table: what `control_table` returned.
-        question: a key of `QUESTIONS`.
-        where: name of the task.
-    """
-    claim, pairs = QUESTIONS[question]
-    named = [(f"{treated} − {control}", improvement(table, treated, control)) for treated, control in pairs]
-    return Verdict(
-        f"controls-{where.lower().replace(' ', '-')}-{question}",
-        "asked by the paper's reviewers and later work; the test is ours",
-        f"{where}: {claim}",
-        f"probing error of the hard feature, {'; '.join(name for name, _ in named)}, paired by seed{_told(table)}",
-        [Effect(name, value, "below") for name, value in named if value],
-    )
-
-
-def three_improve(table: pd.DataFrame) -> Verdict:
-    """Judge whether SAM helps the two harder ones of three mixed features."""
-    effects = []
-    for feature in ("three_quarter_turn", "full_turn"):
-        for method in ("SAM", "last layer only"):
-            value = improvement(table, method, metric=f"{feature}_probe_error")
-            if value:
-                effects.append(Effect(f"{feature.replace('_', ' ')}, {method}", value, "below"))
-    return Verdict(
-        "controls-three-features",
-        "asked by the paper's reviewers; the test is ours",
-        "With three redundant features, mixed by a rotation, SAM improves both of the harder ones.",
-        "linear probing error of the two spirals on examples whose features are independent, minus SGD's, paired by "
-        f"seed{_told(table)}",
-        effects,
-    )
-
-
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
     """Return what is compared, a row per method: means over seeds at the settings that the other seeds choose.
 
@@ -269,11 +176,15 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     return means.assign(settings=rows.groupby("method").setting.unique().map(sorted)).reset_index()
 
 
-def _known(config: ControlConfig) -> dict[str, list[ControlConfig]]:
-    """All methods' settings on a task."""
-    if config.stacked:
-        return methods()
-    return {name: [known] for name, known in image_methods(config.seeds[0]).items()}
+@functools.cache
+def _places(stacked: bool) -> dict[tuple[object, ...], tuple[str, int]]:
+    """What tells all methods' settings apart, of the toy's or of the images' -> method and place."""
+    known = methods() if stacked else {name: [config] for name, config in image_methods(0).items()}
+    found: dict[tuple[object, ...], tuple[str, int]] = {}
+    for name, settings in known.items():
+        for place, config in enumerate(settings):
+            found.setdefault(_method(config), (name, place))
+    return found
 
 
 def _paired(rows: pd.DataFrame, treated: str, control: str, metric: str) -> Estimate | None:
@@ -291,10 +202,9 @@ def _told(table: pd.DataFrame) -> str:
     return "; each seed at the setting that the other seeds choose" if several else "; one setting a method"
 
 
-def _method(config: ControlConfig) -> dict[str, object]:
+def _method(config: ControlConfig) -> tuple[object, ...]:
     """What tells methods and settings apart: everything but the task, its length and its seeds."""
-    skipped = {"seeds", "n_epochs", "task", "n_train"}
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in skipped}
+    return all_but(config, "seeds", "n_epochs", "task", "n_train")
 
 
 def _with_roles(table: pd.DataFrame) -> pd.DataFrame:

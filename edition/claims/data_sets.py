@@ -11,8 +11,7 @@ from edition.records.kinds import KINDS
 from edition.records.store import Record
 from edition.runs.results import Results
 from samlib.config import from_dict
-from samlib.images.photograph_config import AVAILABLE as PHOTOGRAPHS
-from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.config import FinetuneConfig
 
 
 class DataSet(NamedTuple):
@@ -23,25 +22,28 @@ class DataSet(NamedTuple):
         grid: the runs from which validation selected them.
         equal_budget: the runs of SAM at one radius fixed beforehand, with as many settings as SGD, where SAM's
             selected setting is another.
+        confirmatory: the runs of fresh seeds whose analysis was fixed beforehand; "" where there are none.
     """
 
     experiment: str
     grid: str
     equal_budget: str
+    confirmatory: str = ""
 
 
 DATA_SETS = {
-    "CIFAR-MNIST": DataSet("cifar_mnist", "cifar_mnist_grid", "pairs_equal_budget"),
-    "FMNIST-MNIST": DataSet("fmnist_mnist", "fmnist_mnist_grid", "pairs_equal_budget"),
+    "CIFAR-MNIST": DataSet("cifar_mnist", "cifar_mnist_grid", "pairs_equal_budget", "cifar_mnist_confirmatory"),
+    "FMNIST-MNIST": DataSet("fmnist_mnist", "fmnist_mnist_grid", "pairs_equal_budget", "fmnist_mnist_confirmatory"),
     "Waterbirds": DataSet("waterbirds", "waterbirds_grid", "photographs_equal_budget"),
     "CelebA": DataSet("celeba", "celeba_grid", "photographs_equal_budget"),
 }
+PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
 
 
 def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
-    """Return Table 1's entries of the data sets whose runs are complete.
+    """Return Table 1's entries of the data sets whose exploratory runs are complete.
 
     Args:
         results: by experiment; those that are not given or not complete are left out.
@@ -51,6 +53,35 @@ def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
         for title, names in DATA_SETS.items()
         if results.get(names.experiment)
     }
+
+
+def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Entry]:
+    """Return the entries of the data sets whose confirmatory runs are complete, SGD and SAM at their selected settings.
+
+    Args:
+        results: by experiment, at the profile "paper": below it no confirmatory run has a meaning.
+        method: "SAM", or `EQUAL_BUDGET` for SAM chosen among as many settings as SGD.
+    """
+    found = {}
+    for title, names in DATA_SETS.items():
+        own = results.get(names.confirmatory)
+        if own and own.profile == "paper":
+            chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
+            wanted = (chosen["SGD"], chosen[method])
+            found[title] = _entry([record for record in own.records if _setting(record) in wanted])
+    return found
+
+
+def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
+    """Return what Table 1's claims rest on: a data set's confirmatory runs where they are complete, else the others.
+
+    The note of the latter says that they are exploratory.
+    """
+    found = {
+        title: entry._replace(note="; ".join(filter(None, ["exploratory", entry.note])))
+        for title, entry in entries(results).items()
+    }
+    return found | confirmatory_entries(results)
 
 
 def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
@@ -102,12 +133,17 @@ def scaled_down(record: Record) -> str:
     name = _set(record)
     if name not in PAPER_EPOCHS:
         return "not one of the paper's data sets"
-    available = PHOTOGRAPHS[name] if finetuned else dataclasses.replace(config, n_train=None).n_images
+    available = dataclasses.replace(config, n_train=None).n_images
     if config.n_train is not None and config.n_train < available:
         told.append(f"{config.n_train:,} of {available:,} training images")
     if config.n_epochs < PAPER_EPOCHS[name]:
         told.append(f"{config.n_epochs} of {PAPER_EPOCHS[name]} epochs")
     return "; ".join(told)
+
+
+def of_photographs(records: Sequence[Record]) -> str:
+    """Say what the runs on one set of photographs scale down."""
+    return scaled_down(records[0])
 
 
 def _of_network(config: FinetuneConfig) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from edition.claims.rules import Effect, Verdict
 from edition.records.selection import DIGITS, at_radius, converged, select
 from edition.records.store import Record
 from edition.runs.results import Results
@@ -153,6 +152,13 @@ def radius_table(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def scaled_down(records: Sequence[Record]) -> str:
+    """Say what of the paper's setting the runs scale down; its image size and length for this experiment are lost."""
+    config = records[0].config
+    told = [] if config["trained"] == "all" else [f"only the {config['trained']} trained, on stored activations"]
+    return "; ".join([*told, f"{config['n_epochs']} epochs at {config['image_size']} pixels"])
+
+
 def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
     """Estimate a quantity over seeds on every target, and its mean over targets, seed by seed.
 
@@ -172,42 +178,6 @@ def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
 def gains(table: pd.DataFrame) -> dict[str, Estimate]:
     """Estimate SAM's accuracy minus SGD's, in points, by target and averaged; see `over_targets`."""
     return over_targets(table, 100 * (table.sam - table.sgd))
-
-
-def transfer_improved(records: Sequence[Record], title: str) -> Verdict:
-    """Appendix F.3: SAM outperforms SGD on OfficeHome, PACS and VLCS; one verdict a data set, on the targets' mean.
-
-    Args:
-        records: of the data set's experiment; none gives "not tested".
-        title: its name.
-    """
-    effects = [Effect("mean of the targets", gains(transfer_table(records))[MEAN], "above")] if records else []
-    return Verdict(
-        f"domainbed-{_slug(title)}-improved",
-        "Appendix F.3, Table 2",
-        f"SAM outperforms SGD on {title}.",
-        "accuracy of a linear probe on the target domain's test split, SAM minus SGD, in points, mean of the targets; "
-        "paired by seed, settings chosen on held-out images of the sources",
-        effects,
-    )
-
-
-def each_target_improved(records: Sequence[Record], title: str) -> Verdict:
-    """Table 2 has SAM ahead on every single target; arguments as in `transfer_improved`."""
-    found = gains(transfer_table(records)) if records else {}
-    return Verdict(
-        f"domainbed-{_slug(title)}-each-target",
-        "Table 2",
-        f"SAM's accuracy is higher on every target domain of {title}.",
-        "accuracy of a linear probe on the target domain's test split, SAM minus SGD, in points, paired by seed, for "
-        "each target",
-        [Effect(target, value, "above") for target, value in found.items() if target != MEAN],
-    )
-
-
-def _slug(title: str) -> str:
-    """A title as part of an identifier."""
-    return title.lower().replace(" ", "-")
 
 
 def _reached(method: str, record: Record) -> dict[str, Any]:

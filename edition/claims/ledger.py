@@ -1,6 +1,6 @@
 """The ledger: every claim with its verdict, computed from the records of one profile, as text and as plain values.
 
-Reading it takes what `samlib` needs to do runs, and no more: no notebook, no figure, no data set.
+Reading it takes what doing runs takes, and no more: no notebook, no figure, no data set.
 """
 
 import math
@@ -8,10 +8,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edition.claims.registry import LEDGER, PAPER, PARTS, Claim
-from edition.claims.rules import STATUSES, Effect, Verdict
+from edition.claims import (
+    appendix_d,
+    appendix_f,
+    appendix_g,
+    appendix_h,
+    beyond,
+    section_4,
+    section_5,
+    section_6_1,
+    section_6_2_interventions,
+    section_6_2_rates,
+    section_6_2_weights,
+)
+from edition.claims.claim import CLAIMS, PAPER, Claim
+from edition.claims.rules import STATES, Effect, Verdict
 from edition.runs.results import Results, read
 from samlib.measures.statistics import settled
+
+# Parts of the paper and the files that hold their claims, in the paper's order.
+FILES = {
+    section_4: "Section 4: images",
+    section_5: "Section 5: the toy",
+    section_6_1: "Section 6.1: the phantom ratio",
+    section_6_2_weights: "Section 6.2: importance weights",
+    section_6_2_rates: "Section 6.2: learning rates",
+    section_6_2_interventions: "Section 6.2: interventions",
+    appendix_d: "Appendix D: theory",
+    appendix_f: "Appendix F: new domains",
+    appendix_g: "Appendix G: along the training",
+    appendix_h: "Appendix H: noise and batch size",
+    beyond: "Beyond the paper: controls",
+}
+PARTS: dict[str, list[Claim]] = {
+    part: [entry for entry in CLAIMS.values() if entry.file == file.__name__] for file, part in FILES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -19,8 +50,8 @@ class Row:
     """One line of the ledger.
 
     Attributes:
-        claim: as registered.
-        part: of the paper; a key of `edition.claims.registry.PARTS`.
+        claim: as entered.
+        part: of the paper; a key of `PARTS`.
         verdict: computed from records; without effects where nothing was measured.
         why: the reason where nothing was measured, "" elsewhere.
         page: file of the book that shows the verdict, with its anchor where it has one.
@@ -42,7 +73,11 @@ class Row:
 
         Returns:
             "id", "place", "claim", "statistic"; "value", "low", "high", "n" and "effect" (name) of the deciding
-            effect; "verdict"; "effects", all; "why"; "page"; "figure", its page; "origin", who makes the claim.
+            effect; "verdict", the word of earlier editions; "effects", all; "why"; "page"; "figure", its page;
+            "origin", who makes the claim; "state" (one of `STATES`); "held" and "reversed", numbers of effects;
+            "quantifier"; "scaled_down", what of the paper's setting the runs scale down; "detectable", the smallest
+            difference from the deciding effect's threshold that these runs find with 80 % power; "shown", effects in
+            other statistics, which decide nothing.
         """
         deciding, verdict = self.deciding, self.verdict
         numbers = _numbers(deciding) if deciding else {"value": None, "low": None, "high": None, "n": 0}
@@ -55,6 +90,13 @@ class Row:
             "page": self.page,
             "figure": self.claim.figure,
             "origin": self.claim.origin,
+            "state": verdict.state,
+            "held": verdict.held,
+            "reversed": verdict.reversed,
+            "quantifier": verdict.quantifier,
+            "scaled_down": verdict.scaled_down,
+            "detectable": _finite(deciding.detectable) if deciding else None,
+            "shown": [_effect(effect) for effect in verdict.shown],
         }  # fmt: skip
 
 
@@ -71,7 +113,7 @@ def ledger(profile: str = "paper", parts: Mapping[str, Sequence[Claim]] | None =
         ValueError: records that cannot be compared, or an unknown profile.
     """
     parts = PARTS if parts is None else parts
-    needed = {name for claims in parts.values() for claim in claims for name in claim.needs}
+    needed = {name for claims in parts.values() for claim in claims for name in (*claim.needs, *claim.also)}
     results = {name: read(name, profile) for name in sorted(needed)}
     return [_row(claim, part, results) for part, claims in parts.items() for claim in claims]
 
@@ -97,9 +139,9 @@ def strength(effect: Effect) -> float:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """Count rows by verdict, all verdicts named."""
-    found = [row.verdict.status for row in rows]
-    return {status: found.count(status) for status in STATUSES}
+    """Count rows by state, all states named."""
+    found = [row.verdict.state for row in rows]
+    return {state: found.count(state) for state in STATES}
 
 
 def split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -117,11 +159,13 @@ def text(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         verdict = row.verdict
-        lines.append(f"{verdict.status:13}  {row.claim.id}  ({row.claim.place})")
+        scaled = ", scaled down" if verdict.scaled_down else ""
+        told = f"{verdict.counts}{scaled}; " if verdict.effects else ""
+        lines.append(f"{verdict.state:13}  {row.claim.id}  ({told}{row.claim.place})")
         lines.append(f"    {verdict.claim}")
         lines.append(f"    {_measured(row.deciding)}; {verdict.statistic}" if row.deciding else f"    {row.why}")
     for name, part in zip(("the paper's claims", "others"), split(rows), strict=True):
-        told = ", ".join(f"{count} {status}" for status, count in counts(part).items())
+        told = ", ".join(f"{count} {state}" for state, count in counts(part).items())
         lines.append(f"{name}: {len(part)}, of these {told}")
     return "\n".join(lines)
 
@@ -129,17 +173,15 @@ def text(rows: Sequence[Row]) -> str:
 def _row(claim: Claim, part: str, results: Mapping[str, Results]) -> Row:
     """Judge one claim, or say why it cannot be judged."""
     lacking = [results[name] for name in claim.needs if not results[name]]
-    if lacking or claim.judge is None:
-        page = f"{LEDGER}.html#{claim.id}" if claim.judge is None else f"{claim.chapter}.html"
-        return Row(claim, part, claim.untested(), claim.why or _missing(lacking), page)
-    verdict = claim.judge(results)
-    why = (
-        ""
-        if verdict.effects
-        else "Too little is on record for the statistic: it wants two seeds or more, and cases to which it applies."
-    )
-    anchor = claim.id if claim.chapter == LEDGER else verdict.id  # below "paper" a stand-in's verdict has its own id
-    return Row(claim, part, verdict, why, f"{claim.chapter}.html#{anchor}")
+    verdict = claim.verdict(results)
+    why = ""
+    if claim.judge is None:
+        why = claim.why
+    elif lacking:
+        why = _missing(lacking)
+    elif not verdict.effects:
+        why = "Too little is on record for the statistic: it wants two seeds or more, and cases to which it applies."
+    return Row(claim, part, verdict, why, f"{claim.chapter}.html#{claim.id}")
 
 
 def _missing(lacking: Sequence[Results]) -> str:
@@ -171,11 +213,17 @@ def _measured(effect: Effect) -> str:
 def _effect(effect: Effect) -> dict[str, Any]:
     """One effect as plain values."""
     told = {"predicted": effect.predicted, "threshold": effect.threshold, "holds": effect.holds}
-    return {"name": effect.name} | _numbers(effect) | told
+    p = {"p": effect.p, "corrected_p": effect.corrected, "outcome": effect.outcome}
+    return {"name": effect.name} | _numbers(effect) | told | p
 
 
 def _numbers(effect: Effect) -> dict[str, float | int | None]:
     """Mean, ends and n; what is not finite becomes None."""
     value = effect.value
     numbers = {"value": value.mean, "low": value.low, "high": value.high}
-    return {name: float(x) if math.isfinite(x) else None for name, x in numbers.items()} | {"n": int(value.n)}
+    return {name: _finite(x) for name, x in numbers.items()} | {"n": int(value.n)}
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON can hold."""
+    return float(value) if math.isfinite(value) else None

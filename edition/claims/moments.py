@@ -10,7 +10,7 @@ from edition.claims.rules import Effect
 from edition.experiments.toy import REFERENCE_RHO
 from edition.records.kept import checkpoints
 from edition.records.store import Record
-from samlib.images.photograph_config import FEATURES
+from samlib.images.catalogue import PHOTOGRAPHS
 from samlib.measures.importance import Importance, gini
 from samlib.measures.statistics import estimate, paired_difference
 
@@ -98,7 +98,7 @@ def photograph_moments(records: Sequence[Record]) -> list[Moment]:
     _require_comparable(kept)
     config = kept[0].config
     features = (roles["easy"], roles["hard"])
-    axes = [FEATURES[config["image_set"]].index(name) for name in features]
+    axes = [PHOTOGRAPHS[config["image_set"]].features.index(name) for name in features]
     signs = np.array([1, _agreement(kept[0])])[axes]  # of label and attribute, as recorded
     found = []
     for method in ("SGD", "SAM"):

@@ -10,15 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from edition.claims.rules import Effect, Verdict
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.images.pair_config import CLASSES
-from samlib.measures.statistics import Estimate, estimate, paired_difference, settled
-
-# "Relies on the easy feature alone": the network's answers follow the easy label and are within this of chance for the
-# hard one. Our choice.
-RELIANCE_MARGIN = 0.05
+from samlib.images.catalogue import PAIRS
+from samlib.measures.statistics import Estimate, paired_difference, settled
 
 
 def pair_roles(records: Sequence[Record]) -> dict[str, str]:
@@ -61,7 +56,7 @@ def pair_table(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         metrics = {_by_role(k, roles): v for k, v in record.metrics.items() if not isinstance(v, list | dict)}
         method = method_of(record)
-        n_classes = CLASSES.get(record.config.get("pair", ""), 2)
+        n_classes = PAIRS[record.config["pair"]].n_classes if record.config.get("pair") in PAIRS else 2
         rows.append(record.config | metrics | roles | {"method": method, "n_classes": n_classes, "record": record.id})
     table = pd.DataFrame(rows)
     errors = [name for name in table if name.endswith("_error")]
@@ -76,48 +71,6 @@ def difference(table: pd.DataFrame, metric: str) -> Estimate:
     """
     values = by_seed(table, metric, "method")
     return paired_difference(values["SAM"].to_numpy(), values["SGD"].to_numpy())
-
-
-def feature_improved(table: pd.DataFrame, role: str) -> Verdict:
-    """Section 4.2: SAM achieves a lower probing error than SGD, here for one of the two features.
-
-    Args:
-        table: what `pair_table` returned.
-        role: "easy" or "hard".
-    Returns:
-        The verdict; with a single seed there is no interval, and nothing was tested.
-    """
-    name, rho = table[role].iloc[0], table.rho.max()
-    effects = [Effect(f"{role} feature ({name})", difference(table, f"{role}_probe_error"), "below")]
-    return Verdict(
-        f"pair-{role}-improved",
-        "Section 4.2, Table 1, CIFAR-MNIST",
-        f"SAM achieves a lower probing error than SGD on the {role} feature.",
-        f"probing error of the {role} feature on the balanced test set, SAM (rho = {rho:g}) minus SGD, paired by seed; "
-        "two seeds or more",
-        effects if table.seed.nunique() > 1 else [],
-    )
-
-
-def sgd_relies_on_easy(table: pd.DataFrame) -> Verdict:
-    """Sections 1 and 4: under SGD the simplicity bias makes the classifier use the simpler feature alone."""
-    sgd = table[table.method == "SGD"]
-    n_classes = sgd.n_classes.iloc[0]
-    chance, told = 1 - 1 / n_classes, f"{n_classes - 1}/{n_classes}"  # how often an independent label is missed
-    effects = [
-        Effect("misses the easy feature's label", estimate(sgd.easy_head_error), "below", RELIANCE_MARGIN),
-        Effect(
-            f"misses the hard one's, minus {told}", estimate(sgd.hard_head_error - chance), "within", RELIANCE_MARGIN
-        ),
-    ]
-    return Verdict(
-        "pair-sgd-relies-on-easy",
-        "Sections 1 and 4",
-        "SGD falls for the simplicity bias: its own answers follow the easy feature alone.",
-        "how often SGD's own answer differs from each feature's label on the balanced test set, over seeds; two seeds "
-        f"or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of {told}",
-        effects if sgd.seed.nunique() > 1 else [],
-    )
 
 
 def _by_role(name: str, roles: dict[str, str]) -> str:

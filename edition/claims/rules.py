@@ -1,12 +1,23 @@
-"""Verdicts computed from effects: which words a claim earns, and by which rule."""
+"""Verdicts computed from effects: which state a claim is in, and by which rule.
 
+An effect is one measured case of a claim. It *holds* where its whole interval lies where the claim predicts it, is
+*reversed* where the whole interval lies on the other side, and is *undecided* otherwise, with the p-value corrected for
+all cases of its family (Holm, 1979): of many cases some would look decided by chance.
+"""
+
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from scipy import stats
 
 from samlib.config import check_choice
-from samlib.measures.statistics import Estimate, settled
+from samlib.measures.statistics import CONFIDENCE, Estimate, detectable_at, settled
 
-STATUSES = ("confirmed", "partly", "not confirmed", "not tested")
+STATES = ("confirmed", "contradicted", "mixed", "undecided", "not tested")
+STATUSES = ("confirmed", "partly", "not confirmed", "not tested")  # of earlier editions, without correction
+QUANTIFIERS = ("in general", "every", "some")
 
 
 @dataclass(frozen=True)
@@ -18,17 +29,31 @@ class Effect:
         value: mean over seeds with its 95 % interval, settled: a rounding error is no effect.
         predicted: "above" or "below" the threshold, or "within" it on both sides of zero (a match).
         threshold: value of no effect, or half-width of a match.
+        p: two-sided p-value of the side of the threshold that the mean is on (of a match: of the nearer of its two
+            thresholds), from the interval by Student's t; None computes it.
+        corrected: the same, corrected for the effect's family; None where it is no member of one yet.
     """
 
     name: str
     value: Estimate
     predicted: str
     threshold: float = 0.0
+    p: float | None = None
+    corrected: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("predicted", self.predicted, ("above", "below", "within"))
         mean, low, high = (settled(end) for end in (self.value.mean, self.value.low, self.value.high))
         object.__setattr__(self, "value", replace(self.value, mean=mean, low=low, high=high))
+        if self.p is None:
+            object.__setattr__(self, "p", _p_value(self.value, self._distance))
+
+    @property
+    def _distance(self) -> float:
+        """How far the mean is from the threshold, positive on the predicted side."""
+        if self.predicted == "within":
+            return self.threshold - abs(self.value.mean)
+        return self.value.mean - self.threshold if self.predicted == "above" else self.threshold - self.value.mean
 
     @property
     def holds(self) -> bool:
@@ -38,17 +63,55 @@ class Effect:
             return self.value.low > -self.threshold and below
         return above if self.predicted == "above" else below
 
+    @property
+    def outcome(self) -> str:
+        """The effect's own state, after correction: "holds", "reversed" or "undecided"."""
+        p = self.p if self.corrected is None else self.corrected
+        if p is None or not p < 1 - CONFIDENCE or self._distance == 0:
+            return "undecided"
+        return "holds" if self._distance > 0 else "reversed"
+
+    @property
+    def detectable(self) -> float:
+        """The smallest difference from the threshold that such runs find with 80 % power, before correction."""
+        return detectable_at(self.value)
+
+
+def _p_value(value: Estimate, distance: float) -> float:
+    """Two-sided p-value of a mean at a distance from its threshold, from the interval's half-width."""
+    half = settled(max(value.high - value.mean, value.mean - value.low))
+    if value.n < 2 or not math.isfinite(half):
+        return 1.0
+    if half == 0:
+        return 0.0 if distance else 1.0
+    degrees = value.degrees
+    error = half / stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    return float(2 * stats.t.sf(abs(distance) / error, degrees))
+
+
+def corrected(effects: Sequence[Effect]) -> list[Effect]:
+    """Return effects with their p-values corrected as one family by Holm's method."""
+    if not effects:
+        return []
+    from statsmodels.stats.multitest import multipletests  # slow to import
+
+    values = multipletests([effect.p for effect in effects], method="holm")[1]
+    return [replace(effect, corrected=float(p)) for effect, p in zip(effects, values, strict=True)]
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with its effects; the status is computed.
+    """A claim with its effects; the state is computed.
 
     Attributes:
         id: short name, unique in the book.
         place: where the paper makes the claim.
         claim: the claim in our words.
         statistic: what was computed, over what.
-        effects: measurements; none means that nothing was run.
+        effects: measurements; none means that nothing was run. Those that are no family's yet become one.
+        quantifier: what the claim speaks of: "every" case, "some" case, or what happens "in general".
+        scaled_down: what of the paper's setting the runs scale down; "" where nothing.
+        shown: other statistics of the same, by name; they decide nothing.
     """
 
     id: str
@@ -56,13 +119,57 @@ class Verdict:
     claim: str
     statistic: str
     effects: Sequence[Effect]
+    quantifier: str = "in general"
+    scaled_down: str = ""
+    shown: Sequence[Effect] = field(default=())
+
+    def __post_init__(self) -> None:
+        check_choice("quantifier", self.quantifier, QUANTIFIERS)
+        if any(effect.corrected is None for effect in self.effects):
+            object.__setattr__(self, "effects", corrected(self.effects))
+
+    @cached_property
+    def outcomes(self) -> list[str]:
+        """Every effect's own state."""
+        return [effect.outcome for effect in self.effects]
+
+    @property
+    def held(self) -> int:
+        """How many effects hold."""
+        return self.outcomes.count("holds")
+
+    @property
+    def reversed(self) -> int:
+        """How many effects lie on the other side."""
+        return self.outcomes.count("reversed")
+
+    @property
+    def state(self) -> str:
+        """Apply the rule.
+
+        confirmed: all effects hold; of a claim about some case, one does.
+        contradicted: some are reversed and none holds; of a claim about every case, one is reversed.
+        mixed: some hold, and others do not.
+        undecided: no effect is decided.
+        not tested: there is no effect.
+        """
+        if not self.effects:
+            return "not tested"
+        if self.held == len(self.effects) or (self.quantifier == "some" and self.held):
+            return "confirmed"
+        if self.reversed and (self.quantifier == "every" or not self.held):
+            return "contradicted"
+        return "mixed" if self.held else "undecided"
+
+    @property
+    def counts(self) -> str:
+        """Say how many effects there are of each outcome, such as "3 of 5 hold, 1 reversed"."""
+        told = f"{self.held} of {len(self.effects)} {'holds' if self.held == 1 else 'hold'}"
+        return told + (f", {self.reversed} reversed" if self.reversed else "")
 
     @property
     def status(self) -> str:
-        """Apply the rule: all effects hold, some do, none does, or none was measured.
-
-        An effect holds if its whole 95 % interval over seeds lies strictly where the claim predicts it.
-        """
+        """The word of earlier editions: all effects hold, some do, none does, or none was measured; uncorrected."""
         if not self.effects:
             return "not tested"
         held = sum(effect.holds for effect in self.effects)

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from edition.claims.pairs import difference, method_of, pair_roles, pair_table
-from edition.claims.rules import Effect, Verdict
 from edition.records.selection import TUNED, differing
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.measures.statistics import Estimate, number, paired_difference, with_interval
+from samlib.measures.statistics import Estimate, number, paired_difference
 
 METRICS = (
     "easy_probe_error",
@@ -57,74 +56,13 @@ def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
     """
     rows = []
     for title, entry in entries.items():
-        table = _seeds(title, entry)
+        table = seed_table(title, entry)
         setting = _setting(table, entry)
         for metric in METRICS:
             role = metric.partition("_")[0]
             feature = table[role].iloc[0] if role in ("easy", "hard") else ""
             rows.append({"data_set": title, "metric": metric, "feature": feature} | _numbers(table, metric) | setting)
     return pd.DataFrame(rows)
-
-
-def improves(entries: Mapping[str, Entry], role: str) -> Verdict:
-    """Section 4.2: "SAM consistently achieves lower probing error for both features on all our datasets".
-
-    Args:
-        entries: title of the data set -> its records. A data set with one seed has no interval: its effect cannot
-            hold, so that nothing is confirmed for all data sets while one is untested.
-        role: "easy" or "hard", decided by SGD's probes on each data set.
-    Returns:
-        The verdict, one effect a data set; "not tested" where none has two seeds.
-    Raises:
-        ValueError: as in `table_one`.
-    """
-    effects = []
-    for title, entry in entries.items():
-        table = _seeds(title, entry)
-        value = difference(table, f"{role}_probe_error")
-        effects.append(Effect(f"{title}: {table[role].iloc[0]}", value, "below"))
-    return Verdict(
-        f"table-one-{role}-improved",
-        "Section 4.2, Table 1",
-        f"SAM achieves a lower probing error than SGD on the {role} feature of every data set"
-        f" (here: {', '.join(entries)}).",
-        f"probing error of the {role} feature on the balanced test set, SAM minus SGD, paired by seed, for each data "
-        "set; two seeds or more",
-        _tested(effects),
-    )
-
-
-def gain_is_early(entries: Mapping[str, Entry]) -> Verdict:
-    """Nguyen et al. (2024) place SAM's effect on features in early epochs: is there a gain after a quarter of them?
-
-    Args:
-        entries: title of the data set -> its records; those without probes after each epoch are left out.
-    Returns:
-        The verdict, one effect a data set, at epoch ceil(E / 4) of E; the differences at the last epoch, by the same
-        probes, are told in the statistic and do not count. "not tested" where no data set has two seeds.
-    Raises:
-        ValueError: as in `table_one`.
-    """
-    effects, ends = [], []
-    for title, entry in entries.items():
-        if not _has_curves(entry.records):
-            continue
-        _seeds(title, entry)
-        table = curve_table(entry.records)
-        n_epochs = int(table.epoch.max())
-        epoch = early_epoch(n_epochs)
-        effects.append(Effect(f"{title}: epoch {epoch} of {n_epochs}", _gap_at(table, epoch), "below"))
-        end = _gap_at(table, n_epochs)
-        ends.append(f"{with_interval(end, 2, scale=100, signed=True, alone=', one seed')} ({title})")
-    return Verdict(
-        "table-one-gain-early",
-        "later work: Nguyen et al. (2024)",
-        "SAM's lower probing error on the hard feature is there early in training.",
-        "probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), SAM "
-        "minus SGD, paired by seed; two seeds or more; after the last epoch, in points: "
-        + (", ".join(ends) or "not known"),
-        _tested(effects),
-    )
 
 
 def early_epoch(n_epochs: int) -> int:
@@ -153,7 +91,7 @@ def curve_table(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         if record.metrics["diverged"]:
             continue
-        if not _has_curves([record]):
+        if not has_curves([record]):
             raise ValueError(
                 f"records: expected probing errors after each epoch, got none in {record.id}; run it with "
                 f"probe_each_epoch = True"
@@ -185,7 +123,7 @@ def in_points(share: float) -> str:
     return number(100 * share, 2, signed=True)
 
 
-def _seeds(title: str, entry: Entry) -> pd.DataFrame:
+def seed_table(title: str, entry: Entry) -> pd.DataFrame:
     """Tabulate one data set's records by `pair_table`; refuse those that are no entry of Table 1."""
     table = pair_table(entry.records)
     others = sorted(differing(entry.records) - TUNED - {"seed"})
@@ -249,16 +187,11 @@ def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _gap_at(curves: pd.DataFrame, epoch: int) -> Estimate:
+def gap_at(curves: pd.DataFrame, epoch: int) -> Estimate:
     """Paired difference of the hard feature's probing error at one epoch."""
     return difference(curves[(curves.role == "hard") & (curves.epoch == epoch)], "error")
 
 
-def _has_curves(records: Sequence[Record]) -> bool:
+def has_curves(records: Sequence[Record]) -> bool:
     """Whether any of the records holds probing errors by epoch."""
     return any(name.endswith("_probe_error") for record in records for name in record.metrics["curves"])
-
-
-def _tested(effects: Sequence[Effect]) -> Sequence[Effect]:
-    """All effects where at least one has an interval, none otherwise."""
-    return effects if any(effect.value.n > 1 for effect in effects) else []

@@ -96,6 +96,7 @@ _ROWS = (
     ("pacs_full", "domainbed", "PACS, all trained (GPU)", domainbed.transfer("pacs", domainbed.FULL)),
     ("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
     ("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
+    ("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
     ("three_features", "control", "Three mixed features", controls.three_features),
     ("sensitivity", "toy", "One constant at a time", toy.sensitivity),
     ("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),

@@ -11,6 +11,7 @@ TOY_SEEDS = tuple(range(10))
 IMAGE_SEEDS = 4
 # Three settings a method on the toys, the middle one first; on images, where a run takes minutes, one.
 RADII = (0.3, 0.1, 1.0)
+FULL_RADII = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 RATES = (0.01, 0.003, 0.03)
 ADAM_RATES = (0.001, 0.0003, 0.003)
 L2 = (0.01, 0.001, 0.1)
@@ -105,6 +106,14 @@ def controls_images(profile: str) -> list[ControlConfig]:
         return [config for seed in range(IMAGE_SEEDS) for config in image_methods(seed).values()]
     small = dataclasses.replace(IMAGES, task="digits_patches", n_train=200, n_epochs=3 if profile == "quick" else 1)
     return list(image_methods(0, small).values())
+
+
+def full_sam_toy(profile: str) -> list[ControlConfig]:
+    """SGD and SAM on all parameters of the toy at ten radii, seeds that no other run of it uses; profiles as above."""
+    check_choice("profile", profile, ("paper", "quick", "smoke"))
+    n_epochs, n_seeds = {"paper": (250, 20), "quick": (40, 3), "smoke": (2, 2)}[profile]
+    base = ControlConfig(n_epochs=n_epochs, seeds=tuple(range(20, 20 + n_seeds)))
+    return [dataclasses.replace(base, rho=rho) for rho in (0.0, *FULL_RADII)]
 
 
 def three_features(profile: str) -> list[ControlConfig]:

@@ -9,7 +9,8 @@ import itertools
 
 from edition.experiments.tuned import Configs, sweep
 from samlib.config import check_choice
-from samlib.images.domain_config import DOMAINS, DomainConfig
+from samlib.images.catalogue import DOMAINS
+from samlib.images.config import DomainConfig
 
 RADII = (0.0, 0.05, 0.1, 0.03)  # Appendix F's, which we know second-hand: they are lost in our copy
 # Those of Appendix F are lost in our copy. Ours lie around the rate of SGD's lowest validation error in five short runs
@@ -50,7 +51,7 @@ def _trials(
 ) -> list[DomainConfig]:
     """Untrained, then the sweep, for each seed on each target."""
     found = []
-    for seed, target in itertools.product(range(n_seeds), DOMAINS[image_set]):
+    for seed, target in itertools.product(range(n_seeds), DOMAINS[image_set].domains):
         own = dataclasses.replace(base, image_set=image_set, target=target, seed=seed)
         found += [dataclasses.replace(own, n_epochs=0), *sweep(own, learning_rates, radii)]
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from edition.experiments.tuned import EQUAL_BUDGET, Configs, Tuned
 from samlib.config import check_choice
-from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.config import FinetuneConfig
 
 # The paper's grids (Appendix B), middle values first.
 LEARNING_RATES = (0.005, 0.001, 0.01, 0.0005)

@@ -6,7 +6,7 @@ from typing import Any
 
 from edition.experiments.tuned import EQUAL_BUDGET, Tuned
 from samlib.config import check_choice
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 
 # From the paper's two grids, and the same as in the live demonstration: fixed before these runs, not selected by them.
 LEARNING_RATE = 0.05
@@ -33,6 +33,19 @@ def reduced(pair: str, profile: str) -> list[PairConfig]:
     if profile == "smoke":
         scale = {"pair": "digits_patches", "n_train": 200, "n_epochs": 1, "n_probe": 200}
     return [PairConfig(rho=rho, learning_rate=LEARNING_RATE, **scale) for rho in (0.0, RADIUS)]
+
+
+def demo_config(pair: str, *, rho: float, seed: int = 0) -> PairConfig:
+    """Return a run small enough to train while a chapter is executed: a few seconds on one core.
+
+    Args:
+        pair: a key of `samlib.images.catalogue.PAIRS`.
+        rho: perturbation radius; 0 is SGD.
+        seed: root seed.
+    Raises:
+        ValueError: unknown pair or unusable rho.
+    """
+    return PairConfig(pair=pair, rho=rho, seed=seed, n_train=2000, n_epochs=3, n_probe=1000)
 
 
 CIFAR_MNIST, FMNIST_MNIST = (

@@ -17,6 +17,7 @@ from edition.claims.domainbed import MEAN, gains, over_targets, radius_table, tr
 from edition.figures import style
 from edition.figures.bands import legend_below, mean_point
 from edition.records.store import Record
+from samlib.images.catalogue import DomainSet
 from samlib.measures.statistics import Estimate
 
 UNTRAINED = "#000000"
@@ -62,20 +63,20 @@ def domain_samples(images: np.ndarray, table: pd.DataFrame, domains: Sequence[st
     return figure
 
 
-def domain_sizes(domains: Mapping[str, Mapping[str, int]]) -> Figure:
+def domain_sizes(domains: Mapping[str, DomainSet]) -> Figure:
     """Draw the number of images in each domain of the paper's data sets.
 
     Args:
-        domains: `samlib.images.domain_config.DOMAINS`.
+        domains: `samlib.images.catalogue.DOMAINS`.
     """
-    sets = {"officehome": "OfficeHome", "pacs": "PACS", "vlcs": "VLCS"}
+    sets = sorted((row for row in domains.values() if not row.embedded), key=lambda row: row.title.lower())
     figure, axes = plt.subplots(1, len(sets), figsize=(9.4, 2.2), sharex=True)
-    for panel, (name, title) in zip(axes, sets.items(), strict=True):
-        counts = domains[name]
+    for panel, row in zip(axes, sets, strict=True):
+        counts = row.domains
         bars = panel.barh([shown_name(domain) for domain in counts], list(counts.values()), color=style.NEUTRAL)
         panel.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8.5)
         panel.invert_yaxis()
-        panel.set(title=title, xlabel="images", xlim=(0, 5400))
+        panel.set(title=row.title, xlabel="images", xlim=(0, 5400))
         panel.grid(False, axis="y")
     return figure
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edition.claims.data_sets import DATA_SETS
-from edition.claims.moments import Moment, by_method, last
+from edition.claims.moments import Moment, by_method, ginis, last
 from edition.figures import style
 from samlib.measures.importance import Importance, binned_medians, gini, lorenz
 from samlib.measures.statistics import estimate
@@ -57,37 +57,51 @@ def medians_pair(moments: Sequence[Moment]) -> Figure:
             named = f" ({moment.features[feature]})" if _told(moments) else ""
             role = ("easy", "hard")[feature]
             panel.set_title(f"{moment.method}-trained, by the {role} feature's fit{named}", fontsize=9.5)
-        row[0].set_ylabel("median weight / mean weight")
+        row[0].set_ylabel("median weight")
     axes[0, 0].legend(fontsize=8)
     return _say(figure, moments, POOLED)
 
 
 def medians_grid(moments: Sequence[Moment], feature: int) -> Figure:
     """Figure 8: the same for one feature (0 easy, 1 hard) at every moment, a row a method."""
-    figure = _grid(moments, lambda panel, moment: draw_medians(panel, moment, feature), "median / mean weight")
+    figure = _grid(moments, lambda panel, moment: draw_medians(panel, moment, feature), "median weight")
     if _told(moments):
         figure.axes[0].legend(fontsize=8)
     return _say(figure, moments, POOLED)
 
 
+def ginis_at_the_end(moments: Sequence[Moment]) -> str:
+    """Say the mean Gini coefficients of real and phantom weights at the end of training (Markdown)."""
+    told = []
+    for moment in last(moments):
+        real, phantom = (ginis(moment.importance, which).mean() for which in ("real", "phantom"))
+        n = f"n = {len(moment.seeds)}"
+        told.append(f"**{real:.3f}** with real and **{phantom:.3f}** with phantom weights for {moment.method} ({n})")
+    return f"{_title(moments)}: Gini coefficient {'; '.join(told)}."
+
+
 def draw_lorenz(axes: Axes, importance: Importance) -> None:
-    """Draw mean Lorenz curves of the real and phantom weights over members, with their mean Gini coefficients."""
+    """Draw mean Lorenz curves of the real and phantom weights over members, with their mean Gini coefficients.
+
+    As the paper orders them: the share of all importance that the most important examples hold. `lorenz` counts from
+    the least important one; both curves are one, turned by half a turn.
+    """
     share = np.linspace(0, 1, importance.real.shape[1] + 1)
     axes.plot([0, 1], [0, 1], color=style.NEUTRAL, lw=0.8, ls=":")
     for which, colour, line, label in WEIGHTS:
-        curves = np.array([lorenz(values) for values in getattr(importance, which)])
+        curves = np.array([1 - lorenz(values)[::-1] for values in getattr(importance, which)])
         index = estimate([gini(values) for values in getattr(importance, which)])
         axes.plot(share, curves.mean(0), color=colour, ls=line, label=f"{label}, Gini {index.mean:.2f}")
         axes.fill_between(share, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
-    axes.set(xlabel="share of examples, least important first", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.legend(loc="upper left", fontsize=8)
+    axes.set(xlabel="share of examples, most important first", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(loc="lower right", fontsize=8)
 
 
 def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
     """Draw median importance weights in bins of one feature's signed contribution, pooled over members.
 
-    Weights are divided by their member's mean: late in training nearly all of the phantom's are larger, since the
-    ascent step raises the batch's loss, and only their distribution over the examples says who gains.
+    Weights are raw, as in the paper. Late in training nearly all of the phantom's are larger, since the ascent step
+    raises the batch's loss; who gains relative to the others is told by the other statistics of the claims' effects.
 
     Args:
         axes: where to draw.
@@ -100,7 +114,7 @@ def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
     centres = (edges[1:] + edges[:-1]) / 2
     for which, colour, line, label in WEIGHTS:
         weights = getattr(moment.importance, which)
-        medians, counts = binned_medians(position, (weights / weights.mean(1, keepdims=True)).ravel(), edges)
+        medians, counts = binned_medians(position, weights.ravel(), edges)
         shown = counts >= AT_LEAST
         axes.plot(centres[shown], medians[shown], color=colour, ls=line, marker="o", label=label)
     if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
@@ -135,10 +149,14 @@ def _told(moments: Sequence[Moment]) -> bool:
 def _say(figure: Figure, moments: Sequence[Moment], words: str) -> Figure:
     """Write image set, radius, number of seeds and what is shown of them under a figure of photographs."""
     if _told(moments):
-        data = moments[0].data
-        title = next((title for title, names in DATA_SETS.items() if names.experiment == data), data)
         counts = sorted({len(part[0].seeds) for part in by_method(moments)})
         seeds = " and ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
-        told = rf"{title}, phantom at $\rho = {moments[0].rho:g}$, {seeds}; {words}"
+        told = rf"{_title(moments)}, phantom at $\rho = {moments[0].rho:g}$, {seeds}; {words}"
         figure.supxlabel(told, fontsize=8.5, color=style.NEUTRAL)
     return figure
+
+
+def _title(moments: Sequence[Moment]) -> str:
+    """The data set's name as the paper spells it."""
+    data = moments[0].data
+    return next((title for title, names in DATA_SETS.items() if names.experiment == data), data)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from edition.claims.pairs import difference
 from edition.figures import style
 from edition.figures.tables import spread
-from samlib.images.pairs import ImageSet
+from samlib.images.splits import PairImages
 from samlib.measures.statistics import estimate, number
 
 COLOURS = {"SGD": style.SGD, "SAM": style.SAM}
@@ -26,7 +26,7 @@ WORST = {
 RELIANCE = {"easy_head_error": "Own answer vs easy label", "hard_head_error": "Own answer vs hard label"}
 
 
-def sample_images(sets: dict[str, ImageSet], features: tuple[str, str], *, n_images: int = 4) -> Figure:
+def sample_images(sets: dict[str, PairImages], features: tuple[str, str], *, n_images: int = 4) -> Figure:
     """Show a few images of every combination of the first two classes, one row a set.
 
     Args:
@@ -118,7 +118,7 @@ def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:
     axes.grid(False, axis="x")
 
 
-def _draw_montage(axes: Axes, data: ImageSet, labels: tuple[int, int], n_images: int) -> None:
+def _draw_montage(axes: Axes, data: PairImages, labels: tuple[int, int], n_images: int) -> None:
     """Draw the first images with these labels side by side, or say that there are none."""
     rows = ((data.labels[:, 0] == labels[0]) & (data.labels[:, 1] == labels[1])).nonzero()[:, 0]
     images = data.images[rows[:n_images]]

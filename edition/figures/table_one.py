@@ -18,7 +18,7 @@ from edition.claims.table_one import METRICS, direction, early_epoch, in_points
 from edition.figures import style, tables
 from edition.figures.bands import legend_below, mean_curve, mean_point
 from edition.figures.tables import Html, group_heading, scrolling, spread
-from samlib.images.prepared import PreparedSet
+from samlib.images.image_sets import PreparedSet
 from samlib.measures.statistics import Estimate
 
 TITLES = {

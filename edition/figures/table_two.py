@@ -15,7 +15,7 @@ from edition.figures.domainbed import shown_name
 from edition.figures.table_one import BACKBONES
 from edition.figures.tables import Html, group_heading, scrolling, table
 from edition.records.store import Record
-from samlib.images.domain_config import DomainConfig
+from samlib.images.config import DomainConfig
 from samlib.measures.statistics import Estimate, number, with_interval
 
 HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")

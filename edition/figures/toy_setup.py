@@ -103,6 +103,25 @@ def error_against_radius(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def full_sam(table: pd.DataFrame) -> Figure:
+    """SAM on all parameters: errors of the hard feature, the easy one and the label against rho; SGD is rho = 0.
+
+    Args:
+        table: what `edition.claims.controls.seed_rows` returned.
+    """
+    figure, axes = plt.subplots(figsize=(6.6, 3.9))
+    for column, colour, line, label in (
+        ("hard_probe_error", style.HARD, "-", "hard feature's probe"),
+        ("easy_probe_error", style.EASY, "-", "easy feature's probe"),
+        ("test_error", style.NEUTRAL, "--", "label (test error)"),
+    ):
+        mean_curve(axes, table, x="rho", y=column, colour=colour, label=label, line=line)
+    axes.set(xlabel=r"perturbation radius $\rho$ of all parameters", ylabel="error", ylim=(-0.01, None))
+    axes.set_title(f"360°, {seeds_word(table)}", fontsize=9, fontweight="normal")
+    axes.legend(fontsize=8.5)
+    return figure
+
+
 def ratios_against_radius(table: pd.DataFrame) -> Figure:
     """Figure 2(B): phantom (solid) and real (dashed) ratio v_hard / v_easy against rho, one panel a complexity."""
     groups = list(table.groupby("complexity"))

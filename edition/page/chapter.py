@@ -6,7 +6,7 @@ import inspect
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from edition import runs
-from edition.claims import Effect, Verdict
+from edition.claims import Verdict
+from edition.claims.ledger import CLAIMS
 from edition.experiments import PROFILES, experiment
+from edition.page.finding import finding_of
+from edition.page.verdicts import verdict_html
 from edition.records.store import Store
 from edition.runs.progress import Bars
 from edition.runs.results import Results, read
 from edition.widgets.frames import photograph, picture
 from samlib.config import check_choice, check_number
 from samlib.data_root import data_root
-from samlib.measures.statistics import number
 
 PARAMETERS = ("profile", "train_missing", "recompute", "device", "seed")
 
@@ -41,6 +43,7 @@ class Chapter:
         device: "auto", "cpu" or "cuda".
         seed: root seed of the chapter's live demonstration.
         data_root: folder of the real data sets, None where there is none.
+        loaded: results that the chapter has loaded, by experiment.
     """
 
     profile: str = "paper"
@@ -49,6 +52,7 @@ class Chapter:
     device: str = "auto"
     seed: int = 0
     data_root: Path | None = None
+    loaded: dict[str, Results] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_choice("profile", self.profile, PROFILES)
@@ -92,13 +96,43 @@ class Chapter:
             for error in summary.failed.values():
                 raise error
             missing = []
-        results = read(name, self.profile, store)
+        results = self.loaded[name] = read(name, self.profile, store)
         display(results.missing_box() if missing else results.source())
         return results
 
     def recorded(self, name: str) -> Results:
         """Load what an experiment has on record at this profile; train nothing and display nothing."""
         return read(name, self.profile)
+
+    def judge(self, id: str) -> Verdict:
+        """Judge a claim by what the chapter has loaded, and by what is on record of the rest.
+
+        Args:
+            id: of the claim, a key of `edition.claims.ledger.CLAIMS`.
+        Raises:
+            ValueError: there is no such claim.
+        """
+        check_choice("id", id, tuple(CLAIMS))
+        claim = CLAIMS[id]
+        names = (*claim.needs, *claim.also)
+        return claim.verdict({name: self.loaded.get(name) or self.recorded(name) for name in names})
+
+    def verdicts(self, *ids: str) -> None:
+        """Judge claims and display each: state, claim, what was found, statistic, and the effects behind a click."""
+        for id in ids:
+            display(HTML(verdict_html(self.judge(id))))
+
+    def finding(self, code: Callable[..., Any], id: str, *, only: str = "", over: str = "seeds") -> None:
+        """Say below a figure what the effects behind a claim's verdict are; nothing where its runs are missing.
+
+        Args:
+            code: the function that drew the figure.
+            id: of the claim.
+            only: keep the effects whose name holds this text.
+            over: what the n values of an effect are, in the plural.
+        """
+        results = [self.loaded.get(name) or self.recorded(name) for name in CLAIMS[id].needs]
+        show_finding(code, lambda: finding_of(self.judge(id), only=only, over=over), *results)
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
@@ -177,21 +211,6 @@ def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Re
     )
 
 
-def show_verdict(judge: Callable[[], Verdict], *results: Results) -> None:
-    """Compute a verdict and display it as a table; "not tested" where results are missing.
-
-    Args:
-        judge: computes the verdict; called only if every result is complete.
-        results: what it is computed from.
-    """
-    if not all(results):
-        display(
-            HTML('<p class="verdict verdict-not-tested"><strong>not tested</strong>: the runs above are missing.</p>')
-        )
-        return
-    display(HTML(verdict_html(judge())))
-
-
 def show_source(code: Callable[..., Any]) -> None:
     """Display the source of a function as it runs, its docstring cut to the first line, with the module it lives in."""
     lines = textwrap.dedent(inspect.getsource(code)).rstrip().splitlines()
@@ -206,38 +225,3 @@ def show_source(code: Callable[..., Any]) -> None:
 def _source_link(code: Callable[..., Any], text: str) -> str:
     """Return a link to where a function stands on its module's page, which `edition.publish.code` makes."""
     return f'<a href="../code/{code.__module__}.html#{code.__qualname__}"><code>{html.escape(text)}</code></a>'
-
-
-def verdict_html(verdict: Verdict) -> str:
-    """Return a verdict as a small HTML table: claim, statistic, effects with intervals and n, status."""
-    return (
-        f'<div class="verdict {verdict_class(verdict.status)}" id="{verdict.id}">'
-        f'<p><strong class="status">{verdict.status}</strong> '
-        f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
-        f"<p>Statistic: {html.escape(verdict.statistic)}.</p>{effects_html(verdict.effects)}</div>"
-    )
-
-
-def verdict_class(status: str) -> str:
-    """Return the style class of a verdict's colours.
-
-    >>> verdict_class("not confirmed")
-    'verdict-not-confirmed'
-    """
-    return f"verdict-{status.replace(' ', '-')}"
-
-
-def effects_html(effects: Sequence[Effect]) -> str:
-    """Return measured effects as an HTML table, with what the claim predicts of each; nothing where none was."""
-    if not effects:
-        return ""
-    rows = "".join(
-        f"<tr><td>{html.escape(effect.name)}</td><td>{number(effect.value.mean)}</td>"
-        f"<td>[{number(effect.value.low)}, {number(effect.value.high)}]</td><td>{effect.value.n}</td>"
-        f"<td>{effect.predicted} {effect.threshold:g}</td><td>{'yes' if effect.holds else 'no'}</td></tr>"
-        for effect in effects
-    )
-    return (
-        "<table><thead><tr><th>where</th><th>mean</th><th>95 % interval</th><th>n</th><th>predicted</th>"
-        f"<th>holds</th></tr></thead><tbody>{rows}</tbody></table>"
-    )

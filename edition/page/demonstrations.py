@@ -14,34 +14,22 @@ from edition import runs
 from edition.claims.domainbed import EXPERIMENTS
 from edition.experiments import experiment
 from edition.experiments.domainbed import DEMO
-from edition.experiments.pairs import RADIUS
+from edition.experiments.pairs import RADIUS, demo_config
 from edition.figures.domainbed import domain_samples
 from edition.figures.table_one import group_samples
 from edition.page.chapter import Chapter, Results, show
 from edition.records.store import Record, Store
 from edition.runs.results import box
-from samlib.images.domain_config import DomainConfig
-from samlib.images.embedded import digit_domains
-from samlib.images.pair_config import PairConfig, demo_config
-from samlib.images.photograph_config import FinetuneConfig
-from samlib.images.photograph_splits import attribute_splits
-from samlib.images.prepared import PreparedSet
+from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig
+from samlib.images.domains import train_domains
+from samlib.images.image_sets import PreparedSet, digit_domains, load_images
+from samlib.images.splits import photograph_splits
 from samlib.images.tiles import PairSource, load_pair
-from samlib.images.train_domains import load_domains, train_domains
-from samlib.images.train_photographs import load_images
 
 HOW_TO = (
     "To see CIFAR-MNIST here, set the environment variable `SAMLIB_DATA`, or pass `-p data_root FOLDER`, where the "
     "folder holds `MNIST/raw/` and `cifar-10-batches-py/` as their official releases lay them out."
 )
-# Of group = 2 label + attribute.
-GROUP_NAMES = {
-    "waterbirds": ("land bird on land", "land bird on water", "water bird on land", "water bird on water"),
-    "celeba": ("dark hair, female", "dark hair, male", "blond, female", "blond, male"),
-    "digits_on_patches": ("0 on first photograph", "0 on second", "1 on first photograph", "1 on second"),
-}
-# CelebA's terms: its images are not to be published or passed on.
-AVERAGED = ("celeba",)
 
 
 class AtHand(NamedTuple):
@@ -78,7 +66,7 @@ def train_pair_now(chapter: Chapter, pair: str) -> list[Record]:
 
     Args:
         chapter: its seed, device and data root are used.
-        pair: one of `samlib.images.pair_config.PAIRS`.
+        pair: a key of `samlib.images.catalogue.PAIRS`.
     Returns:
         The two records, SGD first.
     Side effects:
@@ -168,10 +156,10 @@ def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     data = _images_or_box(lambda: load_images(config, root), root, f"No images of {config.image_set} at hand")
     if data is None:
         return
-    splits = attribute_splits(data, config)
+    splits = photograph_splits(data, config)
     rows = {"training": splits.train.tolist(), "probe test": splits.test.tolist()}
-    averaged, names = config.image_set in AVERAGED, GROUP_NAMES[config.image_set]
-    show(lambda: group_samples(data, rows, config.features, names, averaged=averaged), photographs=True)
+    row = config.row
+    show(lambda: group_samples(data, rows, row.features, row.groups, averaged=not row.published), photographs=True)
 
 
 def show_domains(config: DomainConfig, root: Path | None) -> None:
@@ -179,7 +167,7 @@ def show_domains(config: DomainConfig, root: Path | None) -> None:
 
     The book shows the embedded set alone: many of PACS's images are others' work under no free licence.
     """
-    data = _images_or_box(lambda: load_domains(config, root), root, "Not drawn")
+    data = _images_or_box(lambda: load_images(config, root), root, "Not drawn")
     if data is not None:
         show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)
 

@@ -8,32 +8,33 @@ from typing import Any
 from IPython.display import HTML
 
 from edition import runs
+from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
-from edition.claims.registry import LEDGER
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.chapter import effects_html, verdict_class
+from edition.page.verdicts import MARKS, effects_html, found, short, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
 from samlib.config import differences, from_dict
-from samlib.measures.statistics import number
-
-# Verdict -> the mark of its square: it says what the square's colour repeats.
-MARKS = {"confirmed": "✓", "partly": "±", "not confirmed": "✗", "not tested": "?"}
 
 
 def verdict_squares(rows: Sequence[Row]) -> str:
     """Return the ledger as HTML squares: a line for each part of the paper, a square with a mark for each claim.
 
     A square leads to its claim on the claims page, and says verdict, claim and place in words where a pointer rests on
-    it and to a screen reader. A legend above counts the verdicts.
+    it and to a screen reader; it is hatched where the runs are scaled down. A legend above counts the states, those of
+    scaled-down runs apart.
 
     Args:
         rows: those to show, in order.
     """
+    whole, scaled = ([row for row in rows if bool(row.verdict.scaled_down) is given] for given in (False, True))
     legend = f"<li>{len(rows)} claims:</li>"
-    legend += "".join(f"<li>{_square(status)} {count} {status}</li>" for status, count in counts(rows).items())
+    for part, style, words in ((whole, "", ""), (scaled, " scaled-down", ", scaled down")):
+        for state, count in counts(part).items():
+            if count:
+                legend += f"<li>{_square(state, style)} {count} {state}{words}</li>"
     parts = dict.fromkeys(row.part for row in rows)
     lines = "".join(
         f"<dt>{html.escape(part)}</dt><dd>{' '.join(_linked_square(row) for row in rows if row.part == part)}</dd>"
@@ -42,18 +43,20 @@ def verdict_squares(rows: Sequence[Row]) -> str:
     return f'<div class="squares"><ul>{legend}</ul><dl>{lines}</dl></div>'
 
 
-def _square(status: str) -> str:
+def _square(state: str, style: str) -> str:
     """Return one square of the legend; its word stands beside it."""
-    return f'<span class="square {verdict_class(status)}" aria-hidden="true">{MARKS[status]}</span>'
+    return f'<span class="square verdict-{state.replace(" ", "-")}{style}" aria-hidden="true">{MARKS[state]}</span>'
 
 
 def _linked_square(row: Row) -> str:
     """Return one claim's square: a link to the claim, with its words."""
-    status = row.verdict.status
-    told = html.escape(f"{status}: {row.verdict.claim.rstrip('.')} ({row.verdict.place})")
+    verdict = row.verdict
+    counted = f" ({verdict.counts})" if verdict.effects else ""
+    told = f"{verdict.state}{counted}: {verdict.claim.rstrip('.')} ({verdict.place})"
+    told = html.escape(told + ("; scaled down" if verdict.scaled_down else ""))
     return (
-        f'<a class="square {verdict_class(status)}" href="{LEDGER}.html#{row.claim.id}" '
-        f'aria-label="{told}" title="{told}">{MARKS[status]}</a>'
+        f'<a class="square {verdict_class(verdict)}" href="{LEDGER}.html#{row.claim.id}" '
+        f'aria-label="{told}" title="{told}">{MARKS[verdict.state]}</a>'
     )
 
 
@@ -77,21 +80,26 @@ def claims_table(rows: Sequence[Row]) -> str:
 
 def _claim_row(row: Row) -> str:
     """Return one claim's row, with its anchor and a link to the verdict on the page that shows it."""
-    verdict, status, words = row.verdict, row.verdict.status, html.escape(row.verdict.claim)
+    verdict, words = row.verdict, html.escape(row.verdict.claim)
     if row.claim.chapter != LEDGER:
         words = f'<a href="{row.page}">{words}</a>'
-    told = f"{words} <em>({html.escape(row.claim.place)})</em><br>Statistic: {html.escape(verdict.statistic)}.<br>"
-    told += _deciding(row)
+    told = f"{words} <em>({html.escape(row.claim.place)})</em><br>"
+    if verdict.effects:
+        told += f"{html.escape(found(verdict))}<br>"
+    told += f"Statistic: {html.escape(verdict.statistic)}.<br>{_deciding(row)}"
     if row.claim.needs:
         links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in row.claim.needs)
         told += f"<br>Records: {links}."
     if row.claim.figure and verdict.effects:
         told += f' <a href="{row.claim.figure}">Figure or table</a>.'
     if len(verdict.effects) > 1:
-        n = len(verdict.effects)
-        told += f"<details><summary>all {n} effects</summary>{effects_html(verdict.effects)}</details>"
+        shown = (
+            f"<p>In other statistics, which decide nothing:</p>{effects_html(verdict.shown)}" if verdict.shown else ""
+        )
+        effects = effects_html(verdict.effects) + shown
+        told += f"<details><summary>all {len(verdict.effects)} effects</summary>{effects}</details>"
     return (
-        f'<tr id="{row.claim.id}"><td><span class="{verdict_class(status)}"><strong class="status">{status}'
+        f'<tr id="{row.claim.id}"><td><span class="{verdict_class(verdict)}"><strong class="status">{verdict.state}'
         f"</strong></span></td><td>{told}</td></tr>"
     )
 
@@ -103,8 +111,9 @@ def _deciding(row: Row) -> str:
         return html.escape(row.why)
     value = effect.value
     return (
-        f"<strong>{number(value.mean)} [{number(value.low)}, {number(value.high)}]</strong>, n = {value.n}: "
-        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}."
+        f"<strong>{short(value.mean)} [{short(value.low)}, {short(value.high)}]</strong>, n = {value.n}: "
+        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}; "
+        f"these runs would have found a difference of {short(effect.detectable)} with 80 % power."
     )
 
 
@@ -120,7 +129,7 @@ def not_tested(rows: Sequence[Row]) -> str:
 
 
 def counted(rows: Sequence[Row]) -> str:
-    """Say in two sentences (Markdown) how many claims got which verdict, the paper's and the others apart."""
+    """Say in two sentences (Markdown) how many claims are in which state, the paper's and the others apart."""
     paper, others = split(rows)
     return (
         f"Of the paper's **{len(paper)}** claims, {_counts(paper)}. Counted apart: of **{len(others)}** questions of "
@@ -130,9 +139,7 @@ def counted(rows: Sequence[Row]) -> str:
 
 def _counts(rows: Sequence[Row]) -> str:
     """Count every verdict that occurs, in words."""
-    words = {"partly": "partly so"}
-    found = {words.get(status, status): count for status, count in counts(rows).items() if count}
-    told = [f"**{count}** {'is' if count == 1 else 'are'} {status}" for status, count in found.items()]
+    told = [f"**{n}** {'is' if n == 1 else 'are'} {state}" for state, n in counts(rows).items() if n]
     return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "none"
 
 
@@ -192,3 +199,31 @@ def _record_row(record: Record) -> tuple[object, ...]:
     link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>')
     torch = origin["versions"].get("torch")
     return link, told, revision, origin["device"], torch, origin["wall_seconds"], origin["utc"]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the summary's core as Markdown: the paper's claims by state, each with its deciding effect in a line."""
+    paper, others = split(rows)
+    told = [counted(rows)]
+    for state, words in (
+        ("confirmed", "What held"),
+        ("contradicted", "What came out the other way"),
+        ("mixed", "What held in part"),
+        ("undecided", "What our runs do not decide"),
+        ("not tested", "What was not tested"),
+    ):
+        lines = [_line(row) for row in paper if row.verdict.state == state]
+        told.append(f"## {words}\n\n" + ("\n".join(lines) or "Nothing."))
+    lines = [_line(row) for row in others if row.verdict.state in ("confirmed", "contradicted")]
+    told.append("## Beyond the paper: decided questions of ours\n\n" + ("\n".join(lines) or "None."))
+    return "\n\n".join(told)
+
+
+def _line(row: Row) -> str:
+    """One claim as an item of a list."""
+    verdict, effect = row.verdict, row.deciding
+    value = f"; {short(effect.value.mean)} [{short(effect.value.low)}, {short(effect.value.high)}]" if effect else ""
+    n = f", n = {effect.value.n}" if effect else ""
+    scaled = ", scaled down" if verdict.scaled_down else ""
+    found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why
+    return f"- [{verdict.claim.rstrip('.')}](claims.ipynb#{row.claim.id}) ({verdict.place}): {found}."

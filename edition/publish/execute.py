@@ -1,4 +1,8 @@
-"""Execute chapters with papermill in a staged copy, once per key, record when and where, and freeze the outputs."""
+"""Execute chapters with papermill in a staged copy, once per key, record when and where, and freeze the outputs.
+
+A chapter has one thread, so several are executed side by side, each by a thread of this process that waits for its
+kernel.
+"""
 
 import contextlib
 import datetime
@@ -6,16 +10,19 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
@@ -26,6 +33,7 @@ from edition.publish.layout import Layout, chapters
 from samlib.data_root import VARIABLE, data_root
 
 N_THREADS = 1
+MOST_AT_ONCE = 4  # chapters; each kernel takes a gigabyte of memory
 KERNEL = "python3"
 PROFILE = re.compile(r"""^profile(?:\s*:[^=]+)?\s*=\s*["'](\w+)["']""", flags=re.MULTILINE)
 
@@ -38,7 +46,8 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
     """Execute every chapter whose key changed and write the execution record.
 
     In reading order, but pages that sum up what the others record come last (notebook metadata `sums_up`): below
-    full scale there are no records before the chapters have trained.
+    full scale there are no records before the chapters have trained. There chapters go one by one, since some need the
+    same runs; at their own scale they read records, and several go side by side.
 
     Args:
         layout: the folders and the profile.
@@ -47,15 +56,31 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
         One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
         reused.
     Raises:
-        ChapterError: a cell failed. Chapters executed before it are kept.
+        ChapterError: a cell failed. Chapters executed before it, or beside it, are kept.
     Side effects: writes `layout.executed`, the chapters in `layout.stage`, and `layout.record`.
     """
     shared = surroundings(layout.root)
     order = chapters(layout.root)
     done: dict[str, dict[str, Any]] = {}
-    for chapter in sorted(order, key=lambda name: bool(_read(layout.root / name).metadata.get("sums_up"))):
-        done[chapter] = execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
-        _write_json(layout.record, {"schema": 1, "chapters": [done[name] for name in order if name in done]})
+    at_once = min(MOST_AT_ONCE, os.cpu_count() or 1) if layout.profile is None else 1
+
+    def execute(chapter: str) -> dict[str, Any]:
+        try:
+            return execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
+        finally:
+            ensure_event_loop().close()  # that of this thread, which the kernel's client opened
+
+    for last in (False, True):
+        part = [chapter for chapter in order if bool(_read(layout.root / chapter).metadata.get("sums_up")) == last]
+        with kernel_environment(), ThreadPoolExecutor(at_once) as pool:
+            entries = [pool.submit(execute, chapter) for chapter in part]
+            try:
+                for chapter, entry in zip(part, entries, strict=True):
+                    done[chapter] = entry.result()
+                    held = [done[name] for name in order if name in done]
+                    _write_json(layout.record, {"schema": 1, "chapters": held})
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # after a failure no further chapter is begun
     return [done[name] for name in order]
 
 
@@ -73,7 +98,8 @@ def execute_chapter(
         The chapter's entry in the execution record.
     Raises:
         ChapterError: a cell failed, or the kernel died.
-    Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`.
+    Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`. Its kernel gets this
+        process's environment: see `kernel_environment`.
     """
     source = _read(layout.root / chapter)
     parameters = {"profile": layout.profile} if layout.profile and _default_profile(source) else {}
@@ -166,7 +192,7 @@ def check_kernel() -> None:
         return
     raise ChapterError(
         f"expected the kernel {KERNEL!r} to run {sys.executable}, got {command}; "
-        "run `python -m ipykernel install --sys-prefix` in this environment"
+        f"run `{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix`"
     )
 
 
@@ -181,17 +207,16 @@ def _run(layout: Layout, chapter: str, parameters: dict[str, str], *, progress_b
     shutil.copyfile(layout.root / chapter, copied)
     started = time.perf_counter()
     try:
-        with kernel_environment():
-            check_kernel()
-            papermill.execute_notebook(
-                str(copied),
-                str(output),
-                parameters=parameters,
-                kernel_name=KERNEL,
-                language="python",
-                cwd=str(folder),
-                progress_bar={"desc": chapter} if progress_bar else False,
-            )
+        check_kernel()
+        papermill.execute_notebook(
+            str(copied),
+            str(output),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            language="python",
+            cwd=str(folder),
+            progress_bar={"desc": chapter} if progress_bar else False,
+        )
     except (PapermillExecutionError, CellControlSignal, DeadKernelError) as failure:
         raise ChapterError(_explain(layout, chapter, failure)) from failure
     finally:

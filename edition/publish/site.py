@@ -32,7 +32,8 @@ def stage_sources(layout: Layout) -> None:
         `results/local`, so that a page's link `../results/<experiment>/<id>.json` opens offline. Where the
         book has a public repository, the staged configuration has the buttons that lead there.
     """
-    shutil.rmtree(layout.stage, ignore_errors=True)
+    if layout.stage.exists():
+        shutil.rmtree(layout.stage)
     layout.stage.mkdir(parents=True)
     (layout.stage / EXTRA).mkdir()
     shutil.copyfile(layout.root / "_toc.yml", layout.stage / "_toc.yml")

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from edition.records.checkpoint import Checkpoint
-from samlib.images.domain_config import DomainConfig
-from samlib.images.pair_config import PairConfig
-from samlib.images.photograph_config import FinetuneConfig
+from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig
 from samlib.methods.config import ControlConfig
 from samlib.toy.config import ToyConfig
 
@@ -102,8 +100,8 @@ def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Tra
 
 def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Trained:
     """Train one network on an image pair."""
+    from samlib.images.pairs import train_pair
     from samlib.images.tiles import load_pair
-    from samlib.images.train_pairs import train_pair
 
     (config,) = configs
     checkpoint = _checkpoint(work, report)
@@ -114,7 +112,8 @@ def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Tr
 
 def _finetune(configs: Sequence[FinetuneConfig], work: Work, report: Report) -> Trained:
     """Finetune one network on photographs."""
-    from samlib.images.train_photographs import load_images, train_finetune  # slow to import: torchvision and pandas
+    from samlib.images.image_sets import load_images
+    from samlib.images.photographs import train_finetune
 
     (config,) = configs
     checkpoint = _checkpoint(work, report)
@@ -125,11 +124,12 @@ def _finetune(configs: Sequence[FinetuneConfig], work: Work, report: Report) -> 
 
 def _train_domains(configs: Sequence[DomainConfig], work: Work, report: Report) -> Trained:
     """Train one network on all domains but one."""
-    from samlib.images.train_domains import load_domains, train_domains  # slow to import, as above
+    from samlib.images.domains import train_domains
+    from samlib.images.image_sets import load_images
 
     (config,) = configs
     checkpoint = _checkpoint(work, report)
-    data = load_domains(config, work.data_root)
+    data = load_images(config, work.data_root)
     result = train_domains(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
     return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
 

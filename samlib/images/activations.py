@@ -12,7 +12,7 @@ from torch import Tensor
 from samlib.files import remove_leftovers, write_atomically
 from samlib.images.augment import centre_view
 from samlib.images.backbones import Backbone, state_sha256
-from samlib.images.prepared import PreparedSet
+from samlib.images.image_sets import PreparedSet
 from samlib.shapes import Float, Int64
 
 CHUNK = 32  # images a forward pass; on a CPU, DenseNet-121 is slower with 128

@@ -1,4 +1,4 @@
-"""Pretrained networks that split into a frozen lower part, a trained trunk and a linear head (Appendix B)."""
+"""Networks by name, pretrained or not, in a frozen lower part, a trained trunk and a linear head (Appendix B)."""
 
 import hashlib
 import http.client
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from samlib.config import check_choice, check_number
-from samlib.images.photograph_config import BACKBONES, TRAINED
+from samlib.images.config import TRAINED
 from samlib.shapes import Float
 from samlib.streams import stream
 
@@ -30,6 +29,7 @@ EPSILONS = {"densenet121": 1.001e-5}
 
 # First layer of the last block; all layers before it may be frozen.
 _LAST_BLOCK = {"densenet121": "denseblock4", "resnet18": "layer4", "resnet50": "layer4", "smallnet": "block3"}
+_WHOLE_ONLY = ("convnet",)  # has no blocks
 _COUNTER = "num_batches_tracked"  # in the states of BatchNorm; with a fixed momentum nothing depends on it
 
 
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
     outputs are the same at every step and may be computed once (`samlib.images.activations`).
 
     Args:
-        name: one of `BACKBONES`.
+        name: what `build_backbone` was asked for.
         lower: the frozen part; nn.Identity() where all is trained.
         trunk: maps the lower part's outputs to features (batch, n_features), pooling included.
         n_features: numbers of an image that are probed, and inputs of the head.
@@ -86,20 +86,21 @@ class Backbone(nn.Module):
 
 
 def build_backbone(
-    name: str, *, n_classes: int, trained: str, seed: int, device: torch.device | str = "cpu"
+    name: str, *, n_classes: int, seed: int, trained: str = "all", device: torch.device | str = "cpu"
 ) -> Backbone:
-    """Build a network with pretrained weights and a new head, whose numbers do not depend on the device.
+    """Build a network with pretrained or newly drawn weights and a new head; its numbers do not depend on the device.
 
-    The head's weights and biases are uniform on +-1/sqrt(n_features), torch's default distribution.
+    New weights and biases are uniform on +-1/sqrt(fan-in), torch's default distribution, in the layers' order.
 
     Args:
         name: "densenet121", "resnet18", "resnet50": weights from the safetensors file that the environment variable
             SAMLIB_WEIGHTS names, or from the folder that holds NAME_imagenet_fp16.safetensors; where it is not set,
-            torchvision's (IMAGENET1K_V1). "smallnet": not pretrained, weights uniform on +-1/sqrt(fan-in) from the
-            stream "backbone".
+            torchvision's (IMAGENET1K_V1). "smallnet": not pretrained, weights from the stream "backbone". "convnet":
+            the network of CIFAR-MNIST and FMNIST-MNIST, three convolutions on images of 64 x 32 pixels, not
+            pretrained, weights from the stream "initialization", before the head's.
         n_classes: outputs, at least 2.
-        trained: "all"; or "last block", the last dense or residual block and what follows it.
         seed: root seed; the stream "initialization" draws the head.
+        trained: "all"; or "last block", the last dense or residual block and what follows it.
         device: where the network goes.
     Returns:
         A new network in training mode; the parameters to train have requires_grad.
@@ -110,11 +111,14 @@ def build_backbone(
     Side effects:
         torchvision's weights are downloaded once, into torch's cache. The global generator is not touched.
     """
-    check_choice("backbone", name, BACKBONES)
-    check_choice("trained", trained, TRAINED)
+    check_choice("backbone", name, (*_WHOLE_ONLY, *_LAST_BLOCK))
+    check_choice("trained", trained, TRAINED[:1] if name in _WHOLE_ONLY else TRAINED)
     check_number("n_classes", n_classes, low=2, integer=True)
     digest: str | None = None
-    if name == "smallnet":
+    generator = stream(seed, "initialization")
+    if name == "convnet":
+        layers, n_features = _convnet(generator)
+    elif name == "smallnet":
         layers, n_features = _smallnet(stream(seed, "backbone"))
     else:
         layers, n_features, digest = _pretrained(name)
@@ -130,7 +134,7 @@ def build_backbone(
         weights_sha256=digest,
     )
     backbone.head.to_empty(device="cpu")
-    _fill_uniformly(backbone.head, stream(seed, "initialization"))
+    _fill_uniformly(backbone.head, generator)
     return backbone.to(device)
 
 
@@ -157,18 +161,32 @@ def _fill_uniformly(layer: nn.Conv2d | nn.Linear, generator: torch.Generator) ->
     layer.bias.uniform_(-bound, bound, generator=generator)
 
 
+def _convolution(inputs: int, outputs: int, size: int, generator: torch.Generator) -> nn.Conv2d:
+    """A convolution of stride 2 with its first weights; made on "meta", where torch draws no numbers of its own."""
+    layer = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2, device="meta").to_empty(device="cpu")
+    _fill_uniformly(layer, generator)
+    return layer
+
+
+def _convnet(generator: torch.Generator) -> tuple[dict[str, nn.Module], int]:
+    layers: dict[str, nn.Module] = {}
+    for i, (inputs, outputs, size) in enumerate(((3, 32, 5), (32, 64, 3), (64, 128, 3)), start=1):
+        layers |= {f"conv{i}": _convolution(inputs, outputs, size, generator), f"relu{i}": nn.ReLU()}
+    return layers | {"flatten": nn.Flatten()}, 128 * 8 * 4
+
+
 def _smallnet(generator: torch.Generator) -> tuple[dict[str, nn.Module], int]:
-    """Return the layers of a small network with its first weights, and the number of features."""
     layers: dict[str, nn.Module] = {}
     for i, (inputs, outputs) in enumerate(((3, 8), (8, 16), (16, 32)), start=1):
-        convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, device="meta").to_empty(device="cpu")
-        _fill_uniformly(convolution, generator)
+        convolution = _convolution(inputs, outputs, 3, generator)
         layers[f"block{i}"] = nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
     return layers | {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}, outputs
 
 
 def _pretrained(name: str) -> tuple[dict[str, nn.Module], int, str]:
     """Return the layers with their weights, the number of features, and the weights' digest."""
+    from torchvision import models  # slow to import
+
     with torch.device("meta"):  # draws no numbers
         network = getattr(models, name)()
     head = "classifier" if name == "densenet121" else "fc"  # for ImageNet's classes
@@ -231,6 +249,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _download(name: str) -> dict[str, Tensor]:
     """Return torchvision's weights, from torch's cache if they are there."""
+    from torchvision import models
+
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         state = weights.get_state_dict(check_hash=True, progress=False)

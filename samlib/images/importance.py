@@ -1,6 +1,6 @@
 """Importance weights of a finetuned network's training examples, and how well each feature fits them (Section 6.2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samlib.config import check_number
+from samlib.measures.importance import importance
 from samlib.measures.probe import fit_probe
 from samlib.optim import SAM
 from samlib.optim.normalization import normalization_statistics_frozen
@@ -34,23 +35,29 @@ class Inputs(Protocol):
         """Return the inputs of these examples, as the network takes them, on its device."""
 
 
-def importance_weights(
-    network: nn.Module, inputs: Inputs, labels: Int64[Tensor, " example"], *, rho: float, batch_size: int
-) -> tuple[Float[Tensor, " example"], Float[Tensor, " example"]]:
+def image_importance(
+    network: nn.Module,
+    inputs: Inputs,
+    labels: Int64[Tensor, " example"],
+    *,
+    readings: Sequence[tuple[str, int | None]],
+    radii: Sequence[float],
+) -> tuple[Float[Tensor, "reading example"], Float[Tensor, "reading radius example"]]:
     """Weigh every example as a step of SGD (real) and as a step of SAM (phantom) would.
 
     lambda_i = 1 - p_i(y_i) with p the softmax of the logits at w (Eq 6), and the same at the phantom parameters
-    w + rho g / ||g|| of the example's own batch (Eq 3), g the gradient of the batch's mean cross-entropy with respect
-    to all trainable parameters. Eq 6 is written for a logistic loss: with two classes 1 - p(y) = sigma(-y f), f the
-    difference of the logits and y = +-1.
+    w + rho g / ||g|| (Eq 3), g the gradient of a mean cross-entropy with respect to all trainable parameters. Eq 6 is
+    written for a logistic loss: with two classes 1 - p(y) = sigma(-y f), f the difference of the logits and y = +-1.
 
     Args:
-        network: inputs -> logits (batch, class). Used in training mode, with batch statistics, as in training; a
-            dropout mask, if any, is drawn anew in each pass.
+        network: inputs -> logits (batch, class); all parameters with requires_grad are perturbed, together. A dropout
+            mask, if any, is drawn anew in each pass.
         inputs: of all examples, in the order in which they are dealt into batches.
         labels: in the same order.
-        rho: perturbation radius, parameter units, >= 0; with 0 both weights are equal.
-        batch_size: examples a batch; a last, smaller batch is weighed too.
+        readings: of "the phantom", such as `READINGS`: the network's mode, and how many examples in a row share a
+            gradient, a last, smaller batch too; None is all. ("training", batch size) is what SAM's step does. In
+            evaluation mode an example's weight depends on no other example but through the ascent.
+        radii: perturbation radii, parameter units, >= 0; with 0 both weights are equal. One gradient serves all.
     Returns:
         Real and phantom weights, within 0..1, in the order of `labels`; new single-precision tensors on the CPU.
     Raises:
@@ -59,40 +66,15 @@ def importance_weights(
         None that lasts, also after an error: weights and running statistics keep every bit, gradients and modes
         are put back.
     """
-    check_number("batch_size", batch_size, low=1, integer=True)
-    if len(labels) == 0:
-        raise ValueError("labels: expected at least one example, got none; weigh some training examples")
-    slices = [slice(start, start + batch_size) for start in range(0, len(labels), batch_size)]
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    ascent = SAM(parameters, rho=rho)
-    with _leaving_no_trace(network, parameters, training=True):
-        pairs = [_weigh_batch(network, ascent, inputs[rows], labels[rows]) for rows in slices]
-    real, phantom = (torch.cat(parts).float().cpu() for parts in zip(*pairs, strict=True))
-    return real, phantom
-
-
-def phantom_readings(
-    network: nn.Module, inputs: Inputs, labels: Int64[Tensor, " example"]
-) -> tuple[Float[Tensor, "reading example"], Float[Tensor, "reading radius example"]]:
-    """Weigh every example under each of `READINGS`, the phantom at each of `READING_RADII`.
-
-    As `importance_weights`, with the mode and the gradient of the reading; one gradient serves all radii. In evaluation
-    mode an example's weight depends on no other example but through the ascent.
-
-    Args:
-        network: it maps inputs to logits; all parameters with requires_grad are perturbed, together.
-        inputs: of the examples.
-        labels: of the examples.
-    Returns:
-        Real and phantom weights, within 0..1; new single-precision tensors on the CPU.
-    Side effects:
-        None that lasts, also after an error.
-    """
     n = len(labels)
+    if n == 0:
+        raise ValueError("labels: expected at least one example, got none; weigh some training examples")
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    ascents = [SAM(parameters, rho=rho) for rho in READING_RADII]
-    real, phantom = torch.empty(len(READINGS), n), torch.empty(len(READINGS), len(ascents), n)
-    for i, (mode, size) in enumerate(READINGS):
+    ascents = [SAM(parameters, rho=rho) for rho in radii]
+    real, phantom = torch.empty(len(readings), n), torch.empty(len(readings), len(ascents), n)
+    for i, (mode, size) in enumerate(readings):
+        if size is not None:
+            check_number("batch_size", size, low=1, integer=True)
         chunks = [slice(start, min(start + (size or CHUNK), n)) for start in range(0, n, size or CHUNK)]
         sharing = [[chunk] for chunk in chunks] if size else [chunks]
         with _leaving_no_trace(network, parameters, training=mode == "training"):
@@ -156,23 +138,6 @@ def _leaving_no_trace(network: nn.Module, parameters: list[nn.Parameter], *, tra
             module.training = mode
 
 
-def _weigh_batch(network: nn.Module, ascent: SAM, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the real and phantom weights of one batch; the weights are back at w also after an error."""
-    with torch.enable_grad():
-        logits = network(inputs)
-        labels = labels.to(logits.device)
-        real = _weights(logits, labels)
-        if ascent.rho == 0:
-            return real, real
-        nn.functional.cross_entropy(logits, labels).backward()
-    ascent.ascent_step()
-    try:
-        with torch.no_grad():
-            return real, _weights(network(inputs), labels)
-    finally:
-        ascent.restore()
-
-
 def _weigh_together(
     network: nn.Module, ascents: list[SAM], inputs: Inputs, labels: Tensor, chunks: list[slice]
 ) -> tuple[Tensor, Tensor]:
@@ -187,7 +152,7 @@ def _weigh_together(
             logits = network(inputs[chunk])
             there = labels[chunk].to(logits.device)
             (nn.functional.cross_entropy(logits, there, reduction="sum") / n).backward()
-        real.append(_weights(logits, there).float().cpu())
+        real.append(importance(logits, there).float().cpu())
     gradients = [parameter.grad for parameter in parameters]
     for ascent in ascents:
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -195,16 +160,8 @@ def _weigh_together(
         ascent.ascent_step()
         try:
             with torch.no_grad():
-                parts = [_weights(network(inputs[chunk]), labels[chunk].to(logits.device)) for chunk in chunks]
+                parts = [importance(network(inputs[chunk]), labels[chunk].to(logits.device)) for chunk in chunks]
         finally:
             ascent.restore()
         phantom.append(torch.cat(parts).float().cpu())
     return torch.cat(real), torch.stack(phantom)
-
-
-@torch.no_grad()
-def _weights(logits: Float[Tensor, "batch class"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Return 1 - p(y), as the sum of the other classes' probabilities: also accurate where p(y) rounds to 1."""
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return logits.softmax(1).scatter(1, labels[:, None], 0.0).sum(1)

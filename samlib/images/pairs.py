@@ -1,174 +1,106 @@
-"""Two-feature images: one tile above another, with labels that agree perfectly or not at all."""
+"""Train a network on a pair with SGD or SAM, and probe both features (Section 4.1)."""
 
-import math
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from samlib.images.pair_config import PairConfig
-from samlib.images.tiles import Block, PairSource, Tiles
-from samlib.shapes import Int64, UInt8
-from samlib.streams import stream
+from samlib.images.backbones import Backbone, build_backbone
+from samlib.images.config import PairConfig
+from samlib.images.probing import Seen, curve_errors, feature_errors, feature_metrics
+from samlib.images.splits import PairImages, PairSets, pair_sets
+from samlib.images.tiles import PairSource
+from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, is_finite, repeatable
+from samlib.images.views import PairViews, mean_pixel
 
-Orders = list[list[Tensor]]  # tile numbers in shuffled order, by feature and class
-
-
-class ImageSet(NamedTuple):
-    """Composed images, 0..255, and both features' labels (column 0: the upper tile)."""
-
-    images: UInt8[Tensor, "example 3 64 32"]
-    labels: Int64[Tensor, "example 2"]
+_SETS = ("train", "validation", "test", "probe_train", "probe_test")
 
 
-class PairSets(NamedTuple):
-    """Everything one run needs.
+def train_pair(
+    config: PairConfig,
+    source: PairSource,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
+) -> Result:
+    """Train one network (Eq 2 or 3) and measure test error and both probing errors (Eq 1).
 
-    Attributes:
-        train, validation, test: perfectly correlated (equal label columns). No tile is in two of them.
-        probe_train: balanced, all K^2 label pairs equally frequent; tiles of the training split that are not
-            in `train` (those of `validation` and those that n_train left over), paired anew. Eq 1 asks for
-            training data of the balanced distribution; that the network has not been trained on these tiles
-            is our choice, because features of memorized tiles mislead the probe and the choice of its C.
-        probe_test: balanced, made of the test split's tiles.
-        features: names of the label columns.
-        n_classes: K.
-    """
-
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
-    probe_train: ImageSet
-    probe_test: ImageSet
-    features: tuple[str, str]
-    n_classes: int
-
-
-def pair_sets(source: PairSource, config: PairConfig) -> PairSets:
-    """Pair the tiles of a source into the five sets of one run.
-
-    Every class of every feature is cut to the size of the smallest one, as Shah et al. (2020) do. A cycled
-    block is repeated to that size instead, and half of its tiles are trained on. Which tiles remain and which
-    meet comes from the run's streams.
+    The same configuration gives the same metrics on one machine with one thread: all randomness comes from
+    streams of the seed, and SGD and SAM of one seed share images, initialization, batch order and probe sets.
 
     Args:
+        config: the run.
         source: what `load_pair` returned for `config.pair`.
-        config: pair, n_train, validation_share, n_probe and seed are read.
+        device: where to train.
+        checkpoint: where the state is saved after each epoch and found again; None saves nothing.
     Returns:
-        New tensors on the CPU.
+        Metrics, errors as shares of 1:
+            test_error, validation_error: on correlated images, where either feature suffices.
+            curves: train_loss (mean over the epoch's batches, at w), validation_error, by epoch; and, where the
+                configuration asks for them, <feature>_probe_error (see `samlib.images.probing.curve_errors`).
+            <feature>_probe_error and the others of `samlib.images.probing.feature_errors`, on the balanced test set.
+                Which feature is easy is not decided here.
+            n_train, n_validation, n_test, n_probe_train, n_probe_test: images in each set.
+            mean_pixel: what was subtracted, 0..1.
+            diverged: whether training stopped at a loss that is not finite; all errors are then None.
     Raises:
-        ValueError: source and config name different pairs, or the source has too few tiles.
+        ValueError: source and configuration do not fit.
+        Exception: whatever the checkpoint raises to stop the run.
     """
-    if source.name != config.pair:
-        raise ValueError(
-            f"source: expected the pair {config.pair!r} that the configuration names, got {source.name!r}; "
-            f"load_pair({config.pair!r}, root) gives it"
-        )
-    train, unseen, n_validation = _split(source, config)
-    validation = [[order[:n_validation] for order in orders] for orders in unseen]
-    test = _orders(source, "test", stream(config.seed, "test pairing"))
-    tiles = [block.train for block in source.blocks]
-    test_tiles = [block.test for block in source.blocks]
-    anew = stream(config.seed, "probe training pairing")
-    return PairSets(
-        train=_compose(tiles, _correlated(train, stream(config.seed, "training pairing"))),
-        validation=_compose(tiles, _correlated(validation, stream(config.seed, "validation pairing"))),
-        test=_compose(test_tiles, _correlated(test, stream(config.seed, "test order"))),
-        probe_train=_compose(tiles, _balanced(_shuffled(unseen, anew), config.n_probe)),
-        probe_test=_compose(test_tiles, _balanced(test, config.n_probe)),
-        features=source.features,
-        n_classes=source.n_classes,
-    )
+    sets = pair_sets(source, config)
+    network = build_backbone(config.backbone, n_classes=sets.n_classes, seed=config.seed, device=device)
+    mean = mean_pixel(sets.train.images)
+    labels = sets.train.labels[:, 0]
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, ...]:
+        return torch.randperm(len(labels), generator=generator).split(config.batch_size)
+
+    def look(epoch: int) -> dict[str, float]:
+        seen = {"validation_error": _error(network, sets.validation, mean)}
+        if config.probe_each_epoch:
+            probed, tested = (_see(network, part, sets, mean) for part in (sets.probe_train, sets.probe_test))
+            if is_finite(network, probed.features):
+                seen |= curve_errors(sets.features, probed, tested, seed=config.seed)
+        return seen
+
+    with repeatable():
+        views = PairViews(sets.train.images, mean, device=device)
+        curves = fit(network, views, labels.to(device), config, draw=draw, look=look, checkpoint=checkpoint)
+        if len(curves["validation_error"]) < len(curves["train_loss"]):  # records of pairs have it of the last epoch,
+            curves["validation_error"].append(_error(network, sets.validation, mean))  # also of one that diverged
+        diverged = has_diverged(network, _see(network, sets.probe_train, sets, mean).features, curves)
+        if diverged:
+            metrics: dict[str, Any] = dict.fromkeys(["test_error", *feature_metrics(sets.features)])
+        else:
+            metrics = measure(network, sets, mean=mean, seed=config.seed, n_folds=config.probe_folds)
+    metrics |= {f"n_{name}": len(getattr(sets, name).labels) for name in _SETS}
+    metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
+    return Result(metrics | {"mean_pixel": mean, "diverged": diverged, "curves": curves}, network, {})
 
 
-def _split(source: PairSource, config: PairConfig) -> tuple[Orders, Orders, int]:
-    """Divide the training split's tiles into those to train on and the unseen; also size the validation."""
-    generator = stream(config.seed, "data")
-    shuffled = [_class_orders(block.train, source.n_classes, generator) for block in source.blocks]
-    n_available = _smallest(source.blocks, shuffled)
-    n_train, n_validation = _sizes(config, source.n_classes, n_available)
-    n_unseen = n_available - n_train
-    train, unseen = [], []
-    for block, orders in zip(source.blocks, shuffled, strict=True):
-        cuts = [len(order) // 2 if block.cycled else n_train for order in orders]
-        train.append([_cycle(order[:cut], n_train) for order, cut in zip(orders, cuts, strict=True)])
-        unseen.append([_cycle(order[cut:], n_unseen) for order, cut in zip(orders, cuts, strict=True)])
-    return train, unseen, n_validation
+def measure(network: Backbone, sets: PairSets, *, mean: float, seed: int, n_folds: int = 0) -> dict[str, Any]:
+    """Measure test error, probing errors and head errors of a network; see `train_pair` for the names.
+
+    Args:
+        network: the trained network.
+        sets: the run's sets.
+        mean: what `mean_pixel` returned for the training images.
+        seed: root seed of the probes.
+        n_folds: of the choice of C; 0 is one held-out quarter.
+    """
+    probed, tested = (_see(network, part, sets, mean) for part in (sets.probe_train, sets.probe_test))
+    errors = feature_errors(sets.features, probed, tested, seed=seed, n_folds=n_folds)
+    return {"test_error": _error(network, sets.test, mean)} | errors
 
 
-def _sizes(config: PairConfig, n_classes: int, n_available: int) -> tuple[int, int]:
-    """Training and validation examples of each class, out of `n_available`."""
-    share = config.validation_share
-    if config.n_train is None:
-        n_validation = max(1, round(share * n_available))
-        return n_available - n_validation, n_validation
-    n_train = config.n_train // n_classes
-    n_validation = max(1, round(n_train * share / (1 - share)))
-    if config.n_train % n_classes or n_train < 1 or n_train + n_validation > n_available:
-        most = n_classes * int(n_available * (1 - share))
-        raise ValueError(
-            f"n_train: expected a multiple of {n_classes} classes, at most about {most} beside a validation "
-            f"share of {share:g}, got {config.n_train}; lower n_train, or use None for all images"
-        )
-    return n_train, n_validation
+def _see(network: Backbone, data: PairImages, sets: PairSets, mean: float) -> Seen:
+    views = PairViews(data.images, mean, device=network.head.weight.device)
+    features, answers = evaluate(network, views, torch.arange(len(data.labels)))
+    return Seen(features, answers, data.labels, sets.n_classes)
 
 
-def _orders(source: PairSource, split: str, generator: torch.Generator) -> Orders:
-    """Shuffle a split's tiles by feature and class and cut (or cycle) them to the smallest class's size."""
-    shuffled = [_class_orders(getattr(b, split), source.n_classes, generator) for b in source.blocks]
-    size = _smallest(source.blocks, shuffled)
-    return [[_cycle(order, size) for order in orders] for orders in shuffled]
-
-
-def _class_orders(tiles: Tiles, n_classes: int, generator: torch.Generator) -> list[Tensor]:
-    """Tile numbers of each class, shuffled."""
-    rows = [torch.nonzero(tiles.labels == k)[:, 0] for k in range(n_classes)]
-    return [row[torch.randperm(len(row), generator=generator)] for row in rows]
-
-
-def _shuffled(orders: Orders, generator: torch.Generator) -> Orders:
-    """Shuffle every list of tile numbers anew."""
-    return [[row[torch.randperm(len(row), generator=generator)] for row in rows] for rows in orders]
-
-
-def _smallest(blocks: tuple[Block, Block], orders: Orders) -> int:
-    """Size of the smallest class among the blocks that are not cycled."""
-    sizes = [len(row) for b, rows in zip(blocks, orders, strict=True) if not b.cycled for row in rows]
-    return min(sizes)
-
-
-def _cycle(order: Tensor, n: int) -> Tensor:
-    """Return the first n numbers of the order, starting over as often as needed."""
-    return order.repeat(math.ceil(n / len(order)))[:n]
-
-
-def _correlated(orders: Orders, generator: torch.Generator) -> Int64[Tensor, "example 2"]:
-    """Pair tiles of equal class one to one and shuffle the examples."""
-    top, bottom = orders
-    rows = torch.cat([torch.stack([a, b], 1) for a, b in zip(top, bottom, strict=True)])
-    return rows[torch.randperm(len(rows), generator=generator)]
-
-
-def _balanced(orders: Orders, n_most: int) -> Int64[Tensor, "example 2"]:
-    """Pair tiles so that all K^2 pairs of classes have the same count, using each place of an order once."""
-    top, bottom = orders
-    n_classes = len(top)
-    count = min(n_most // n_classes**2, len(top[0]) // n_classes)  # examples a group
-    if count < 1:
-        raise ValueError(
-            f"n_probe: expected at least one example for each of {n_classes**2} label pairs, got n_probe = "
-            f"{n_most} and {len(top[0])} tiles a class; raise n_probe, or lower n_train to leave more tiles"
-        )
-    rows = []
-    for a in range(n_classes):
-        for b in range(n_classes):
-            upper, lower = top[a][b * count : (b + 1) * count], bottom[b][a * count : (a + 1) * count]
-            rows.append(torch.stack([upper, lower], 1))
-    return torch.cat(rows)
-
-
-def _compose(tiles: list[Tiles], rows: Int64[Tensor, "example 2"]) -> ImageSet:
-    """Put the chosen tiles of both features above each other."""
-    halves = [part.images[rows[:, i]].expand(-1, 3, -1, -1) for i, part in enumerate(tiles)]
-    labels = torch.stack([part.labels[rows[:, i]] for i, part in enumerate(tiles)], 1)
-    return ImageSet(torch.cat(halves, 2), labels)
+def _error(network: Backbone, data: PairImages, mean: float) -> float:
+    """Share of a correlated set's labels that the network misses."""
+    views = PairViews(data.images, mean, device=network.head.weight.device)
+    _, answers = evaluate(network, views, torch.arange(len(data.labels)))
+    return (answers != data.labels[:, 0]).double().mean().item()

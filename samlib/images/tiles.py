@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samlib.config import check_choice
-from samlib.images.pair_config import PAIRS
+from samlib.images.catalogue import PAIRS
 from samlib.shapes import Int64, UInt8
 
 TILE = 32  # side of a tile, pixels
@@ -74,7 +74,7 @@ def load_pair(name: str, root: str | Path | None = None) -> PairSource:
     classes with digits 0-4: the paper's "0-5" would be six. MNIST tiles are on top, as in Shah et al.
 
     Args:
-        name: one of `PAIRS`.
+        name: a key of `PAIRS`.
         root: folder that holds the sets as their official releases lay them out; unused by "digits_patches".
     Returns:
         New tensors, all classes of the pair, in the files' order.
@@ -82,7 +82,7 @@ def load_pair(name: str, root: str | Path | None = None) -> PairSource:
         FileNotFoundError: a file is not under root; the message says which, and what to do.
         ValueError: unknown pair, no root, or a damaged file.
     """
-    check_choice("pair", name, PAIRS)
+    check_choice("pair", name, tuple(PAIRS))
     if name == "digits_patches":
         return digits_patches()
     if root is None:

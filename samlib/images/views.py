@@ -1,4 +1,4 @@
-"""What a finetuned network is given: augmented images, or one of two stored views of the activations below it."""
+"""What a network is given: images of a pair, augmented photographs, or stored activations of its frozen part."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,12 +10,41 @@ from torch import Tensor
 from samlib.images.activations import stored_activations
 from samlib.images.augment import augmented_view, centre_view
 from samlib.images.backbones import Backbone
-from samlib.images.prepared import PreparedSet
-from samlib.shapes import Float, Int64
+from samlib.images.config import DomainConfig, FinetuneConfig
+from samlib.images.image_sets import PreparedSet
+from samlib.shapes import Float, Int64, UInt8
+
+
+def mean_pixel(images: UInt8[Tensor, "example 3 64 32"]) -> float:
+    """Mean over all images, channels and pixels, scaled to 0..1, in double precision.
+
+    >>> mean_pixel(torch.full((1, 3, 64, 32), 51, dtype=torch.uint8))
+    0.2
+    """
+    return images.sum(dtype=torch.int64).item() / images.numel() / 255
+
+
+def normalize(images: UInt8[Tensor, "batch 3 64 32"], mean: float) -> Float[Tensor, "batch 3 64 32"]:
+    """Scale images to 0..1 and subtract the training set's mean pixel value, on the images' device.
+
+    Appendix B: "We normalize the images by the mean pixel value"; that this means subtracting one number is
+    our reading.
+
+    Args:
+        images: 0..255.
+        mean: what `mean_pixel` returned.
+    Returns:
+        A new tensor, single precision.
+    """
+    return images.float().div_(255).sub_(mean)
 
 
 class Views(Protocol):
     """Network inputs of some images of a set; places count within those images."""
+
+    @property
+    def chunk(self) -> int:
+        """Images a forward pass without gradients; another number may change last bits."""
 
     def plain(self, places: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channel height width"]:
         """Return the middle crop's inputs, on the network's device."""
@@ -26,16 +55,29 @@ class Views(Protocol):
         """Return inputs of augmented images, each drawn anew."""
 
 
-class Inputs(Protocol):
-    """What is read of a configuration; see `samlib.images.photograph_config.FinetuneConfig`."""
+class PairViews:
+    """Composed images of a pair, normalized by the mean pixel; nothing is drawn.
 
-    @property
-    def trained(self) -> str:
-        """Which part of the network is trained."""
+    Args:
+        images: 0..255; kept on the device.
+        mean: what `mean_pixel` returned for the training images.
+        device: where the network is.
+    """
 
-    @property
-    def image_size(self) -> int:
-        """Side of the input, pixels."""
+    chunk = 500
+
+    def __init__(
+        self, images: UInt8[Tensor, "example 3 64 32"], mean: float, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self._kept, self._mean = images.to(device), mean
+
+    def plain(self, places: Tensor) -> Tensor:
+        """Return the normalized images."""
+        return normalize(self._kept[places.to(self._kept.device)], self._mean)
+
+    def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the same: pairs are not augmented."""
+        return self.plain(places)
 
 
 class ImageViews:
@@ -47,6 +89,8 @@ class ImageViews:
         size: side of the input, pixels.
         device: where the network is.
     """
+
+    chunk = 250
 
     def __init__(
         self, data: PreparedSet, rows: Int64[Tensor, " row"], *, size: int, device: torch.device | str
@@ -84,6 +128,8 @@ class ActivationViews:
         device: where the network is.
     """
 
+    chunk = 250
+
     def __init__(
         self,
         data: PreparedSet,
@@ -119,7 +165,7 @@ def make_views(
     data: PreparedSet,
     rows: Int64[Tensor, " row"],
     backbone: Backbone,
-    config: Inputs,
+    config: FinetuneConfig | DomainConfig,
     *,
     mirrored: bool,
     folder: Path | None,

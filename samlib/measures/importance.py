@@ -27,6 +27,19 @@ class Importance(NamedTuple):
     contributions: Float[np.ndarray, "member 2 example"]
 
 
+def importance(logits: Float[Tensor, "... class"], labels: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return lambda = 1 - p(y), p the softmax of the logits (Eq 6), without a gradient.
+
+    It is summed over the other classes, so that it is exact also where p(y) rounds to 1. Half precision is widened.
+
+    >>> importance(torch.tensor([0.0, 0.0]), torch.tensor(1)).item()
+    0.5
+    """
+    logits = logits.detach()
+    logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    return logits.softmax(-1).scatter(-1, labels[..., None], 0.0).sum(-1)
+
+
 def importance_weights(
     weights: Weights, examples: Examples, order: Int[Tensor, "member example"], *, rho: float, batch_size: int
 ) -> Importance:

@@ -20,12 +20,19 @@ class Estimate:
         mean: mean of the values.
         low, high: ends of the two-sided 95 % Student-t interval of the mean.
         n: number of values.
+        df: degrees of freedom of the interval; None stands for n - 1.
     """
 
     mean: float
     low: float
     high: float
     n: int
+    df: float | None = None
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the interval."""
+        return self.n - 1 if self.df is None else self.df
 
     def __str__(self) -> str:
         mean, low, high = (settled(end) for end in (self.mean, self.low, self.high))
@@ -105,16 +112,14 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
         return Estimate(mean, mean, mean, n)
     degrees = variances.sum() ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, strata, strict=True))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
-    return Estimate(mean, mean - half, mean + half, n)
+    return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
 
 
 def detectable_difference(differences: ArrayLike, power: float = 0.8) -> float:
     """Return the smallest mean difference that a paired t test on so many seeds finds with this probability.
 
-    Solves power = P(T > t) for a noncentral T with noncentrality delta sqrt(n) / s, at the level of `CONFIDENCE`.
-
     Args:
-        differences: paired differences; their standard deviation s and number n count, not their mean.
+        differences: paired differences; their standard deviation and number count, not their mean.
         power: within (0.05, 1).
     Returns:
         delta, in the differences' unit; infinite for fewer than two.
@@ -122,34 +127,33 @@ def detectable_difference(differences: ArrayLike, power: float = 0.8) -> float:
     >>> round(detectable_difference([0.0, 1.0] * 10), 3)
     0.339
     """
-    values = np.asarray(differences, dtype=float)
-    n = len(values)
-    if n < 2:
+    return detectable_at(estimate(differences), power)
+
+
+def detectable_at(value: Estimate, power: float = 0.8) -> float:
+    """Return the smallest mean that a t test with an estimate's standard error finds with this probability.
+
+    Solves power = P(T > t) for a noncentral T with noncentrality delta / (standard error), at the level of
+    `CONFIDENCE`. The standard error is the interval's half-width over the critical t.
+
+    Args:
+        value: an estimate with Student's interval; of one that was cut off at a bound, the longer side counts.
+        power: within (0.05, 1).
+    Returns:
+        delta, in the estimate's unit; infinite where it has no interval.
+    """
+    half, degrees = max(value.high - value.mean, value.mean - value.low), value.degrees
+    if value.n < 2 or not math.isfinite(half):
         return math.inf
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
 
     def excess(shift: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, shift)) - power  # the other tail adds less than 1e-3
+        return float(stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
 
     high = critical
     while excess(high) < 0:
         high *= 1.2  # in small steps: far out scipy's noncentral t is NaN
-    return float(optimize.brentq(excess, 0.0, high)) * float(values.std(ddof=1)) / math.sqrt(n)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for a family of comparisons by Holm's method (1979), in their order.
-
-    Written here, in four lines, since scipy has no Holm and statsmodels would be a dependency for it alone.
-
-    >>> [round(p, 12) for p in holm([0.04, 0.01, 0.03])]
-    [0.06, 0.03, 0.06]
-    """
-    order = np.argsort(p_values, kind="stable")
-    scaled = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return corrected.tolist()
+    return float(optimize.brentq(excess, 0.0, high)) * half / float(critical)
 
 
 def settled(value: float) -> float:

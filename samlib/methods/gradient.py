@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from samlib.measures.importance import importance
 from samlib.methods.config import ControlConfig
 from samlib.methods.networks import MemberNetwork
 from samlib.shapes import Float, Int64
@@ -70,11 +71,6 @@ def descent(network: MemberNetwork, batch: Batch, config: ControlConfig, *, acti
 def cross_entropy(logits: Tensor, labels: Tensor) -> Float[Tensor, "member example"]:
     """Return every example's loss."""
     return nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-
-
-def importance(logits: Tensor, labels: Tensor) -> Float[Tensor, "member example"]:
-    """Return lambda = 1 - probability of the own label (Eq 6), exact also where it is tiny; no gradient."""
-    return logits.detach().softmax(2).scatter(2, labels[..., None], 0.0).sum(2)
 
 
 def perturbation(

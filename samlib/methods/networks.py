@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from samlib.images.convnet import ConvNet
+from samlib.images.backbones import Backbone
 from samlib.shapes import Float
 from samlib.streams import stream
 from samlib.toy.network import Weights, initial_weights
@@ -130,7 +130,7 @@ class ImageNetwork(MemberNetwork):
         network: with its first weights; it is trained in place.
     """
 
-    def __init__(self, network: ConvNet) -> None:
+    def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
         self.last_layer = ("network.head.weight", "network.head.bias")

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from samlib.images.convnet import build_backbone
-from samlib.images.pair_config import PairConfig
-from samlib.images.pairs import PairSets, pair_sets
+from samlib.images.backbones import build_backbone
+from samlib.images.config import PairConfig
+from samlib.images.pairs import measure
+from samlib.images.splits import PairSets, pair_sets
 from samlib.images.tiles import load_pair
-from samlib.images.train_pairs import mean_pixel, measure, normalize
+from samlib.images.views import mean_pixel, normalize
 from samlib.measures.probe import FrozenFeatures, probe_error
 from samlib.methods.config import ControlConfig
 from samlib.methods.networks import ImageNetwork, MemberNetwork, MixedNetworks, ToyNetworks

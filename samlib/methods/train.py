@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samlib.images.train_pairs import learning_rate_at
+from samlib.images.training import learning_rate_at
+from samlib.measures.importance import importance
 from samlib.methods.config import ControlConfig
-from samlib.methods.gradient import Batch, cross_entropy, descent, importance
+from samlib.methods.gradient import Batch, cross_entropy, descent
 from samlib.methods.measure import ginis, largest_curvature, ranks
 from samlib.methods.networks import MemberNetwork
 from samlib.methods.tasks import Task, errors, make_task

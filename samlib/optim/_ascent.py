@@ -12,7 +12,9 @@ from torch import Tensor
 from samlib.shapes import Float
 
 _SAFE = 1e-15  # squares of a shorter vector's numbers come near the smallest normal float32
+_GATHERED = (torch.float32, torch.float64)  # others want a wider sum
 _layout = attrgetter("dtype", "device", "shape")
+_kind = attrgetter("dtype", "device")
 
 
 def layouts(tensors: Sequence[Tensor]) -> list[Any]:
@@ -30,63 +32,46 @@ def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(torch.stack([norm.to(device) for norm in norms]))
 
 
+def squared_norm(tensors: Sequence[Float[Tensor, "..."]], dtype: torch.dtype) -> Float[Tensor, ""]:
+    """Return the sum of all squares in a real dtype."""
+    reals = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
+    return torch.stack(torch._foreach_norm(reals, 2.0, dtype=dtype)).square().sum()
+
+
 def ascent_factor(norm: Float[Tensor, ""], rho: float) -> Float[Tensor, ""]:
-    """Return rho / norm, or 0 where the norm is 0, without reading the norm on the host."""
-    return torch.where(norm > 0, rho / norm, torch.zeros_like(norm))
+    """Return rho / norm without reading the norm on the host; a gradient of 0 stays 0, as its factor is finite."""
+    return rho / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)  # the squares of shorter ones are 0
 
 
-class HostNorm:
-    """The joint norm as a number, rescaled where squares leave float32's range; waits for the device.
+def host_norm(tensors: list[Tensor]) -> float:
+    """Return the joint norm as a number, rescaled where squares leave float32's range; waits for the device.
 
-    Below the smallest normal float32 the gradient counts as 0: rho / norm would overflow. Small tensors are gathered
-    in one vector, because a norm of each costs more than copying it; the vector's memory is kept from call to call.
+    Below the smallest normal float32 the gradient counts as 0: rho / norm would overflow.
     """
+    length = _host_norm(tensors)
+    if _SAFE < length < math.inf:
+        return length
+    tensors = [tensor for tensor in tensors if tensor.numel()]  # an empty one has no largest number
+    if not tensors:
+        return 0.0
+    peaks = _norms(tensors, math.inf)
+    largest = torch.stack([peak.to(peaks[0].device) for peak in peaks]).max().item()
+    if not math.isfinite(largest):
+        return largest
+    if largest < torch.finfo(torch.float32).tiny:
+        return 0.0
+    wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    return largest * _host_norm(list(torch._foreach_div(wide, largest)))
 
-    def __init__(self) -> None:
-        self._layouts: list[Any] = []
-        self._vector: Tensor | None = None  # None where the tensors are large
-        self._parts: list[Tensor] = []
 
-    def __call__(self, tensors: list[Tensor]) -> float:
-        """Return the norm of all tensors taken as one vector."""
-        length = self._plain(tensors)
-        if _SAFE < length < math.inf:
-            return length
-        tensors = [tensor for tensor in tensors if tensor.numel()]  # an empty one has no largest number
-        if not tensors:
-            return 0.0
-        peaks = _norms(tensors, math.inf)
-        largest = torch.stack([peak.to(peaks[0].device) for peak in peaks]).max().item()
-        if not math.isfinite(largest):
-            return largest
-        if largest < torch.finfo(torch.float32).tiny:
-            return 0.0
-        wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
-        return largest * self._plain(list(torch._foreach_div(wide, largest)))
-
-    def __reduce__(self) -> Any:
-        return HostNorm, ()  # a pickled part would no longer be a part of the vector
-
-    def _plain(self, tensors: list[Tensor]) -> float:
-        """Return the norm without care for the range."""
-        found = layouts(tensors)
-        if found != self._layouts:
-            self._prepare(tensors)
-            self._layouts = found
-        if self._vector is None:
-            return joint_norm(tensors).item()
-        torch._foreach_copy_(self._parts, tensors)
-        return math.sqrt(torch.dot(self._vector, self._vector).item())
-
-    def _prepare(self, tensors: list[Tensor]) -> None:
-        """Make the vector that tensors of these shapes are gathered in, if they are small."""
-        sizes = [tensor.numel() for tensor in tensors]
-        # One call on one tensor takes about the time of copying 4096 numbers.
-        if sum(sizes) > 4096 * len(sizes) or any(tensor.is_complex() for tensor in tensors):
-            self._vector, self._parts = None, []
-            return
-        self._vector = torch.empty(sum(sizes), dtype=_wide_dtype(tensors), device=tensors[0].device)
-        self._parts = [part.view(like.shape) for part, like in zip(self._vector.split(sizes), tensors, strict=True)]
+def _host_norm(tensors: list[Tensor]) -> float:
+    """Return the norm without care for the range. Small tensors are gathered first: a norm of each costs more."""
+    kinds = set(map(_kind, tensors))
+    # One call on one tensor takes about the time of copying 4096 numbers.
+    if len(kinds) == 1 and next(iter(kinds))[0] in _GATHERED and sum(map(Tensor.numel, tensors)) <= 4096 * len(tensors):
+        vector = torch._C._nn.flatten_dense_tensors(tensors)
+        return math.sqrt(torch.dot(vector, vector).item())
+    return joint_norm(tensors).item()
 
 
 def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-import torch
 from torch import Tensor, strided
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
@@ -21,11 +20,16 @@ DROPPED_GRADIENTS = (
 def check_radius(rho: float) -> float:
     """Return `rho` as a float, or raise where it is not a finite number of at least 0."""
     advice = "Pass the perturbation's L2 length in parameter units, e.g. 0.05; 0 is the base optimiser."
-    if isinstance(rho, bool) or not isinstance(rho, Real):
-        raise TypeError(f"rho must be a real number, got {rho!r} of type {type(rho).__name__}. {advice}")
-    if not math.isfinite(rho) or rho < 0:
-        raise ValueError(f"rho must be finite and at least 0, got {rho!r}. {advice}")
-    return float(rho)
+    return check_number("rho", rho, advice)
+
+
+def check_number(name: str, value: float, advice: str) -> float:
+    """Return a value as a float, or raise where it is not a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r} of type {type(value).__name__}. {advice}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be finite and at least 0, got {value!r}. {advice}")
+    return float(value)
 
 
 def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, Any]) -> Optimizer:
@@ -45,14 +49,11 @@ def build_base(base: Callable[..., Optimizer], params: Any, options: dict[str, A
     return optimizer
 
 
-def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
-    """Return the parameters' gradients, those that exist; raise if there is none or one is sparse."""
+def dense_gradients(parameters: list[Tensor], call: str, *, required: bool = True) -> list[Tensor]:
+    """Return the parameters' gradients, those that exist; raise if there is none (but needs one) or one is sparse."""
     gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
-    if not gradients:
-        raise ValueError(
-            f"{call} expects gradients made since the last step (each step clears those it used), but no "
-            "parameter has one. Call loss.backward() first; in a closure, before it returns the loss."
-        )
+    if not gradients and required:
+        raise no_gradients(call)
     for gradient in gradients:
         if gradient.layout is not strided:
             raise ValueError(
@@ -62,14 +63,12 @@ def dense_gradients(parameters: list[Tensor], call: str) -> list[Tensor]:
     return gradients
 
 
-def refuse_shards(parameters: list[Tensor]) -> None:
-    """Raise if a process holds only its shard of a parameter: the norm would be that of the shard."""
-    sharded = any(hasattr(p, "device_mesh") or hasattr(p, "_fsdp_flattened") for p in parameters)
-    if sharded and torch.distributed.get_world_size() > 1:
-        raise TypeError(
-            "SAM expects whole parameters in each process, got shards (FSDP, DTensor): each would divide by its own "
-            "shard's norm. Use DistributedDataParallel, with ZeroRedundancyOptimizer as base to save memory."
-        )
+def no_gradients(call: str) -> ValueError:
+    """Return the error for a step without a gradient."""
+    return ValueError(
+        f"{call} expects gradients made since the last step (each step clears those it used), but no "
+        "parameter has one. Call loss.backward() first; in a closure, before it returns the loss."
+    )
 
 
 def clear_gradients(groups: list[dict[str, Any]]) -> None:

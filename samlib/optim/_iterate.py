@@ -1,7 +1,6 @@
 """What must be put back after the phantom pass: parameter values and normalisation statistics."""
 
 from contextlib import ExitStack
-from operator import is_not
 from typing import Any
 
 import torch
@@ -25,11 +24,12 @@ class SavedIterate:
 
     def save(self, parameters: list[Tensor], module: nn.Module | None) -> None:
         """Copy the parameters' values and freeze the module's normalisation statistics."""
-        if not self._fits(parameters):
-            self._parameters, self._copies = [], []  # first, so that old and new copies never coexist
+        found = layouts(parameters)
+        if found != self._layouts:
+            self._copies = []  # first, so that old and new copies never coexist
             self._copies = [torch.empty_like(parameter) for parameter in parameters]
-            self._layouts = layouts(parameters)
-            self._parameters = parameters
+            self._layouts = found
+        self._parameters = parameters
         if parameters:
             torch._foreach_copy_(self._copies, parameters)
         if module is not None:
@@ -44,11 +44,3 @@ class SavedIterate:
         if self._parameters:
             torch._foreach_copy_(self._parameters, self._copies)
         torch.clear_autocast_cache()  # it holds casts of the phantom parameters
-
-    def _fits(self, parameters: list[Tensor]) -> bool:
-        """Whether the copies belong to just these parameters, none of which was moved or recast since."""
-        return (
-            len(parameters) == len(self._parameters)
-            and not any(map(is_not, parameters, self._parameters))
-            and layouts(parameters) == self._layouts
-        )

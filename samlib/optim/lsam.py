@@ -1,16 +1,19 @@
 """LSAM, Equation (5): SAM restricted to a linear head, in one forward and one backward pass."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
+from samlib.optim._ascent import host_norm
 from samlib.optim._checks import check_radius, clear_gradients, require_finite
+from samlib.optim._shards import average, find_shards, is_shard, replicas
 from samlib.shapes import Float, Int
 
 LossName = Literal["cross_entropy", "logistic"]
@@ -42,6 +45,7 @@ def lsam_loss(
     *,
     rho: float,
     loss: LossName = "cross_entropy",
+    process_group: Any = None,
 ) -> LSAMLoss:
     """Compute the batch loss with the phantom head v + epsilon, ready for one backward pass.
 
@@ -58,6 +62,9 @@ def lsam_loss(
         rho: perturbation radius, L2, in the head's parameter units, >= 0. No default: it must be read
             relative to the head's norm.
         loss: "cross_entropy" (default) or "logistic", log(1 + exp(-y f)); the mean over the batch is taken.
+        process_group: in data-parallel training with equal batches, the processes whose batches share one
+            perturbation, e.g. torch.distributed.group.WORLD: g is averaged over them. Default None: each process
+            perturbs by its own batch (m-sharpness, m = examples per process).
 
     Returns:
         LSAMLoss; call `.loss.backward()`. The head's gradient is the one at v + epsilon and is applied at v.
@@ -80,13 +87,13 @@ def lsam_loss(
     _check_batch(features, head, targets, loss)
     with torch.no_grad():
         logits = F.linear(features, head.weight, head.bias)
-        clean_loss = _mean_loss(logits, targets, loss)
-        residual = _residual(logits, targets, loss) / len(features)
+        clean_loss, residual = _loss_and_residual(logits, targets, loss)
         gradients = [residual.mT @ features.to(residual.dtype)]
         if head.bias is not None:
             gradients.append(residual.sum(0))
-        factor = ascent_factor(joint_norm(gradients), rho)
-        epsilon = [(factor * g).to(head.weight.dtype) for g in gradients]
+        if process_group is not None:
+            average(gradients, process_group)
+        epsilon = _perturbation(gradients, rho, head.weight.dtype)
     bias_epsilon = epsilon[1] if head.bias is not None else None
     bias = None if bias_epsilon is None else head.bias + bias_epsilon
     phantom_logits = F.linear(features, head.weight + epsilon[0], bias)
@@ -99,12 +106,15 @@ class LSAM:
     A loop body around lsam_loss: features, phantom loss, one backward, one finite check, one optimiser step.
     The optimiser stays an ordinary one over trunk and head (schedulers, state_dict and groups are its own).
 
-    In data-parallel training, wrap trunk and head together, so that both gradients are averaged: a module whose
-    forward returns lsam_loss(trunk(inputs), head, targets, rho=rho).loss; then backward and the optimiser's step.
+    In data-parallel training the trunk may be in DistributedDataParallel, FSDP1 or FSDP2, and the head a plain
+    layer in each process: its weights are those of the first process from the start, its gradients are averaged, and
+    with equal batches a step is that of one process on the whole batch. Or wrap both together, in a module whose
+    forward returns lsam_loss(trunk(inputs), head, targets, rho=rho, process_group=group).loss, and call backward and
+    the optimiser's step. Next to FSDP2's parameters the head needs an optimiser with foreach=False, as anywhere.
 
     Args:
-        trunk: maps inputs to features, (batch, feature); not itself in DistributedDataParallel.
-        head: the last layer, nn.Linear.
+        trunk: maps inputs to features, (batch, feature).
+        head: the last layer, nn.Linear; not sharded, and not itself in DistributedDataParallel.
         optimizer: any torch optimiser over the trunk's and the head's parameters.
         rho: perturbation radius of the head, L2, >= 0; 0 is the optimiser's ordinary step.
         loss: see lsam_loss.
@@ -113,7 +123,7 @@ class LSAM:
 
     Raises:
         ValueError: rho negative or not finite.
-        TypeError: the trunk is in DistributedDataParallel.
+        TypeError: the head is no nn.Linear, or is sharded; the trunk is sharded over more than one mesh dimension.
 
     Side effects:
         step() moves the optimiser's parameters and clears their gradients.
@@ -135,14 +145,15 @@ class LSAM:
         loss: LossName = "cross_entropy",
         check_finite: bool = True,
     ) -> None:
-        if isinstance(trunk, nn.parallel.DistributedDataParallel):
-            raise TypeError(
-                "LSAM expects a trunk of one process, got DistributedDataParallel: the head's gradient would not be "
-                "averaged over the replicas. Wrap a module whose forward returns lsam_loss(...).loss of trunk and head."
-            )
+        _check_head(head)
+        self._group = replicas(trunk)
+        if self._group is not None:
+            first = dist.get_global_rank(self._group, 0)
+            for parameter in head.parameters():
+                dist.broadcast(parameter.detach(), first, group=self._group)
         self.trunk, self.head, self.optimizer = trunk, head, optimizer
         self.rho, self.loss, self.check_finite = check_radius(rho), loss, check_finite
-        self._norm = HostNorm()
+        self._shards = find_shards(self._parameters(), trunk)
 
     def step(
         self,
@@ -155,8 +166,11 @@ class LSAM:
             ValueError: see lsam_loss; a gradient that is not finite.
         """
         clear_gradients(self.optimizer.param_groups)
-        result = lsam_loss(self.trunk(inputs), self.head, targets, rho=self.rho, loss=self.loss)
+        features = self.trunk(inputs)
+        result = lsam_loss(features, self.head, targets, rho=self.rho, loss=self.loss, process_group=self._group)
         result.loss.backward()
+        if self._group is not None:
+            average([p.grad for p in self.head.parameters() if p.grad is not None], self._group)
         if self.check_finite:
             self._require_finite_gradient()
         self.optimizer.step()
@@ -166,22 +180,52 @@ class LSAM:
 
     def _require_finite_gradient(self) -> None:
         """Raise, weights unchanged and gradients cleared, if the joint gradient is not finite."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        length = self._norm(gradients) if gradients else 0.0
+        owners = [parameter for parameter in self._parameters() if parameter.grad is not None]
+        gradients: list[Tensor] = [parameter.grad for parameter in owners]  # type: ignore[misc]
+        if self._shards is not None:
+            length = self._shards.length(owners, self._shards.local(gradients, owners), "LSAM.step()")
+        else:
+            length = host_norm(gradients) if gradients else 0.0
         if not math.isfinite(length):
             clear_gradients(self.optimizer.param_groups)
         require_finite(length, "LSAM.step()", "Reduce rho or the learning rate, or look at the inputs.")
 
+    def _parameters(self) -> list[Tensor]:
+        """Return the optimiser's parameters."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-def _residual(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:
-    """Derivative of each example's loss for its logits, (batch, class)."""
+
+def _check_head(head: nn.Module) -> None:
+    """Raise unless each process holds the whole of a linear head."""
+    if not isinstance(head, nn.Linear) or any(map(is_shard, head.parameters())):
+        raise TypeError(
+            f"LSAM expects its head to be a plain nn.Linear, whole in each process, got {type(head).__name__} "
+            f"with weight of type {type(getattr(head, 'weight', None)).__name__}. Wrap the trunk alone, or a module "
+            "whose forward returns lsam_loss(...).loss of trunk and head."
+        )
+
+
+def _loss_and_residual(logits: Tensor, targets: Tensor, loss: LossName) -> tuple[Tensor, Tensor]:
+    """Mean loss, and its derivative for the logits, (batch, class)."""
     if loss == "logistic":
         signs = targets.to(logits.dtype).unsqueeze(1)
-        return -signs * torch.sigmoid(-signs * logits)
-    columns = targets.unsqueeze(1)
-    residual = torch.softmax(logits, 1)
-    return residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
+        return _mean_loss(logits, targets, loss), (-signs * torch.sigmoid(-signs * logits)).div_(len(logits))
+    logarithms, columns = torch.log_softmax(logits, 1), targets.unsqueeze(1)
+    residual = logarithms.exp()
+    residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
+    return F.nll_loss(logarithms, targets), residual.div_(len(logits))
+
+
+def _perturbation(gradients: list[Tensor], rho: float, dtype: torch.dtype) -> Sequence[Tensor]:
+    """Return epsilon, rho g / ||g||, in the gradients' shapes."""
+    vector = torch.cat([gradient.flatten() for gradient in gradients])
+    wide = torch.promote_types(vector.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(vector, dtype=wide)
+    vector = vector.div_(norm.clamp_min_(torch.finfo(wide).tiny ** 0.5)).mul_(rho).to(dtype)  # 0 stays 0
+    if len(gradients) == 1:
+        return [vector.view_as(gradients[0])]
+    weight, bias = vector.split([gradients[0].numel(), gradients[1].numel()])
+    return weight.view_as(gradients[0]), bias
 
 
 def _mean_loss(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import HostNorm, ascent_factor, joint_norm
+from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
 from samlib.optim._checks import (
     DROPPED_GRADIENTS,
     build_base,
@@ -19,13 +19,13 @@ from samlib.optim._checks import (
     detached,
     refuse_at_phantom,
     refuse_closure_under_scaler,
-    refuse_shards,
     refuse_unscaled_ascent,
     require_ascent,
     require_finite,
 )
 from samlib.optim._hooks import unwatched_fast
 from samlib.optim._iterate import SavedIterate
+from samlib.optim._shards import find_shards
 
 Closure = Callable[[], Tensor | float]
 _HALF_MAX = torch.finfo(torch.half).max
@@ -73,8 +73,10 @@ class SAM(Optimizer):
     An autocast block may hold the loss alone, both passes, or many steps: its cached casts are dropped whenever the
     weights move.
 
-    In data-parallel training the first backward may run inside no_sync(): each replica then has its own
-    perturbation (m-sharpness, m = examples per replica).
+    In data-parallel training (DistributedDataParallel, FSDP1, FSDP2 and other DTensors) the steps are those of one
+    process on the whole batch: gradients are averaged in both passes, and norms run over all shards. In DDP the first
+    backward may run inside no_sync(): each replica then has its own perturbation (m-sharpness, m = examples per
+    replica). Parameters that FSDP1 has flattened need `module`, which knows the processes that hold their shards.
 
     Args:
         params: tensors or parameter groups, as for any torch optimiser. A group may hold `perturbed` (default
@@ -99,7 +101,7 @@ class SAM(Optimizer):
         ValueError: rho negative or not finite; steps out of order; missing, sparse or non-finite gradients;
             saving or loading at the phantom parameters. But for the last, weights are at w when it raises.
         TypeError: rho not a number, or in a group; `perturbed` not a bool; or `base` not a callable that gives an
-            optimiser that steps without a closure; parameters sharded over processes (FSDP).
+            optimiser that steps without a closure; parameters of FSDP1 without `module`; DTensors that are Partial.
 
     Side effects:
         ascent_step moves the perturbed parameters in place; the descent, restore() and every error copy the
@@ -116,7 +118,7 @@ class SAM(Optimizer):
         (tensor(12.5000), tensor([1.2000, 1.6000]))
     """
 
-    _step_supports_amp_scaling = True  # so that GradScaler.step always calls step(), which always restores w
+    _kept: tuple[str, ...] = ("base", "defaults", "module", "check_finite", "_rho")  # what a copy or pickle holds
     _warned = False  # whether dropped gradients were reported
 
     def __init__(
@@ -178,6 +180,11 @@ class SAM(Optimizer):
         raise AttributeError("SAM has no second_step(): call descent_step(), which clears the gradients too.")
 
     @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tell GradScaler.step to call step() always, which restores w; trainers that clip in a closure refuse this."""
+        return not self._in_closure
+
+    @property
     def at_phantom(self) -> bool:
         """Whether the weights are now the phantom parameters, between ascent and descent."""
         return self._at_phantom
@@ -197,7 +204,7 @@ class SAM(Optimizer):
             )
         param_group["sam_rho"] = self._rho
         self.base.add_param_group(param_group)
-        refuse_shards(self.base.param_groups[-1]["params"])
+        self._shards = find_shards(self._parameters(), self.module)
 
     @unwatched_fast
     @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
@@ -229,8 +236,7 @@ class SAM(Optimizer):
         refuse_closure_under_scaler(self)
         if self.rho > 0:
             self._drop_earlier_gradients()
-        with torch.enable_grad():
-            loss = detached(closure())
+        loss = detached(self._evaluate(closure))
         if loss is None and self._without_gradients():
             return None
         if self.rho == 0:
@@ -286,13 +292,13 @@ class SAM(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         refuse_at_phantom(self._at_phantom, "A copy or pickle")
-        kept = ("base", "defaults", "module", "check_finite", "_rho")
-        return {name: self.__dict__[name] for name in kept}
+        return {name: self.__dict__[name] for name in self._kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "base" in state:  # copy or unpickle
             super().__setstate__(state)
             self._reset_stage()
+            self._shards = find_shards(self._parameters(), self.module)
         else:  # the last act of Optimizer.load_state_dict
             self.base.__setstate__(state)
 
@@ -307,7 +313,11 @@ class SAM(Optimizer):
 
     def _without_gradients(self) -> bool:
         """Whether no parameter has a gradient: the closure skipped its batch."""
-        return all(parameter.grad is None for parameter in self._parameters())
+        parameters = [parameter for parameter in self._parameters() if parameter.grad is not None]
+        if self._shards is None:
+            return not parameters
+        pieces = self._shards.local([p.grad for p in parameters], parameters)  # type: ignore[misc]
+        return not self._shards.squares_and_count(parameters, pieces)[1]
 
     def _with_zero_gradients(self) -> bool:
         """Whether there are gradients and all of them are 0."""
@@ -324,35 +334,54 @@ class SAM(Optimizer):
             self._warned = True
             warnings.warn(DROPPED_GRADIENTS, stacklevel=4)
 
-    def _ascent_factor(self, gradients: list[Tensor], *, allow_overflow: bool) -> Tensor | float | None:
-        """Return the number that turns g into epsilon, or None for no perturbation."""
+    def _ascent_rule(self, parameters: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what to measure and where to go: epsilon is rho times the second over the norm of the first.
+
+        A variant's own rule goes here. The lists are this process's pieces where parameters are sharded.
+        """
+        return gradients, gradients
+
+    def _ascent_factor(self, measured: list[Tensor], owners: list[Tensor], *, overflow: bool) -> Tensor | float | None:
+        """Return rho over the norm of what was measured, or None for no perturbation; `overflow` allows such."""
         self._overflowed = False
         if self.rho == 0:
             return None
         if not self.check_finite:
-            return ascent_factor(joint_norm(gradients), self.rho)
-        self._ascent_length = length = self._ascent_norm(gradients)
+            if self._shards is not None:
+                return ascent_factor(self._shards.squares_and_count(owners, measured)[0].sqrt(), self.rho)
+            return ascent_factor(joint_norm(measured), self.rho)
+        self._ascent_length = length = self._length(self._ascent_norm, measured, owners, "ascent_step()")
         if math.isfinite(length):
             return self.rho / length if length > 0 else None
-        if not allow_overflow:
+        if not overflow:
             self._clear_gradients()
             require_finite(length, "ascent_step()", "Under a GradScaler pass allow_overflow=True.")
         self._overflowed = True
         return None
 
+    def _length(
+        self, norm: Callable[[list[Tensor]], float], tensors: list[Tensor], owners: list[Tensor], call: str
+    ) -> float:
+        """Return the joint norm of tensors that belong to the parameters `owners`, over all processes with shards."""
+        return norm(tensors) if self._shards is None else self._shards.length(owners, tensors, call)
+
     def _ascend(self, *, allow_overflow: bool) -> None:
         """Take the ascent step: ascent_step without its decorators, since step has them already."""
         self._require_iterate("ascent_step()")
         parameters = self._parameters(perturbed_only=True)
-        gradients = dense_gradients(parameters, "ascent_step()")
+        gradients = dense_gradients(parameters, "ascent_step()", required=self._shards is None)
         if len(gradients) < len(parameters):
             parameters = [parameter for parameter in parameters if parameter.grad is not None]
-        factor = self._ascent_factor(gradients, allow_overflow=allow_overflow)
+        owners, gradients = parameters, self._uphill(parameters, gradients)
+        if self._shards is not None:
+            parameters, gradients = (self._shards.local(each, owners) for each in (parameters, gradients))
+        measured, direction = self._ascent_rule(parameters, gradients)
+        factor = self._ascent_factor(measured, owners, overflow=allow_overflow)
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
-        if factor is not None:
+        if factor is not None and parameters:
             try:
-                self._move(parameters, self._uphill(parameters, gradients), factor)
+                self._move(parameters, direction, factor)
             except BaseException:
                 self._return_to_iterate()
                 raise
@@ -382,8 +411,7 @@ class SAM(Optimizer):
         """Run the second pass at the phantom parameters and the descent, back at w whatever happens."""
         try:
             self._ascend(allow_overflow=False)
-            with torch.enable_grad():
-                skipped = closure() is None
+            skipped = self._evaluate(closure) is None
             if skipped and self._without_gradients():
                 self.restore()
             else:
@@ -391,6 +419,15 @@ class SAM(Optimizer):
         except BaseException:
             self.restore()
             raise
+
+    def _evaluate(self, closure: Closure) -> Any:
+        """Call a closure with gradients on."""
+        self._in_closure = True
+        try:
+            with torch.enable_grad():
+                return closure()
+        finally:
+            self._in_closure = False
 
     def _descend(self) -> None:
         """Return to w, then take the base step with the gradients made since the ascent."""
@@ -400,16 +437,23 @@ class SAM(Optimizer):
 
     def _apply_base(self) -> None:
         """Take the base step at w, unless an overflow says to skip it, and clear the gradients."""
-        gradients = dense_gradients(self._parameters(), "The descent step")
+        owners = self._parameters()
+        gradients = dense_gradients(owners, "The descent step", required=self._shards is None)
+        if self._shards is not None:
+            owners = [parameter for parameter in owners if parameter.grad is not None]
+            gradients = self._shards.local(gradients, owners)
         found_overflow, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
         try:
             if self._overflowed or (found_overflow is not None and bool(found_overflow)):
                 return
-            if self.check_finite and found_overflow is None:
-                require_finite(self._descent_norm(gradients), "The descent step", "Reduce rho or the learning rate.")
-            if self.check_finite and found_overflow is not None and grad_scale is None:
-                refuse_unscaled_ascent(self._ascent_length, self._descent_norm(gradients))
-            if grad_scale is not None:
+            # Under a scaler processes with shards may disagree on overflows, so they must not wait for each other here.
+            if self.check_finite and (found_overflow is None or (grad_scale is None and self._shards is None)):
+                length = self._length(self._descent_norm, gradients, owners, "The descent step")
+                if found_overflow is None:
+                    require_finite(length, "The descent step", "Reduce rho or the learning rate.")
+                else:
+                    refuse_unscaled_ascent(self._ascent_length, length)
+            if grad_scale is not None and gradients:
                 torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
             self.base.step()
             torch.clear_autocast_cache()  # so that one autocast block may hold many steps, at radius 0 too
@@ -425,8 +469,8 @@ class SAM(Optimizer):
 
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
-        self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), HostNorm(), HostNorm()
-        self._at_phantom = self._overflowed = False
+        self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), host_norm, host_norm
+        self._at_phantom = self._overflowed = self._in_closure = False
         self._ascent_length = 0.0
 
     def _require_iterate(self, call: str) -> None:

@@ -228,7 +228,7 @@ def test_a_killed_run_leaves_nothing_that_loads_and_the_next_one_clears_up(tmp_p
 def test_the_command_reports_an_error_in_one_place(tmp_path, capsys):
     assert prepare.main(["waterbirds", "--root", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "run `python -m data_scripts.fetch waterbirds`" in error
+    assert error.startswith("error: ") and "run `python -m data_scripts.fetch waterbirds --root " in error
 
 
 @pytest.mark.parametrize("options", [["--size", "0"], ["--size", "5000"], ["--workers", "0"], ["--size", "x"]])

@@ -21,7 +21,7 @@ import torch
 
 from edition.records.store import Store
 from edition.runs import Run, start, work
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.images.tiles import Block, PairSource, Tiles, load_pair
 
 OPERATIONS = ("mkdir", "open", "fsync", "chmod", "replace", "link", "unlink")

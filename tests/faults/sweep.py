@@ -16,7 +16,7 @@ from edition import experiments
 from edition.experiments import Experiment
 from edition.records import checkpoint, provenance
 from edition.runs import Run, work
-from samlib.images.pair_config import PairConfig
+from samlib.images.config import PairConfig
 from samlib.toy.config import ToyConfig
 
 N_EPOCHS = 12

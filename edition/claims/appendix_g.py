@@ -1,0 +1,115 @@
+"""Appendix G of the paper: what Section 6.2 finds at the end of training holds along the whole of it."""
+
+from edition.claims.claim import Judged, claim
+from edition.claims.data_sets import PHOTOGRAPHS, of_photographs
+from edition.claims.moments import easy_side, more_uniform, photograph_moments, poorly_fit, testable, toy_moments
+from edition.claims.rules import Effect
+from edition.claims.section_6_2_weights import EFFECTS, GINI, POORLY, SAYS_POORLY, TOY_RHO
+from edition.runs.results import Results
+
+EASY_SIDE = (
+    "median phantom weight of the examples to which the easy feature contributes more, minus that of the others, mean "
+    "over "
+    "the networks that have both; two or more"
+)
+SAYS_EASY_SIDE = (
+    "The median importance is higher for examples with a higher contribution of the easy than of the hard feature."
+)
+UNIFORM = "Phantom importance weights are more uniform than real ones throughout training."
+
+
+@claim(
+    "toy-uniform-throughout",
+    place="Appendix G, Figure 7",
+    says=UNIFORM,
+    statistic=f"{GINI} ({TOY_RHO}) at each kept step, paired by seed",
+    chapter=EFFECTS,
+    figure="fig-7",
+    needs="checkpoints",
+    quantifier="every",
+)
+def uniform_throughout(checkpoints: Results) -> list[Effect]:
+    return more_uniform(toy_moments(checkpoints.records))
+
+
+@claim(
+    "toy-poorly-fit-throughout",
+    place="Appendix G, Figure 8",
+    says=f"LSAM {SAYS_POORLY}",
+    statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
+    chapter=EFFECTS,
+    figure="fig-8-hard",
+    needs="checkpoints",
+    quantifier="every",
+)
+def poorly_fit_throughout(checkpoints: Results) -> Judged:
+    effects, shown = poorly_fit(toy_moments(checkpoints.records))
+    return Judged(effects, shown=shown)
+
+
+@claim(
+    "toy-easy-side",
+    place="Appendix G, Figure 8",
+    says=SAYS_EASY_SIDE,
+    statistic=EASY_SIDE,
+    figure=f"{EFFECTS}#fig-8-hard",
+    needs="checkpoints",
+    quantifier="every",
+)
+def easy_side_heavier(checkpoints: Results) -> list[Effect]:
+    return easy_side(toy_moments(checkpoints.records))
+
+
+def _enter_photographs() -> None:
+    """The same of each set of photographs."""
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-uniform-throughout",
+            place="Appendix G, Figure 7",
+            says=f"{title}: {UNIFORM}",
+            statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
+            chapter=EFFECTS,
+            figure=f"fig-7-{experiment}",
+            needs=experiment,
+            quantifier="every",
+        )
+        def uniform(results: Results) -> Judged:
+            moments = photograph_moments(results.records)
+            effects = more_uniform(moments) if testable(moments) else []
+            return Judged(effects, scaled_down=of_photographs(results.records))
+
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-poorly-fit-throughout",
+            place="Appendix G, Figure 8",
+            says=f"{title}: SAM {SAYS_POORLY}",
+            statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
+            chapter=EFFECTS,
+            figure=f"fig-8-{experiment}-hard",
+            needs=experiment,
+            quantifier="every",
+        )
+        def poorly(results: Results) -> Judged:
+            moments = photograph_moments(results.records)
+            effects, shown = poorly_fit(moments) if testable(moments) else ([], [])
+            return Judged(effects, scaled_down=of_photographs(results.records), shown=shown)
+
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-easy-side",
+            place="Appendix G, Figure 8",
+            says=f"{title}: {SAYS_EASY_SIDE}",
+            statistic=EASY_SIDE,
+            figure=f"{EFFECTS}#fig-8-{experiment}-hard",
+            needs=experiment,
+            quantifier="every",
+        )
+        def heavier(results: Results) -> Judged:
+            scaled = of_photographs(results.records)
+            return Judged(easy_side(photograph_moments(results.records)), scaled_down=scaled)
+
+
+_enter_photographs()

@@ -1,0 +1,162 @@
+"""Section 5 of the paper: on the toy SGD learns the line and not the spiral, and LSAM learns both."""
+
+from edition.claims.claim import OURS, claim
+from edition.claims.controls import seed_rows
+from edition.claims.rules import Effect
+from edition.claims.toy import ROOM, WHERE_HARD, at_each, complexities, correlation, difference, where_hard
+from edition.experiments.controls import FULL_RADII
+from edition.experiments.toy import REFERENCE_RHO, SENSITIVITY
+from edition.runs.results import Results, by_seed, pick
+from samlib.measures.statistics import estimate, paired_difference
+
+LEARNED = 0.001  # a test error below this is "perfectly" learned
+SETUP = "02_toy_setup"
+LSAM = f"LSAM (rho = {REFERENCE_RHO:g})"
+GAIN = f"hard-feature probing error, {LSAM} minus SGD, paired by seed"
+METHODS = (("SGD", 0.0), (f"LSAM, rho = {REFERENCE_RHO:g}", REFERENCE_RHO))
+
+
+@claim(
+    "toy-labels-learned",
+    place="Section 5.2",
+    says="SGD and LSAM both learn the label perfectly.",
+    statistic=f"test error by method and complexity; the claim holds where it is below {LEARNED:g}",
+    chapter=SETUP,
+    needs="complexity",
+    quantifier="every",
+)
+def labels_learned(complexity: Results) -> list[Effect]:
+    return [
+        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_test_error), "below", LEARNED)
+        for name, part in complexities(complexity.table)
+        for method, rho in METHODS
+    ]
+
+
+@claim(
+    "toy-easy-learned",
+    place="Section 5.2, Figure 1",
+    says="SGD has no trouble learning the linear feature, and LSAM learns it beside the spiral.",
+    statistic=f"linear feature's probing error by method and complexity, {WHERE_HARD}; the claim holds where it is "
+    f"below {ROOM:g}",
+    figure=f"{SETUP}#fig-contours",
+    needs="complexity",
+)
+def easy_learned(complexity: Results) -> list[Effect]:
+    return [
+        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_easy_error), "below", ROOM)
+        for name, part in complexities(where_hard(complexity.table))
+        for method, rho in METHODS
+    ]
+
+
+@claim(
+    "toy-spiral-poor",
+    place="Sections 5 and 5.2, Figure 1",
+    says="SGD exhibits the simplicity bias: it represents the spiral worse than the line.",
+    statistic="probing error under SGD, the spiral's minus the line's, paired by seed, at each complexity "
+    f"{WHERE_HARD} "
+    "on average",
+    figure=f"{SETUP}#fig-contours",
+    needs="complexity",
+)
+def spiral_is_poor(complexity: Results) -> list[Effect]:
+    sgd = pick(where_hard(complexity.table), rho=0.0)
+    return at_each(sgd, lambda part: paired_difference(part.final_hard_error, part.final_easy_error), "above")
+
+
+@claim(
+    "toy-hard-error-lower",
+    place="Section 5.2, Figures 1 and 2(A)",
+    says="LSAM represents the hard feature better than SGD does.",
+    statistic=f"{GAIN}, at each complexity {WHERE_HARD} and SGD errs by more than {ROOM:g} on it",
+    chapter=SETUP,
+    figure="fig-2a",
+    needs="complexity",
+)
+def hard_error_lower(complexity: Results) -> list[Effect]:
+    rows = where_hard(complexity.table, room=ROOM)
+    return at_each(rows, lambda part: difference(part, "final_hard_error"), "below")
+
+
+@claim(
+    "toy-sgd-poorest",
+    place="Section 5.2, Figure 2(A)",
+    says="The hard feature's quality is poorest at rho = 0, which is SGD: at every radius it is better.",
+    statistic="hard-feature probing error, LSAM minus SGD, paired by seed, at each radius and each complexity "
+    f"{WHERE_HARD} and SGD errs by more than {ROOM:g} on it",
+    figure=f"{SETUP}#fig-2a",
+    needs="complexity",
+    quantifier="every",
+)
+def sgd_is_poorest(complexity: Results) -> list[Effect]:
+    effects = []
+    for name, part in complexities(where_hard(complexity.table, room=ROOM)):
+        values = by_seed(part, "final_hard_error", "rho")
+        for rho in values.columns[values.columns > 0]:
+            effects.append(Effect(f"{name}, rho = {rho:g}", paired_difference(values[rho], values[0.0]), "below"))
+    return effects
+
+
+@claim(
+    "toy-hard-error-falls",
+    place="Section 5.2, Figure 2(A)",
+    says="The hard feature's probing error falls progressively as rho grows.",
+    statistic="rank correlation of hard-feature probing error with rho, mean over seeds, at each complexity "
+    f"{WHERE_HARD} and SGD errs by more than {ROOM:g} on it",
+    chapter=SETUP,
+    figure="fig-2a",
+    needs="complexity",
+)
+def hard_error_falls(complexity: Results) -> list[Effect]:
+    rows = where_hard(complexity.table, room=ROOM)
+    return at_each(rows, lambda part: correlation(part, "final_hard_error"), "below")
+
+
+@claim(
+    "toy-full-sam",
+    place="Section 5.2 (from LSAM to SAM); the test is ours",
+    says="SAM on all parameters represents the toy's hard feature better than SGD does, while the label is learned.",
+    statistic="hard-feature probing error, SAM minus SGD, paired by seed, at each of ten radii at which the label's "
+    "mean "
+    f"test error stays below {ROOM:g}; one radius is enough",
+    chapter=SETUP,
+    figure="fig-full-sam",
+    needs="full_sam_toy",
+    origin=OURS,
+    quantifier="some",
+)
+def full_sam_helps(full_sam_toy: Results) -> list[Effect]:
+    table = seed_rows(full_sam_toy.records)
+    errors = by_seed(table, "hard_probe_error", "rho")
+    labels = table.groupby("rho").test_error.mean()
+    return [
+        Effect(f"rho = {rho:g}", paired_difference(errors[rho], errors[0.0]), "below")
+        for rho in FULL_RADII
+        if labels[rho] < ROOM
+    ]
+
+
+@claim(
+    "toy-sensitivity",
+    place="Section 5.2; the question is ours",
+    says="LSAM represents the hard feature better than SGD whatever the lost constants were.",
+    statistic=f"{GAIN}, at 360°, one constant at a time away from the base, {WHERE_HARD} and SGD errs by more than "
+    f"{ROOM:g} on it",
+    chapter=SETUP,
+    figure="fig-sensitivity",
+    needs="sensitivity",
+    origin=OURS,
+    quantifier="every",
+)
+def sensitivity_direction(sensitivity: Results) -> list[Effect]:
+    table = sensitivity.table
+    base = table.groupby("record").first()[list(SENSITIVITY)].mode().iloc[0]
+    effects = []
+    for name, values in SENSITIVITY.items():
+        rows = pick(table, **{other: base[other] for other in SENSITIVITY if other != name})
+        for value in values:
+            part = where_hard(rows[rows[name] == value], room=ROOM)
+            if len(part):
+                effects.append(Effect(f"{name} = {value:g}", difference(part, "final_hard_error"), "below"))
+    return effects

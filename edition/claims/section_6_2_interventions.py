@@ -1,0 +1,198 @@
+"""Section 6.2 of the paper, each effect's contribution: a ratio fixed in the weights, the rates, or both (Figure 6).
+
+A gain counts where it is at least a tenth of LSAM's own (`LEAST`): an improvement that nobody would want is none.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from edition.claims.claim import OURS, claim
+from edition.claims.rules import Effect
+from edition.experiments.toy import RATIOS, REFERENCE_COMPLEXITY, REFERENCE_RHO
+from edition.runs.results import Results, by_seed, pick
+from samlib.measures.statistics import estimate, paired_difference
+
+LEAST = 0.1  # of LSAM's gain: the least that counts as an improvement; our choice
+COMPARABLE = 0.5  # of the larger of two gains: how far they may be apart and be comparable; our choice
+MATCH_MARGIN = 0.05  # how far an error may lie from LSAM's and still match it; our choice
+FACTORS = ("importance", "rate")
+TERMS = (*FACTORS, "both")
+CAUSES = "05_interventions"
+COUNTS = f"a gain counts from {LEAST:g} of LSAM's own at rho = {REFERENCE_RHO:g}"
+
+
+def mean_ratio(complexity: pd.DataFrame) -> float:
+    """Return LSAM's phantom ratio at the reference radius and 360 degrees, mean over training and seeds."""
+    return float(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=REFERENCE_RHO).phantom_ratio.mean())
+
+
+def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarray:
+    """Return the hard-feature error of one intervention at a ratio c, by seed.
+
+    Between the ratios that were run, each seed's error is interpolated linearly in log c.
+    """
+    curves = _curves(interventions, term)
+    positions = np.log(curves.columns.to_numpy(dtype=float))
+    return np.array([np.interp(np.log(ratio), positions, curve) for curve in curves.to_numpy()])
+
+
+def lsam_errors(complexity: pd.DataFrame, rho: float) -> np.ndarray:
+    """Return the hard-feature errors of LSAM (SGD at rho = 0) at 360 degrees, by seed."""
+    return pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
+
+
+def least_gain(complexity: pd.DataFrame) -> float:
+    """Return the change of the hard-feature error that counts as an improvement, below zero."""
+    return LEAST * min(0.0, float((lsam_errors(complexity, REFERENCE_RHO) - lsam_errors(complexity, 0.0)).mean()))
+
+
+@claim(
+    "toy-interventions-help",
+    place="Section 6.2, Figure 6",
+    says="Either effect alone, and both together, improve the hard feature's probing error.",
+    statistic="hard-feature probing error minus SGD's, paired by seed, at LSAM's mean phantom ratio "
+    f"(rho = {REFERENCE_RHO:g}); {COUNTS}",
+    chapter=CAUSES,
+    figure="fig-6",
+    needs=("interventions", "complexity"),
+    quantifier="every",
+)
+def interventions_help(interventions: Results, complexity: Results) -> list[Effect]:
+    return _gains(interventions.table, complexity.table, TERMS, mean_ratio(complexity.table))
+
+
+@claim(
+    "toy-gains-comparable",
+    place="Section 6.2, Figure 6 (left and centre)",
+    says="The two effects offer gains, and comparable ones.",
+    statistic="hard-feature probing error at LSAM's mean phantom ratio: each intervention minus SGD; and, where both "
+    "gain, "
+    f"importance minus rate over the larger gain, paired by seed; {COUNTS}; comparable within ±{COMPARABLE:g}",
+    chapter=CAUSES,
+    figure="fig-6",
+    needs=("interventions", "complexity"),
+)
+def gains_comparable(interventions: Results, complexity: Results) -> list[Effect]:
+    ratio = mean_ratio(complexity.table)
+    effects = _gains(interventions.table, complexity.table, FACTORS, ratio)
+    if all(effect.holds for effect in effects):
+        importance, rate = (errors_at(interventions.table, term, ratio) for term in FACTORS)
+        larger = max(abs(effect.value.mean) for effect in effects)
+        value = estimate((importance - rate) / larger)
+        effects.append(Effect("importance minus rate, over the larger gain", value, "within", COMPARABLE))
+    return effects
+
+
+@claim(
+    "toy-both-match-lsam",
+    place="Section 6.2, Figure 6 (right)",
+    says="Both effects together match LSAM: the account is complete in the toy.",
+    statistic="hard-feature probing error of both interventions at LSAM's mean phantom ratio minus LSAM's at rho = "
+    f"{REFERENCE_RHO:g}, paired by seed; a match means an interval within +-{MATCH_MARGIN:g}",
+    chapter=CAUSES,
+    figure="fig-6",
+    needs=("interventions", "complexity"),
+)
+def both_match_lsam(interventions: Results, complexity: Results) -> list[Effect]:
+    ratio = mean_ratio(complexity.table)
+    both = errors_at(interventions.table, "both", ratio)
+    value = paired_difference(both, lsam_errors(complexity.table, REFERENCE_RHO))
+    return [Effect(f"both at c = {ratio:.2f} minus LSAM", value, "within", MATCH_MARGIN)]
+
+
+@claim(
+    "toy-interventions-can-help",
+    place="Section 6.2, Figure 6; the size of the ratio is ours",
+    says="A ratio far above LSAM's own, in either factor or in both, improves the hard feature.",
+    statistic="hard-feature probing error minus SGD's, paired by seed, at the largest ratio run, c = "
+    f"{max(RATIOS):g}; {COUNTS}",
+    chapter=CAUSES,
+    figure="fig-6",
+    needs=("interventions", "complexity"),
+    origin=OURS,
+)
+def interventions_can_help(interventions: Results, complexity: Results) -> list[Effect]:
+    return _gains(interventions.table, complexity.table, TERMS, max(RATIOS))
+
+
+@claim(
+    "toy-one-factor-suffices",
+    place="Section 6.2; the test is ours",
+    says="LSAM's phantom in the importance weights alone, and in the learning rates alone, improves the hard feature.",
+    statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g} minus SGD's, paired by seed; {COUNTS}",
+    chapter=CAUSES,
+    figure="fig-phantom-terms",
+    needs=("phantom_terms", "complexity"),
+    origin=OURS,
+)
+def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Effect]:
+    sgd, least = lsam_errors(complexity.table, 0.0), least_gain(complexity.table)
+    effects = []
+    for term in FACTORS:
+        rows = pick(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
+        effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least))
+    return effects
+
+
+@claim(
+    "toy-rates-match-lsam",
+    place="Section 6.2; the test is ours",
+    says="LSAM's phantom in the learning rates alone does what LSAM does.",
+    statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g}, phantom in the learning rates minus LSAM, "
+    "paired by "
+    f"seed; a match means an interval within +-{MATCH_MARGIN:g}",
+    chapter=CAUSES,
+    figure="fig-phantom-terms",
+    needs=("phantom_terms", "complexity"),
+    origin=OURS,
+)
+def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect]:
+    rows = pick(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
+    value = paired_difference(rows.final_hard_error.to_numpy(), lsam_errors(complexity.table, REFERENCE_RHO))
+    return [Effect("rates only minus LSAM", value, "within", MATCH_MARGIN)]
+
+
+@claim(
+    "toy-choices-matter-little",
+    place="Appendix C; the question is ours",
+    says="The length of the fixed vector and the gradient given to v do not matter for the hard feature.",
+    statistic="hard-feature probing error at the smallest and the largest ratio: control minus main runs, paired by "
+    "seed; "
+    f"'does not matter' means an interval within +-{MATCH_MARGIN:g}",
+    chapter=CAUSES,
+    figure="fig-6-controls",
+    needs="interventions",
+    origin=OURS,
+    quantifier="every",
+)
+def choices_matter_little(interventions: Results) -> list[Effect]:
+    effects = []
+    for name, variant in (("length of current v", {"norm": "matched"}), ("v re-weighted", {"last_layer": "weighted"})):
+        for term in TERMS:
+            if "last_layer" in variant and term != "importance":
+                continue  # Eq 9 replaces no weights, and under Eq 10 the feature networks do not see v
+            control, main = (_curves(interventions.table, term, **changes) for changes in (variant, {}))
+            for ratio in (min(RATIOS), max(RATIOS)):
+                value = estimate((control - main)[ratio].to_numpy())
+                effects.append(Effect(f"{name}, {term}, c = {ratio:g}", value, "within", MATCH_MARGIN))
+    return effects
+
+
+def _gains(interventions: pd.DataFrame, complexity: pd.DataFrame, terms: Sequence[str], ratio: float) -> list[Effect]:
+    """Each intervention's error minus SGD's at a ratio, predicted to be below what counts as an improvement."""
+    sgd, least = lsam_errors(complexity, 0.0), least_gain(complexity)
+    return [
+        Effect(
+            f"{term}, c = {ratio:.2f}", paired_difference(errors_at(interventions, term, ratio), sgd), "below", least
+        )
+        for term in terms
+    ]
+
+
+def _curves(
+    interventions: pd.DataFrame, term: str, *, norm: str = "initial", last_layer: str = "plain"
+) -> pd.DataFrame:
+    """Hard-feature errors of one intervention and variant: one row a seed, one column a ratio."""
+    return by_seed(pick(interventions, term=term, norm=norm, last_layer=last_layer), "final_hard_error", "ratio")

@@ -1,0 +1,185 @@
+"""Section 6.2 of the paper, effect one: LSAM and SAM weigh examples evenly, and more what only the easy feature fits.
+
+Figures 5 and 8 of the paper plot the median weight by bin of signed contribution, as it is: the verdicts rest on it.
+What each group gains relative to the others (median over mean weight, rank, share) is shown beside it.
+"""
+
+import numpy as np
+
+from edition.claims.claim import OURS, Judged, claim
+from edition.claims.data_sets import PHOTOGRAPHS, of_photographs
+from edition.claims.moments import (
+    Moment,
+    ginis,
+    last,
+    more_uniform,
+    only_easy_fits,
+    photograph_moments,
+    poorly_fit,
+    testable,
+    toy_moments,
+)
+from edition.claims.rules import Effect
+from edition.experiments.toy import REFERENCE_RHO
+from edition.runs.results import Results
+from samlib.measures.statistics import paired_difference
+
+EFFECTS = "04_two_effects"
+GINI = (
+    "Gini coefficient of the importance weights (twice the area between diagonal and Lorenz curve), phantom minus real"
+)
+POORLY = (
+    "median importance weight of the quarter of examples with the lowest signed contribution, phantom minus real, raw "
+    "as in the paper's figure"
+)
+ONLY_EASY = (
+    "median importance weight of the examples with a positive signed contribution of the easy feature and a negative "
+    "one "
+    "of the hard feature, phantom minus real, over the networks that have such examples; two or more"
+)
+SAYS_POORLY = (
+    "gives less weight to examples that the easy feature fits poorly and more to those that the hard feature fits "
+    "poorly."
+)
+SAYS_ONLY_EASY = "gives more weight to examples that the easy feature classifies correctly and the hard one does not."
+TOY_RHO = f"rho = {REFERENCE_RHO:g}"
+
+
+def of_sgd_and_lsam(moments: list[Moment]) -> tuple[Moment, Moment]:
+    """The last moment of SGD's networks and of LSAM's."""
+    sgd, lsam = last(moments)
+    return sgd, lsam
+
+
+@claim(
+    "toy-weights-uniform",
+    place="Section 6.2, Figure 3 (left)",
+    says="LSAM weighs the training examples more uniformly than SGD.",
+    statistic=f"{GINI}, at the end of training ({TOY_RHO}), paired by seed",
+    chapter=EFFECTS,
+    figure="fig-3",
+    needs="checkpoints",
+)
+def weights_more_uniform(checkpoints: Results) -> list[Effect]:
+    sgd, lsam = of_sgd_and_lsam(toy_moments(checkpoints.records))
+    pairs = {
+        "at SGD's parameters: phantom - real": (sgd, "phantom", sgd, "real"),
+        "at LSAM's parameters: phantom - real": (lsam, "phantom", lsam, "real"),
+        "LSAM-trained phantom - SGD-trained real": (lsam, "phantom", sgd, "real"),
+    }
+    return [
+        Effect(name, paired_difference(ginis(a.importance, which), ginis(b.importance, other)), "below")
+        for name, (a, which, b, other) in pairs.items()
+    ]
+
+
+@claim(
+    "toy-poorly-fit",
+    place="Section 6.2, Figure 5 (left)",
+    says=f"LSAM {SAYS_POORLY}",
+    statistic=f"{POORLY} ({TOY_RHO}), mean over seeds",
+    chapter=EFFECTS,
+    figure="fig-5",
+    needs="checkpoints",
+)
+def poorly_fit_gains(checkpoints: Results) -> Judged:
+    effects, shown = poorly_fit(last(toy_moments(checkpoints.records)))
+    return Judged(effects, shown=shown)
+
+
+@claim(
+    "toy-joint-fit",
+    place="Section 6.2, Figure 5 (left)",
+    says=f"LSAM {SAYS_ONLY_EASY}",
+    statistic=f"{ONLY_EASY} ({TOY_RHO})",
+    figure=f"{EFFECTS}#fig-5",
+    needs="checkpoints",
+)
+def only_easy_gains(checkpoints: Results) -> Judged:
+    effects, shown = only_easy_fits(last(toy_moments(checkpoints.records)))
+    return Judged(effects, shown=shown)
+
+
+def _of_photographs(results: Results) -> tuple[list[Moment], str]:
+    """The moments of one set of photographs, none where a method lacks two seeds, and what is scaled down."""
+    moments = photograph_moments(results.records)
+    return (moments if testable(moments) else []), of_photographs(results.records)
+
+
+def _enter_photographs() -> None:
+    """The same of each set of photographs; below it, the question whether SAM's own weights are more even."""
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-weights-uniform",
+            place="Section 6.2, Figure 3 (centre and right)",
+            says=f"{title}: Training examples are weighed more uniformly at the phantom than at the real parameters.",
+            statistic=f"{GINI}, at the end of training, paired by seed; two seeds or more of each method",
+            chapter=EFFECTS,
+            figure=f"fig-3-{experiment}",
+            needs=experiment,
+        )
+        def uniform(results: Results) -> Judged:
+            moments, scaled = _of_photographs(results)
+            return Judged(more_uniform(last(moments)), scaled_down=scaled)
+
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-poorly-fit",
+            place="Section 6.2, Figure 5 (centre and right)",
+            says=f"{title}: SAM {SAYS_POORLY}",
+            statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
+            chapter=EFFECTS,
+            figure=f"fig-5-{experiment}",
+            needs=experiment,
+        )
+        def poorly(results: Results) -> Judged:
+            moments, scaled = _of_photographs(results)
+            effects, shown = poorly_fit(last(moments))
+            return Judged(effects, scaled_down=scaled, shown=shown)
+
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-joint-fit",
+            place="Section 6.2, Figure 5 (centre and right)",
+            says=f"{title}: SAM {SAYS_ONLY_EASY}",
+            statistic=ONLY_EASY,
+            figure=f"{EFFECTS}#fig-5-{experiment}",
+            needs=experiment,
+        )
+        def only_easy(results: Results) -> Judged:
+            moments, scaled = _of_photographs(results)
+            effects, shown = only_easy_fits(last(moments))
+            return Judged(effects, scaled_down=scaled, shown=shown)
+
+    for title, experiment in PHOTOGRAPHS.items():
+
+        @claim(
+            f"{experiment}-sam-more-uniform",
+            place="Section 6.2, said of the toy; the test on photographs is ours",
+            says=f"{title}: SAM weighs its training examples more uniformly than SGD weighs its own.",
+            statistic="Gini coefficient at the end of training, of phantom weights for SAM-trained and of real "
+            "weights for "
+            "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
+            chapter=EFFECTS,
+            figure=f"fig-3-{experiment}",
+            needs=experiment,
+            origin=OURS,
+        )
+        def own(results: Results) -> Judged:
+            moments, scaled = _of_photographs(results)
+            at = {
+                m.method: dict(zip(m.seeds, ginis(m.importance, kind), strict=True))
+                for m, kind in zip(last(moments), ("real", "phantom"), strict=False)
+            }
+            seeds = sorted(set(at.get("SGD", {})) & set(at.get("SAM", {})))
+            if len(seeds) < 2:
+                return Judged([], scaled_down=scaled)
+            sam, sgd = (np.array([at[method][seed] for seed in seeds]) for method in ("SAM", "SGD"))
+            effect = Effect("SAM-trained phantom - SGD-trained real", paired_difference(sam, sgd), "below")
+            return Judged([effect], scaled_down=scaled)
+
+
+_enter_photographs()

@@ -1,0 +1,92 @@
+"""How a verdict appears on a page: a word, a sentence that follows from it, and a table of effects, closed at first."""
+
+import html
+import math
+from collections.abc import Sequence
+
+from edition.claims import Effect, Verdict
+from samlib.measures.statistics import number
+
+# State -> the mark of its square: it says what the square's colour repeats.
+MARKS = {"confirmed": "✓", "contradicted": "✗", "mixed": "±", "undecided": "?", "not tested": "–"}
+
+
+def verdict_html(verdict: Verdict) -> str:
+    """Return a verdict as a small HTML table: state, claim, what was found, statistic, effects with intervals and n."""
+    shown = f"<p>In other statistics, which decide nothing:</p>{effects_html(verdict.shown)}" if verdict.shown else ""
+    effects = ""
+    if verdict.effects:
+        effects = f"<details><summary>effects</summary>{effects_html(verdict.effects)}{shown}</details>"
+    return (
+        f'<div class="verdict {verdict_class(verdict)}" id="{verdict.id}">'
+        f'<p><strong class="status">{verdict.state}</strong> '
+        f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
+        f"<p>{html.escape(found(verdict))}</p><p>Statistic: {html.escape(verdict.statistic)}.</p>{effects}</div>"
+    )
+
+
+def found(verdict: Verdict) -> str:
+    """Say in one sentence what the records show; its verb follows from the state.
+
+    >>> found(Verdict("x", "here", "It falls.", "slope", []))
+    'The records do not test this.'
+    """
+    verbs = {
+        "confirmed": "The records show this",
+        "contradicted": "The records show the contrary",
+        "mixed": "The records show this in part",
+        "undecided": "The records do not decide this",
+        "not tested": "The records do not test this",
+    }
+    if not verdict.effects:
+        return f"{verbs[verdict.state]}."
+    scaled = f" Scaled down: {verdict.scaled_down}." if verdict.scaled_down else ""
+    return f"{verbs[verdict.state]}: {verdict.counts}.{scaled}"
+
+
+def verdict_class(verdict: Verdict) -> str:
+    """Return the style classes of a verdict's colours: its state, and whether its runs are scaled down."""
+    scaled = " scaled-down" if verdict.scaled_down else ""
+    return f"verdict-{verdict.state.replace(' ', '-')}{scaled}"
+
+
+def effects_html(effects: Sequence[Effect]) -> str:
+    """Return measured effects as an HTML table, with what the claim predicts of each; nothing where none was."""
+    if not effects:
+        return ""
+    heads = ("where", "mean", "95 % interval", "n", "predicted", "p, corrected", "found", "would have seen")
+    rows = "".join(
+        f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{_interval(effect)}</td>"
+        f"<td>{effect.value.n}</td><td>{effect.predicted} {effect.threshold:g}</td>"
+        f"<td>{_p(effect.corrected if effect.corrected is not None else effect.p)}</td><td>{effect.outcome}</td>"
+        f"<td>{short(effect.detectable)}</td></tr>"
+        for effect in effects
+    )
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def short(value: float) -> str:
+    """Write a number with three decimals, and one that three decimals would hide in powers of ten.
+
+    >>> short(-0.25), short(0.00021), short(0.0)
+    ('−0.250', '2.1e−04', '0.000')
+    """
+    if value and abs(value) < 0.0005:
+        return f"{value:.1e}".replace("-", "−")
+    return number(value)
+
+
+def _interval(effect: Effect) -> str:
+    """An interval; one of zero width says what it is."""
+    if effect.value.n > 1 and effect.value.low == effect.value.high:
+        return "the same in every seed"
+    return f"[{short(effect.value.low)}, {short(effect.value.high)}]"
+
+
+def _p(value: float | None) -> str:
+    """A p-value with three decimals."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

@@ -1,0 +1,234 @@
+"""Training on all domains but one and probing the target: DomainBed's splits, plain references, bad input."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from samlib.images.backbones import build_backbone
+from samlib.images.catalogue import DOMAINS
+from samlib.images.config import DomainConfig, part_sizes
+from samlib.images.domains import draw_batches, train_domains
+from samlib.images.image_sets import PreparedSet, digit_domains, draw_in, load_images
+from samlib.images.splits import class_labels, domain_splits
+from samlib.images.training import evaluate
+from samlib.images.views import ImageViews
+from samlib.streams import stream
+
+DIGITS = DOMAINS["digit_domains"].domains
+TINY = DomainConfig(
+    image_set="digit_domains",
+    target="thick",
+    stored_size=32,
+    image_size=32,
+    backbone="smallnet",
+    learning_rate=0.02,
+    weight_decay=0.01,
+    batch_per_domain=16,
+    n_epochs=2,
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> PreparedSet:
+    return digit_domains()
+
+
+def change(**values: object) -> DomainConfig:
+    return dataclasses.replace(TINY, **values)
+
+
+# The embedded set
+
+
+def test_every_digit_is_in_exactly_one_domain(data):
+    assert data.table["class"].value_counts().sort_index().tolist() == [
+        178,
+        182,
+        177,
+        183,
+        181,
+        182,
+        181,
+        179,
+        174,
+        180,
+    ]
+    assert data.table.domain.value_counts().to_dict() == DIGITS
+    inverted = (data.table.domain == "inverted").to_numpy()
+    assert data.images[inverted].mean() > 127 > data.images[~inverted].mean()
+
+
+def test_domains_redraw_the_same_picture():
+    dot = torch.zeros(1, 8, 8)
+    dot[0, 4, 4] = 1
+    drawn = {name: draw_in(name, dot, generator=stream(0, "noise"))[0] for name in DIGITS}
+    assert torch.equal(drawn["plain"], dot[0])
+    assert torch.equal(drawn["inverted"], 1 - dot[0])
+    assert drawn["thick"].sum() == 9 and drawn["thick"][3:6, 3:6].min() == 1
+    assert not torch.equal(drawn["noisy"], dot[0])
+
+
+# Splits
+
+
+def domainbeds_split(n: int, seed: int, i: int) -> tuple[list[int], list[int]]:
+    """DomainBed's `split_dataset(env, int(len(env) * 0.2), seed_hash(trial_seed, i))`, written out."""
+    keys = list(range(n))
+    number = int(hashlib.md5(str((seed, i)).encode("utf-8")).hexdigest(), 16) % (2**31)
+    np.random.RandomState(number).shuffle(keys)
+    return keys[: int(n * 0.2)], keys[int(n * 0.2) :]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_splits_are_domainbeds(data, seed):
+    splits = domain_splits(data, change(seed=seed))
+    first = 0
+    for i, (domain, n) in enumerate(DIGITS.items()):
+        test, train = domainbeds_split(n, seed, i)
+        assert (splits.test[domain] - first).tolist() == test
+        found = (
+            splits.probe_train if domain == "thick" else torch.cat([splits.validation[domain], splits.train[domain]])
+        )
+        assert (found - first).tolist() == train
+        first += n
+
+
+def test_parts_have_the_stated_shares_and_the_target_trains_the_probe_alone(data):
+    assert part_sizes(100) == (72, 8, 20)
+    splits = domain_splits(data, TINY)
+    assert "thick" not in splits.train and "thick" not in splits.validation
+    for domain, rows in splits.train.items():
+        assert (len(rows), len(splits.validation[domain]), len(splits.test[domain])) == part_sizes(DIGITS[domain])
+    assert TINY.n_images == sum(map(len, splits.train.values()))
+    everything = torch.cat([splits.probe_train, *(rows for part in splits[:3] for rows in part.values())])
+    assert everything.sort().values.tolist() == list(range(1797))
+
+
+def test_another_target_leaves_the_splits_as_they_are(data):
+    one, other = domain_splits(data, TINY), domain_splits(data, change(target="noisy"))
+    assert torch.equal(one.train["plain"], other.train["plain"])
+    assert torch.equal(one.test["noisy"], other.test["noisy"])
+
+
+def test_a_batch_has_as_many_images_of_each_domain_and_none_returns_early():
+    rows = {"small": torch.arange(10), "large": torch.arange(100, 150)}
+    batches = draw_batches(rows, 4, stream(0, "batch order"))
+    assert [len(batch) for batch in batches] == [8] * 7  # 60 images fill seven batches
+    small = torch.cat([batch[batch < 100] for batch in batches]).tolist()
+    large = torch.cat([batch[batch >= 100] for batch in batches]).tolist()
+    assert all((batch < 100).sum() == 4 for batch in batches)
+    assert sorted(small[:10]) == sorted(small[10:20]) == list(range(10))
+    assert len(set(large)) == 28
+    assert len(draw_batches(rows, 500, stream(0, "batch order"))) == 1
+
+
+# Training
+
+
+def test_errors_are_those_of_the_named_images(data):
+    config = change(n_epochs=6, batch_per_domain=8)
+    metrics, network, _ = train_domains(config, data)
+    splits, labels = domain_splits(data, config), class_labels(data.table)[1]
+    views = ImageViews(data, torch.arange(len(data.table)), size=32, device="cpu")
+
+    def error(rows: torch.Tensor) -> float:
+        return (evaluate(network, views, rows)[1] != labels[rows]).double().mean().item()
+
+    assert metrics["zero_shot_error"] == error(splits.test["thick"])
+    assert metrics["source_test_errors"] == [error(splits.test[name]) for name in ("plain", "inverted", "noisy")]
+    assert metrics["validation_error"] == pytest.approx(np.mean([error(rows) for rows in splits.validation.values()]))
+    assert metrics["validation_error"] == metrics["curves"]["validation_error"][-1] < 0.8  # ten classes
+    train, test = (evaluate(network, views, rows)[0] for rows in (splits.probe_train, splits.test["thick"]))
+    mean, deviation = train.mean(0), train.std(0, correction=0).clamp(min=1e-9)
+    probe = LogisticRegression(C=metrics["probe_strength"], max_iter=5000)
+    probe.fit(((train - mean) / deviation).numpy(), labels[splits.probe_train].numpy())
+    wrong = probe.predict(((test - mean) / deviation).numpy()) != labels[splits.test["thick"]].numpy()
+    assert metrics["probe_error"] == pytest.approx(wrong.mean(), abs=2 / len(wrong))
+    assert metrics["probe_error"] < 0.5  # ten classes
+    assert {n: metrics[f"n_{n}"] for n in ("train", "validation", "probe_train", "test", "classes", "features")} == {
+        "train": config.n_images,
+        "validation": 108,
+        "probe_train": 360,
+        "test": 89,
+        "classes": 10,
+        "features": 32,
+    }
+
+
+def test_validation_counts_every_source_alike_whatever_its_size(data):
+    few = ~((data.table.domain == "plain") & (data.table["file"].index % 3 > 0))
+    smaller = without(data, few)
+    metrics, network, _ = train_domains(change(n_epochs=1), smaller)
+    splits, labels = domain_splits(smaller, TINY), class_labels(smaller.table)[1]
+    views = ImageViews(smaller, torch.arange(len(smaller.table)), size=32, device="cpu")
+    wrong = {name: evaluate(network, views, rows)[1] != labels[rows] for name, rows in splits.validation.items()}
+    assert len(wrong["plain"]) < len(wrong["noisy"]) / 2
+    assert metrics["validation_error"] == pytest.approx(np.mean([part.double().mean() for part in wrong.values()]))
+    assert metrics["validation_error"] != pytest.approx(torch.cat(list(wrong.values())).double().mean().item())
+
+
+def test_without_epochs_the_backbone_stays_as_it_was(data):
+    result = train_domains(change(n_epochs=0), data)
+    start = build_backbone("smallnet", n_classes=10, trained="all", seed=0).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in result.network.state_dict().items())
+    assert result.metrics["probe_error"] < 0.7 < result.metrics["zero_shot_error"]
+    assert result.metrics["curves"] == {"train_loss": [], "validation_error": []} and not result.metrics["diverged"]
+
+
+def test_a_frozen_lower_part_is_computed_once_for_all_targets_and_seeds(data, tmp_path):
+    for config in (change(), change(target="plain"), change(seed=1), change(rho=0.05)):
+        config = dataclasses.replace(config, trained="last block", n_epochs=1)
+        kept, anew = (train_domains(config, data, folder=folder).metrics for folder in (tmp_path, None))
+        assert kept == anew
+    # The small network's lower part is drawn from the seed: two seeds, two views each.
+    assert len(list((tmp_path / "activations").glob("*.npy"))) == 4
+
+
+# Bad input
+
+
+def without(data: PreparedSet, keep: pd.Series) -> PreparedSet:
+    table = data.table[keep].reset_index(drop=True)
+    return dataclasses.replace(data, images=data.images[keep.to_numpy()], table=table)
+
+
+def test_a_domain_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(ValueError, match="target: expected one of 'plain', 'inverted', 'thick', 'noisy', got 'dotted'"):
+        change(target="dotted")
+    with pytest.raises(ValueError, match="image_set: expected one of 'pacs', 'officehome', 'vlcs'"):
+        change(image_set="terra")
+
+
+def test_a_missing_domain_is_named(data):
+    with pytest.raises(ValueError, match="got 0 of noisy; the table has inverted, plain, thick: add"):
+        train_domains(TINY, without(data, data.table.domain != "noisy"))
+
+
+def test_a_class_that_a_domain_lacks_is_named(data):
+    lacking = ~((data.table.domain == "plain") & (data.table["class"] == "7"))
+    with pytest.raises(ValueError, match="expected every class in every domain, but there is no 7 in plain; add"):
+        train_domains(TINY, without(data, lacking))
+
+
+def test_rows_in_another_order_are_refused_since_the_splits_depend_on_it(data):
+    shuffled = data.table.sample(frac=1, random_state=0).index
+    other = dataclasses.replace(
+        data, images=data.images[shuffled], table=data.table.loc[shuffled].reset_index(drop=True)
+    )
+    with pytest.raises(ValueError, match=r"expected the rows of .* sorted by class and file name"):
+        domain_splits(other, TINY)
+
+
+def test_another_set_than_the_configurations_is_refused(data):
+    with pytest.raises(ValueError, match=r"data: expected the set 'pacs'.*got 'digit_domains'"):
+        train_domains(DomainConfig(), data)
+
+
+def test_a_set_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="prepare vlcs --size 112"):
+        load_images(DomainConfig(image_set="vlcs", target="SUN09"), tmp_path)

@@ -1,0 +1,270 @@
+"""Importance weights of a network in training mode, against double-precision references and hand-worked sigmoids."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from samlib.images.importance import READING_RADII, READINGS, image_importance, signed_contributions
+from samlib.streams import stream
+
+N, BATCH, RHO = 10, 4, 0.3  # batches of 4, 4 and 2
+INPUTS = torch.randn(N, 3, generator=stream(0, "inputs"), dtype=torch.float64)
+LABELS = torch.randint(0, 2, (N,), generator=stream(0, "labels"))
+
+
+def as_trained(network, inputs, labels, *, rho: float, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
+    """The reading of the phantom that training itself has, at one radius."""
+    real, phantom = image_importance(network, inputs, labels, readings=(("training", batch_size),), radii=(rho,))
+    return real[0], phantom[0, 0]
+
+
+def every_reading(network) -> tuple[Tensor, Tensor]:
+    return image_importance(network, INPUTS, LABELS, readings=READINGS, radii=READING_RADII)
+
+
+def small_network(*, norm: bool) -> nn.Sequential:
+    """Two linear layers in double precision, with or without batch statistics between them."""
+    network = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5) if norm else nn.Identity(), nn.Tanh(), nn.Linear(5, 2))
+    weights = stream(0, "weights")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=weights))
+    return network.double()
+
+
+def slow_importance(network: nn.Module, inputs: Tensor, labels: Tensor, rho: float) -> tuple[list, list]:
+    """Real and phantom weights, batch by batch, on a copy of the network whose parameters are moved one by one."""
+    real, phantom = [], []
+    for rows in torch.arange(len(labels)).split(BATCH):
+        twin = copy.deepcopy(network).train()
+        trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+        logits = twin(inputs[rows])
+        real += [1 - row.softmax(0)[y].item() for row, y in zip(logits, labels[rows], strict=True)]
+        loss = sum(row.logsumexp(0) - row[y] for row, y in zip(logits, labels[rows], strict=True)) / len(rows)
+        gradients = torch.autograd.grad(loss, trained)
+        length = math.sqrt(sum((g**2).sum().item() for g in gradients))
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.data += rho * gradient / length
+        phantom += [1 - row.softmax(0)[y].item() for row, y in zip(twin(inputs[rows]), labels[rows], strict=True)]
+    return real, phantom
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_weights_equal_a_plain_loop_over_batches_the_smaller_one_included(norm):
+    network = small_network(norm=norm).eval()  # the weights are those of training mode all the same
+    found = as_trained(network, INPUTS, LABELS, rho=RHO)
+    expected = slow_importance(network, INPUTS, LABELS, RHO)
+    for values, wanted in zip(found, expected, strict=True):
+        assert (values.shape, values.dtype, values.device.type) == ((N,), torch.float32, "cpu")
+        assert values.tolist() == pytest.approx(wanted, abs=1e-7)
+    assert (found[0] - found[1]).abs().min() > 1e-4
+
+
+def test_to_first_order_a_weight_gains_where_its_gradient_points_along_the_batchs():
+    """Log ratio: rho (1 - lambda_i) <y_i grad f_i, G / |G|>, G = sum of lambda_j y_j grad f_j (chapter 4)."""
+    network, rho = small_network(norm=False), 1e-3
+    real, phantom = as_trained(network, INPUTS, LABELS, rho=rho, batch_size=N)
+    signed = []
+    for x, y in zip(INPUTS, 2 * LABELS - 1, strict=True):
+        zero, one = network(x)
+        gradients = torch.autograd.grad(y * (one - zero), list(network.parameters()))
+        signed.append(torch.cat([g.flatten() for g in gradients]))
+    rows = torch.stack(signed)
+    direction = (real.double()[:, None] * rows).sum(0)
+    expected = rho * (1 - real) * (rows @ (direction / direction.norm()))
+    assert torch.allclose((phantom.double() / real).log(), expected, atol=0.02 * expected.abs().max().item())
+    assert expected.min() < 0 < expected.max()  # some gain, some lose
+
+
+def test_frozen_parameters_stay_out_of_the_norm():
+    network = small_network(norm=False)
+    network[0].requires_grad_(False)
+    found = as_trained(network, INPUTS, LABELS, rho=RHO)
+    assert found[1].tolist() == pytest.approx(slow_importance(network, INPUTS, LABELS, RHO)[1], abs=1e-7)
+
+
+def linear(*rows: float) -> nn.Linear:
+    """Two classes of one input: logits w_0 x and w_1 x."""
+    network = nn.Linear(1, 2, bias=False)
+    network.weight.data = torch.tensor([[row] for row in rows])
+    return network
+
+
+def test_with_two_classes_the_weight_is_the_sigmoid_of_minus_the_signed_difference():
+    x = torch.tensor([[1.0], [1.0], [2.0]])
+    real, _ = as_trained(linear(0.0, math.log(3)), x, torch.tensor([1, 0, 1]), rho=0.1, batch_size=3)
+    assert real.tolist() == pytest.approx([1 / 4, 3 / 4, 1 / 10])  # 1 / (1 + 3), 3 / (1 + 3), 1 / (1 + 9)
+
+
+def test_the_phantom_of_one_example_by_hand():
+    # At w = 0 the gradient is (1/2, -1/2); the phantom is rho (1, -1) / sqrt 2 and f = -rho sqrt 2 = -log 3.
+    real, phantom = as_trained(
+        linear(0.0, 0.0), torch.ones(1, 1), torch.tensor([1]), rho=math.log(3) / math.sqrt(2), batch_size=1
+    )
+    assert (real.item(), phantom.item()) == (0.5, pytest.approx(3 / 4))
+
+
+def test_tiny_weights_are_not_rounded_to_zero():
+    real, _ = as_trained(linear(0.0, 30.0), torch.ones(1, 1), torch.tensor([1]), rho=0.0, batch_size=1)
+    assert real.item() == pytest.approx(math.exp(-30), rel=1e-5)
+
+
+def test_radius_zero_makes_both_weights_equal():
+    real, phantom = as_trained(small_network(norm=True), INPUTS, LABELS, rho=0.0)
+    assert torch.equal(real, phantom)
+
+
+def test_inputs_may_be_made_slice_by_slice():
+    asked = []
+
+    class Lazy:
+        def __getitem__(self, rows: slice) -> Tensor:
+            asked.append((rows.start, rows.stop))
+            return INPUTS[rows]
+
+    network = small_network(norm=True)
+    found = as_trained(network, Lazy(), LABELS, rho=RHO)
+    assert asked == [(0, 4)] * 2 + [(4, 8)] * 2 + [(8, 10)] * 2  # at w and at the phantom
+    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+class Failing(nn.Module):
+    """Passes its input on until it has been called often enough."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0:
+            raise RuntimeError("as planned")
+        return inputs
+
+
+@pytest.mark.parametrize("calls", [100, 0, 1, 2, 3])  # none fails; at w or at the phantom of the first or second batch
+def test_the_network_is_left_as_it_was_also_after_an_error(calls):
+    network = nn.Sequential(*small_network(norm=True), Failing(calls))
+    network.eval()
+    network[0].train()  # modes may differ from layer to layer
+    gradient = torch.ones(5, 3, dtype=torch.float64)
+    network[0].weight.grad = gradient
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    if calls == 100:
+        as_trained(network, INPUTS, LABELS, rho=RHO)
+    else:
+        with pytest.raises(RuntimeError, match="as planned"):
+            as_trained(network, INPUTS, LABELS, rho=RHO)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert [module.training for module in network] == [True] + [False] * 4
+    assert network[0].weight.grad is gradient and (gradient == 1).all()
+    assert network[0].bias.grad is None
+    assert network[1].track_running_stats
+
+
+def test_works_where_the_caller_has_switched_gradients_off():
+    network = small_network(norm=True)
+    with torch.no_grad():
+        found = as_trained(network, INPUTS, LABELS, rho=RHO)
+    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_under_autocast_every_pass_uses_the_weights_of_its_moment():
+    network = small_network(norm=False).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # keeps casts of the weights until it ends
+        found = as_trained(network, INPUTS.float(), LABELS, rho=2.0)
+    expected = slow_importance(network, INPUTS.float(), LABELS, 2.0)
+    for values, wanted in zip(found, expected, strict=True):
+        assert values.tolist() == pytest.approx(wanted, abs=0.03)
+    assert (found[1] - found[0]).abs().max() > 0.3
+
+
+def test_unusable_arguments_are_refused():
+    network = small_network(norm=False)
+    with pytest.raises(ValueError, match="at least one example"):
+        as_trained(network, INPUTS[:0], LABELS[:0], rho=RHO)
+    with pytest.raises(ValueError, match="batch_size"):
+        as_trained(network, INPUTS, LABELS, rho=RHO, batch_size=0)
+    with pytest.raises(ValueError, match="rho"):
+        as_trained(network, INPUTS, LABELS, rho=-1.0)
+    with pytest.raises(ValueError, match="finite gradient"):
+        as_trained(network, INPUTS * math.nan, LABELS, rho=RHO)
+
+
+def test_a_probe_on_one_symmetric_feature_has_its_boundary_in_the_middle():
+    train = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]])
+    features = torch.tensor([[1.0], [1.0], [-1.0], [0.0]])
+    found = signed_contributions(
+        train, torch.tensor([0, 0, 1, 1]), features, torch.tensor([1, 0, 0, 1]), strength=1.0
+    ).tolist()
+    assert found[0] > 0 and found[1:] == pytest.approx([-found[0], found[0], 0.0], abs=1e-5)
+    # Standardized features are -1 and 1, so the slope w solves w = C sum_i sigma(-w) = 4 sigma(-w).
+    assert found[0] == pytest.approx(4 / (1 + math.exp(found[0])), abs=1e-3)
+
+
+def test_contributions_match_a_plain_reference():
+    generator = stream(0, "features")
+    train = torch.randn(40, 3, generator=generator)
+    train_labels = (train[:, 0] + torch.randn(40, generator=generator) > 0).long()
+    features, labels = torch.randn(8, 3, generator=generator), torch.tensor([0, 1] * 4)
+    found = signed_contributions(train, train_labels, features, labels, strength=0.1)
+    assert (found.shape, found.dtype) == ((8,), torch.float32)
+    mean, deviation = train.double().mean(0), train.double().std(0, correction=0)
+    x, y = (train.double() - mean) / deviation, 2.0 * train_labels - 1
+    w = torch.zeros(4, dtype=torch.float64)
+    for _ in range(5000):  # gradient descent on C * sum of logistic losses + |w|^2 / 2, the bias unpenalized
+        pull = torch.sigmoid(-y * (x @ w[:3] + w[3])) * y
+        w += 0.05 * torch.cat([0.1 * (x.T @ pull) - w[:3], 0.1 * pull.sum()[None]])
+    logits = (features.double() - mean) / deviation @ w[:3] + w[3]
+    assert found.tolist() == pytest.approx(np.where(labels == 1, logits, -logits), abs=1e-3)
+
+
+def test_contributions_need_two_classes():
+    features = torch.eye(3)
+    for train_labels, labels in (([0, 1, 2], [0, 1, 1]), ([1, 1, 1], [0, 1, 1]), ([0, 1, 1], [0, 1, 2])):
+        with pytest.raises(ValueError, match="expected 0 and 1"):
+            signed_contributions(features, torch.tensor(train_labels), features, torch.tensor(labels), strength=1.0)
+
+
+def slow_reading(network: nn.Module, rows: Tensor, rho: float, *, training: bool) -> tuple[list, list]:
+    """Real and phantom weights of some examples that share their mean gradient, in one pass."""
+    twin = copy.deepcopy(network).train(training)
+    logits = twin(INPUTS[rows])
+    real = (1 - logits.softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
+    gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, LABELS[rows]), list(twin.parameters()))
+    length = math.sqrt(sum((g**2).sum().item() for g in gradients))
+    for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+        parameter.data += rho * gradient / length
+    return real, (1 - twin(INPUTS[rows]).softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
+
+
+def test_every_reading_of_the_phantom_equals_a_plain_loop():
+    network = small_network(norm=True)
+    network[1].running_mean.add_(0.3)
+    before = copy.deepcopy(network.state_dict())
+    real, phantom = every_reading(network)
+    assert phantom.shape == (len(READINGS), len(READING_RADII), N)
+    for i, (mode, size) in enumerate(READINGS):
+        for j, rho in enumerate(READING_RADII):
+            parts = [
+                slow_reading(network, rows, rho, training=mode == "training")
+                for rows in torch.arange(N).split(size or N)
+            ]
+            for found, wanted in zip((real[i], phantom[i, j]), zip(*parts, strict=True), strict=True):
+                assert found.tolist() == pytest.approx([value for part in wanted for value in part], abs=1e-6)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_gradient_of_all_examples_is_the_same_in_one_pass_and_in_several(monkeypatch):
+    network = small_network(norm=True)
+    whole = READINGS.index(("evaluation", None))
+    once = every_reading(network)[1][whole]
+    monkeypatch.setattr("samlib.images.importance.CHUNK", 3)
+    assert torch.allclose(every_reading(network)[1][whole], once, atol=1e-6)

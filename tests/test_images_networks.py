@@ -1,0 +1,379 @@
+"""Pretrained networks in parts, what they are loaded from, and the views of images that they see."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.functional import hflip, resized_crop
+
+from samlib.images.augment import augmented_view, centre_view, random_boxes, resized_boxes
+from samlib.images.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone, state_sha256
+from samlib.streams import stream
+
+State = dict[str, Tensor]
+
+
+def made_up_state(name: str) -> State:
+    """A state with torchvision's names and shapes, whose activations neither vanish nor explode."""
+    with torch.device("meta"):
+        network = getattr(models, name)()
+    generator = stream(0, name)
+    state = {}
+    for key, tensor in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        noise = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            state[key] = noise * math.sqrt(1 / tensor[0].numel())
+        else:  # weight and variance of a norm are near 1, bias and mean near 0
+            state[key] = 0.1 * noise + (1 if key.endswith(("weight", "var")) else 0)
+            if key.endswith("var"):
+                state[key].abs_()
+    return state
+
+
+@pytest.fixture(scope="module")
+def densenet() -> State:
+    return made_up_state("densenet121")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, densenet: State) -> None:
+    """Let torchvision's enumerations of weights return made-up ones."""
+
+    def get_state_dict(self: Any, *, check_hash: bool, progress: bool) -> State:
+        assert check_hash
+        name = type(self).__name__.removesuffix("_Weights").lower()
+        return dict(densenet) if name == "densenet121" else made_up_state(name)
+
+    monkeypatch.delenv("SAMLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", get_state_dict)
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[State], Path]:
+    """Write a state in half precision, and point the variable at it."""
+
+    def write(state: State) -> Path:
+        path = tmp_path / "densenet121_imagenet_fp16.safetensors"
+        save_file({key: value.half() for key, value in state.items()}, path)
+        monkeypatch.setenv("SAMLIB_WEIGHTS", str(path))
+        return path
+
+    return write
+
+
+def images_for(side: int, n: int = 2) -> Tensor:
+    return torch.randn(n, 3, side, side, generator=stream(0, "images"))
+
+
+def build(name: str, trained: str, seed: int = 0) -> Backbone:
+    return build_backbone(name, n_classes=2, trained=trained, seed=seed)
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("name", "n_features", "channels"),
+    [("smallnet", 32, 16), ("resnet18", 512, 256), ("resnet50", 2048, 1024), ("densenet121", 1024, 512)],
+)
+@pytest.mark.usefixtures("offline")
+def test_frozen_part_and_trunk_are_the_whole_network(name: str, n_features: int, channels: int) -> None:
+    whole, parts = build(name, "all").eval(), build(name, "last block").eval()
+    images = images_for(64)
+    assert isinstance(whole.lower, nn.Identity)
+    between = parts.lower(images)
+    kept = between.clone()
+    features = parts.trunk(between)
+    assert torch.equal(between, kept), "the trunk does not write into its inputs, which are stored ones"
+    assert between.shape[1] == channels
+    assert features.shape == (2, n_features) == (2, parts.n_features)
+    assert 0.01 < features.std() < 100
+    torch.testing.assert_close(features, whole.trunk(images))
+    torch.testing.assert_close(parts(between), whole(images))
+    assert parts.weights_sha256 == whole.weights_sha256
+    assert (parts.weights_sha256 is None) == (name == "smallnet")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+@pytest.mark.usefixtures("offline")
+def test_features_are_torchvisions(name: str) -> None:
+    reference = getattr(models, name)()
+    reference.load_state_dict(made_up_state(name), strict=False)
+    setattr(reference, "fc" if name == "resnet18" else "classifier", nn.Identity())
+    images = images_for(64)
+    ours = build(name, "all")
+    torch.testing.assert_close(ours.trunk(images), reference(images))  # in training mode
+    torch.testing.assert_close(ours.eval().trunk(images), reference.eval()(images))  # with the means it has moved
+
+
+def test_frozen_part_stays_frozen_and_in_evaluation_mode() -> None:
+    backbone = build("smallnet", "last block")
+    assert backbone.training and backbone.trunk.training
+    backbone.train()
+    assert not any(module.training for module in backbone.lower.modules())
+    assert all(module.training for module in backbone.trunk.modules())
+    assert not any(p.requires_grad for p in backbone.lower.parameters())
+    trained = {id(p) for p in (*backbone.trunk.parameters(), *backbone.head.parameters())}
+    assert {id(p) for p in backbone.parameters() if p.requires_grad} == trained
+    before = state_sha256(backbone.lower.state_dict())
+    backbone(backbone.lower(images_for(32))).sum().backward()
+    assert state_sha256(backbone.lower.state_dict()) == before
+    assert all(p.grad is not None for p in backbone.trunk.parameters())
+    assert not backbone.eval().trunk.training
+
+
+@pytest.mark.usefixtures("offline")
+def test_numbers_come_from_their_own_streams() -> None:
+    state = torch.get_rng_state()
+    for name in ("smallnet", "resnet18", "densenet121"):
+        first, again, other = (build(name, "last block", seed) for seed in (0, 0, 1))
+        assert state_sha256(first.state_dict()) == state_sha256(again.state_dict())
+        assert not torch.equal(first.head.weight, other.head.weight)
+        bound = 1 / math.sqrt(first.n_features)
+        drawn = torch.empty(2, first.n_features).uniform_(-bound, bound, generator=stream(0, "initialization"))
+        assert torch.equal(first.head.weight, drawn)
+        same = state_sha256(first.trunk.state_dict()) == state_sha256(other.trunk.state_dict())
+        assert same == (name != "smallnet")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_smallnet_starts_with_plain_norms_and_bounded_weights() -> None:
+    backbone = build("smallnet", "all")
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [norm.num_features for norm in norms] == [8, 16, 32]
+    for norm in norms:
+        assert (norm.weight == 1).all() and (norm.bias == 0).all() and norm.num_batches_tracked == 0
+        assert (norm.running_mean == 0).all() and (norm.running_var == 1).all()
+    last = backbone.trunk.block3[0].weight
+    assert 0.9 / 12 < last.abs().max() <= 1 / 12  # fan-in 16 * 3 * 3
+
+
+def test_convnet_is_the_papers_with_torchs_distribution_of_weights() -> None:
+    network, again = (build_backbone("convnet", n_classes=5, seed=0) for _ in range(2))
+    sizes = [tuple(p.shape) for p in network.parameters()]
+    assert sizes == [(32, 3, 5, 5), (32,), (64, 32, 3, 3), (64,), (128, 64, 3, 3), (128,), (5, 4096), (5,)]
+    images = torch.zeros(2, 3, 64, 32)
+    assert network.trunk(images).shape == (2, 4096) and network(images).shape == (2, 5)
+    for ours, same in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, same)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):  # uniform on +-1 / sqrt(fan-in)
+            bound = layer.weight[0].numel() ** -0.5
+            assert 0.99 * bound < layer.weight.abs().max() <= bound >= layer.bias.abs().max()
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_digest_covers_names_values_and_types_but_no_counter() -> None:
+    state = {"a": torch.zeros(2), "b": torch.ones(1)}
+    base = state_sha256(state)
+    assert state_sha256({"b": state["b"], "a": state["a"], "n.num_batches_tracked": torch.tensor(3)}) == base
+    others = [{"a": torch.zeros(2)}, state | {"a": torch.ones(2)}, state | {"a": torch.zeros(2).half()}]
+    assert len({base, *map(state_sha256, others)}) == 4
+
+
+def test_bad_requests_are_refused() -> None:
+    for change, message in (
+        ({"name": "vgg"}, "backbone: expected one of 'convnet', 'densenet121'"),
+        ({"name": "convnet", "trained": "last block"}, "trained: expected one of 'all', got 'last block'"),
+        ({"trained": "head"}, "trained: expected one of 'all', 'last block'"),
+        ({"n_classes": 1}, "n_classes: expected a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_backbone(**{"name": "smallnet", "n_classes": 2, "trained": "all", "seed": 0} | change)
+
+
+# Weights
+
+
+def test_file_gives_its_values_and_keras_epsilon(densenet: State, weights_file: Callable[[State], Path]) -> None:
+    path = weights_file(densenet)
+    backbone = build("densenet121", "last block")
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 121  # one before each convolution but the first, which has one after it, and norm5
+    assert {norm.eps for norm in norms} == {1.001e-5}
+    assert all(norm.num_batches_tracked == 0 for norm in norms)
+    assert {tensor.dtype for tensor in backbone.state_dict().values()} == {torch.float32, torch.int64}
+    assert torch.equal(backbone.trunk.norm5.weight, densenet["features.norm5.weight"].half().float())
+    assert not any(tensor.is_meta for tensor in backbone.state_dict().values())
+    assert backbone.weights_sha256 == state_sha256(
+        {key: value.half().float() for key, value in densenet.items() if not key.startswith("classifier")}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLIB_WEIGHTS", str(path.parent))
+        assert build("densenet121", "all").weights_sha256 == backbone.weights_sha256
+
+
+def test_a_folder_of_weights_serves_every_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = made_up_state("resnet18")
+    monkeypatch.setenv("SAMLIB_WEIGHTS", str(tmp_path))
+    save_file(state, tmp_path / "resnet18_imagenet_fp16.safetensors")
+    backbone = build("resnet18", "all")
+    assert torch.equal(backbone.trunk.conv1.weight, state["conv1.weight"])
+    assert {m.eps for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
+    with pytest.raises(FileNotFoundError, match=r"densenet121_imagenet_fp16\.safetensors"):
+        build("densenet121", "all")
+    save_file({k: v for k, v in state.items() if "running" not in k}, tmp_path / "resnet18_imagenet_fp16.safetensors")
+    with pytest.raises(ValueError, match=r"(?s)weights of torchvision's resnet18.*Missing.*bn1\.running_mean"):
+        build("resnet18", "all")
+
+
+@pytest.mark.usefixtures("offline")
+def test_torchvisions_weights_keep_torchs_epsilon_and_may_have_old_names(
+    densenet: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = build("densenet121", "all")
+    assert {m.eps for m in new.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
+    old_names = {re.sub(r"(denselayer.*)([12])\.", r"\1.\2.", key): densenet[key] for key in densenet}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old_names
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", lambda self, **options: old_names)
+    assert build("densenet121", "all").weights_sha256 == new.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: {k: v for k, v in state.items() if k != "features.norm5.bias"},
+            r"(?s)expected the weights of .* densenet121.*Missing.*features\.norm5\.bias",
+        ),
+        (lambda state: state | {"features.more": torch.zeros(1)}, r"(?s)Unexpected key.*features\.more"),
+        (lambda state: state | {"features.norm5.bias": torch.zeros(3)}, r"(?s)size mismatch for features\.norm5\.bias"),
+    ],
+    ids=["missing", "unexpected", "wrong shape"],
+)
+def test_other_weights_are_refused(
+    change: Callable[[State], State], message: str, densenet: State, weights_file: Callable[[State], Path]
+) -> None:
+    path = weights_file(change(densenet))
+    with pytest.raises(ValueError, match=message) as error:
+        build("densenet121", "last block")
+    assert str(error.value).startswith(str(path))
+
+
+def test_truncated_file_is_refused(densenet: State, weights_file: Callable[[State], Path]) -> None:
+    path = weights_file(densenet)
+    for length in (path.stat().st_size - 1, 100, 3, 0):
+        with path.open("r+b") as file:
+            file.truncate(length)
+        with pytest.raises(ValueError, match=r"expected a safetensors file.*copy it again"):
+            build("densenet121", "last block")
+
+
+def test_variable_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (tmp_path, tmp_path / "absent"):
+        monkeypatch.setenv("SAMLIB_WEIGHTS", str(place))
+        with pytest.raises(FileNotFoundError, match=r"SAMLIB_WEIGHTS: expected the file .* unset it"):
+            build("densenet121", "all")
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnet18"])
+def test_failed_download_names_the_ways_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Any, **options: Any) -> State:
+        raise OSError("no network")
+
+    monkeypatch.delenv("SAMLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", fail)
+    with pytest.raises(RuntimeError, match=r"no network.*after copying https://.*checkpoints") as error:
+        build(name, "all")
+    assert "SAMLIB_WEIGHTS" in str(error.value)
+    assert f"{name}_imagenet_fp16.safetensors" in str(error.value)
+
+
+# Views
+
+
+def photographs(n: int, side: int) -> Tensor:
+    return torch.randint(0, 256, (n, side, side, 3), generator=stream(0, "photographs")).to(torch.uint8)
+
+
+def test_centre_view_is_the_middle_in_imagenets_units() -> None:
+    image = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    image[0, 1:3, 1:3] = 255
+    view = centre_view(image, 2)
+    for channel in range(3):
+        expected = (1 - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
+        torch.testing.assert_close(view[0, channel], torch.full((2, 2), expected))
+    assert centre_view(image, 4)[0, :, 0, 0].tolist() == pytest.approx(
+        [-m / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    )
+    with pytest.raises(ValueError, match=r"size: expected a whole number in \[1, 4\], got 5"):
+        centre_view(image, 5)
+
+
+def test_boxes_lie_in_the_image_and_have_the_stated_areas_and_ratios() -> None:
+    side, n = 1000, 4000
+    top, left, height, width = random_boxes(n, side, stream(0, "boxes")).double().unbind(1)
+    assert (top >= 0).all() and (left >= 0).all()
+    assert (top + height <= side).all() and (left + width <= side).all()
+    area, ratio = height * width / side**2, width / height
+    assert 0.699 <= area.min() < 0.705 and 0.95 < area.max() <= 1  # rounding moves a side by half a pixel
+    assert 0.749 <= ratio.min() < 0.77 and 1.3 < ratio.max() <= 1.335
+    assert (top == 0).any() and (top + height == side).any() and (top > 0).any()
+    places = torch.stack([top / (side - height + 1), left / (side - width + 1)])
+    assert places.corrcoef()[0, 1].abs() < 0.07  # drawn independently: four standard deviations
+
+
+def test_boxes_are_distributed_like_torchvisions() -> None:
+    side, n = 100, 4000
+    ours = random_boxes(n, side, stream(0, "boxes")).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        image = torch.empty(3, side, side)
+        theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.7, 1.0], [3 / 4, 4 / 3]) for _ in range(n)])
+    for column in range(4):
+        a, b = ours[:, column], theirs[:, column].double()
+        error = math.sqrt((a.var() + b.var()) / n)
+        assert abs(a.mean() - b.mean()) < 4 * error
+        assert 0.93 < a.std() / b.std() < 1.07
+
+
+def test_box_that_never_fits_is_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samlib.images.augment.SCALE", (1.5, 2.0))
+    assert random_boxes(2, 7, stream(0, "boxes")).tolist() == [[0, 0, 7, 7]] * 2
+
+
+@pytest.mark.parametrize("size", [13, 20, 31])
+def test_resized_boxes_equal_torchvisions(size: int) -> None:
+    images = photographs(32, 23)
+    boxes = random_boxes(32, 23, stream(0, "boxes"))
+    flipped = torch.arange(32) % 3 == 0
+    ours = resized_boxes(images, boxes, flipped, size)
+    for image, box, flip, result in zip(images, boxes.tolist(), flipped, ours, strict=True):
+        expected = resized_crop(image.permute(2, 0, 1).float(), *box, [size, size], antialias=False)
+        torch.testing.assert_close(result, hflip(expected) if flip else expected, rtol=0, atol=1e-3)
+
+
+def test_whole_image_at_its_own_size_is_itself() -> None:
+    images = photographs(2, 8)
+    boxes = torch.tensor([[0, 0, 8, 8]] * 2)
+    view = resized_boxes(images, boxes, torch.tensor([False, True]), 8)
+    expected = images.permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(view[0], expected[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(view[1], expected[1].flip(2), rtol=0, atol=1e-3)
+
+
+def test_augmented_view_draws_for_each_image_from_its_generator() -> None:
+    state = torch.get_rng_state()
+    ramp = torch.arange(64, dtype=torch.uint8)[None, None, :, None].expand(200, 64, 64, 3)
+    views, again = (augmented_view(ramp, 32, stream(0, "augmentation")) for _ in range(2))
+    assert views.shape == (200, 3, 32, 32)
+    assert torch.equal(views, again)
+    assert torch.equal(torch.get_rng_state(), state)
+    slopes = views[:, 0, 0, -1] - views[:, 0, 0, 0]
+    assert 70 <= (slopes < 0).sum() <= 130  # flipped: half of them, give or take four standard deviations
+    assert len(slopes.unique()) > 10
+    # The brightest white stays white under any crop, in the units of centre_view.
+    white = torch.full((3, 64, 64, 3), 255, dtype=torch.uint8)
+    torch.testing.assert_close(
+        augmented_view(white, 32, stream(0, "augmentation")), centre_view(white, 32).expand(3, -1, -1, -1)
+    )
