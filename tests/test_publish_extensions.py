@@ -233,8 +233,11 @@ def test_links_to_no_code_and_a_letter_of_two_pages_stop_the_build_and_are_named
             "expected one page whose tables count as B.1, B.2, ..., got book/b_last and book/best; "
             "give one of the files a name that begins with another letter",
         ),
-        ("index", "link to a source page: expected a module of samlib, got 'os'; correct the link"),
-        ("index", "link to a source page: expected a module of samlib, got 'samlib.absent'; correct the link"),
+        ("index", "link to a source page: expected a module of samlib or edition, got 'os'; correct the link"),
+        (
+            "index",
+            "link to a source page: expected a module of samlib or edition, got 'samlib.absent'; correct the link",
+        ),
         (
             "index",
             "link to a source page: expected a name that edition.page.finding defines, got 'absent'; correct the link",

@@ -60,9 +60,6 @@ class KeptNetworks:
         return weights, sample(self.config.data, seed=seed, split="test")
 
 
-Checkpoint = KeptNetworks  # as edition.claims.mechanism still calls it
-
-
 def checkpoints(record: Record) -> list[KeptNetworks]:
     """Read the networks that a toy record kept, in the order of their steps.
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from edition import experiments
 from edition.experiments import Experiment
-from edition.records import checkpoint, provenance
-from edition.runs import Run, work
+from edition.records import checkpoint, kinds, provenance
+from edition.runs import Run
 from samlib.images.config import PairConfig
 from samlib.toy.config import ToyConfig
 
@@ -63,18 +63,15 @@ def install() -> None:
     """Register the sweep in place of the book's experiments, and have all trainings noted."""
     experiments.EXPERIMENTS.clear()
     experiments.EXPERIMENTS.update(EXPERIMENTS)
-    train_toy, train_pair = work.train_toy, work.train_pair
+    for name, row in kinds.KINDS.items():
 
-    def noted_toy(configs: Any, **options: Any) -> Any:
-        for config in configs:
-            note("begin", Run("toy", config).name)
-        return train_toy(configs, **options)
+        def noted(configs: Any, *rest: Any, name: str = name, train: Any = row.train) -> Any:
+            for config in configs:
+                note("begin", Run(name, config).name)
+            return train(configs, *rest)
 
-    def noted_pair(config: Any, *rest: Any, **options: Any) -> Any:
-        note("begin", Run("pair", config).name)
-        return train_pair(config, *rest, **options)
-
-    work.train_toy, work.train_pair, work.Checkpoint = noted_toy, noted_pair, NotedCheckpoint
+        kinds.KINDS[name] = row._replace(train=noted)
+    kinds.Checkpoint = NotedCheckpoint
     if digest := os.environ.get("SWEEP_DIGEST"):
         provenance.source_digest = lambda: digest
     if seconds := os.environ.get("SWEEP_WAIT"):
