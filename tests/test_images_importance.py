@@ -18,12 +18,14 @@ LABELS = torch.randint(0, 2, (N,), generator=stream(0, "labels"))
 
 def as_trained(network, inputs, labels, *, rho: float, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
     """The reading of the phantom that training itself has, at one radius."""
-    real, phantom = image_importance(network, inputs, labels, readings=(("training", batch_size),), radii=(rho,))
+    real, phantom = image_importance(
+        network, inputs.__getitem__, labels, readings=(("training", batch_size),), radii=(rho,)
+    )
     return real[0], phantom[0, 0]
 
 
 def every_reading(network) -> tuple[Tensor, Tensor]:
-    return image_importance(network, INPUTS, LABELS, readings=READINGS, radii=READING_RADII)
+    return image_importance(network, INPUTS.__getitem__, LABELS, readings=READINGS, radii=READING_RADII)
 
 
 def small_network(*, norm: bool) -> nn.Sequential:

@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -138,6 +139,11 @@ def build_backbone(
     return backbone.to(device)
 
 
+def repeatable() -> AbstractContextManager[None]:
+    """Let cuDNN use algorithms that give the same numbers each time, in full single precision."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of all names, dtypes, shapes and values in the order of the names, but of no batch counter.
 
@@ -204,8 +210,14 @@ def _pretrained(name: str) -> tuple[dict[str, nn.Module], int, str]:
 
 def _load(network: nn.Module, name: str, head: str) -> None:
     """Fill a network on "meta" with weights in single precision from the file of the variable or from torchvision."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = _weights_path(name)
-    state = _read(path) if path else _download(name)
+    try:
+        state = load_file(path) if path else _download(name)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file, got {error}; copy it again") from error
     state = {key: value.float() for key, value in state.items() if not key.startswith(f"{head}.")}
     # Not every file has the counters.
     state |= {key: torch.tensor(0) for key in network.state_dict() if key.endswith(_COUNTER)}
@@ -234,17 +246,6 @@ def _weights_path(name: str) -> Path | None:
             f"there is none; set it to where the file is, or unset it to have torchvision's weights downloaded"
         )
     return path
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file, got {error}; copy it again") from error
 
 
 def _download(name: str) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from samlib.images.backbones import Backbone, build_backbone
+from samlib.images.backbones import Backbone, build_backbone, repeatable
 from samlib.images.config import VALIDATION_SHARE, DomainConfig
 from samlib.images.image_sets import PreparedSet
 from samlib.images.splits import DomainSplits, class_labels, domain_splits
-from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, origin, repeatable
+from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, origin
 from samlib.images.views import Views, make_views
 from samlib.measures.probe import FrozenFeatures, probe_error
 from samlib.measures.rank import effective_rank, n_components, principal_variances

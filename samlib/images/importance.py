@@ -1,8 +1,7 @@
 """Importance weights of a finetuned network's training examples, and how well each feature fits them (Section 6.2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +27,9 @@ READING_RADII = (0.01, 0.02, 0.05, 0.1)
 CHUNK = 128  # images a pass where the gradient is that of all
 
 
-class Inputs(Protocol):
-    """A tensor with the examples along its first axis, or anything that makes such a tensor of a slice of rows."""
-
-    def __getitem__(self, rows: slice, /) -> Tensor:
-        """Return the inputs of these examples, as the network takes them, on its device."""
-
-
 def image_importance(
     network: nn.Module,
-    inputs: Inputs,
+    inputs: Callable[[slice], Tensor],
     labels: Int64[Tensor, " example"],
     *,
     readings: Sequence[tuple[str, int | None]],
@@ -52,7 +44,8 @@ def image_importance(
     Args:
         network: inputs -> logits (batch, class); all parameters with requires_grad are perturbed, together. A dropout
             mask, if any, is drawn anew in each pass.
-        inputs: of all examples, in the order in which they are dealt into batches.
+        inputs: makes the inputs of a slice of the examples, in the order in which they are dealt into batches, as the
+            network takes them, on its device.
         labels: in the same order.
         readings: of "the phantom", such as `READINGS`: the network's mode, and how many examples in a row share a
             gradient, a last, smaller batch too; None is all. ("training", batch size) is what SAM's step does. In
@@ -139,7 +132,7 @@ def _leaving_no_trace(network: nn.Module, parameters: list[nn.Parameter], *, tra
 
 
 def _weigh_together(
-    network: nn.Module, ascents: list[SAM], inputs: Inputs, labels: Tensor, chunks: list[slice]
+    network: nn.Module, ascents: list[SAM], inputs: Callable[[slice], Tensor], labels: Tensor, chunks: list[slice]
 ) -> tuple[Tensor, Tensor]:
     """Return the real weights of some chunks, and the phantom weights at the gradient of all their examples' mean."""
     n = chunks[-1].stop - chunks[0].start
@@ -149,7 +142,7 @@ def _weigh_together(
     real, phantom = [], []
     for chunk in chunks:
         with torch.enable_grad():
-            logits = network(inputs[chunk])
+            logits = network(inputs(chunk))
             there = labels[chunk].to(logits.device)
             (nn.functional.cross_entropy(logits, there, reduction="sum") / n).backward()
         real.append(importance(logits, there).float().cpu())
@@ -160,7 +153,7 @@ def _weigh_together(
         ascent.ascent_step()
         try:
             with torch.no_grad():
-                parts = [importance(network(inputs[chunk]), labels[chunk].to(logits.device)) for chunk in chunks]
+                parts = [importance(network(inputs(chunk)), labels[chunk].to(logits.device)) for chunk in chunks]
         finally:
             ascent.restore()
         phantom.append(torch.cat(parts).float().cpu())

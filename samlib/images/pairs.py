@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samlib.images.backbones import Backbone, build_backbone
+from samlib.images.backbones import Backbone, build_backbone, repeatable
 from samlib.images.config import PairConfig
 from samlib.images.probing import Seen, curve_errors, feature_errors, feature_metrics
 from samlib.images.splits import PairImages, PairSets, pair_sets
 from samlib.images.tiles import PairSource
-from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, is_finite, repeatable
+from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, is_finite
 from samlib.images.views import PairViews, mean_pixel
 
 _SETS = ("train", "validation", "test", "probe_train", "probe_test")
@@ -56,7 +56,7 @@ def train_pair(
         return torch.randperm(len(labels), generator=generator).split(config.batch_size)
 
     def look(epoch: int) -> dict[str, float]:
-        seen = {"validation_error": _error(network, sets.validation, mean)}
+        seen = {"validation_error": _see(network, sets.validation, sets, mean).error}
         if config.probe_each_epoch:
             probed, tested = (_see(network, part, sets, mean) for part in (sets.probe_train, sets.probe_test))
             if is_finite(network, probed.features):
@@ -66,8 +66,9 @@ def train_pair(
     with repeatable():
         views = PairViews(sets.train.images, mean, device=device)
         curves = fit(network, views, labels.to(device), config, draw=draw, look=look, checkpoint=checkpoint)
-        if len(curves["validation_error"]) < len(curves["train_loss"]):  # records of pairs have it of the last epoch,
-            curves["validation_error"].append(_error(network, sets.validation, mean))  # also of one that diverged
+        if len(curves["validation_error"]) < len(curves["train_loss"]):
+            # Records of pairs have the error after the last epoch also where that epoch's loss was not finite.
+            curves["validation_error"].append(_see(network, sets.validation, sets, mean).error)
         diverged = has_diverged(network, _see(network, sets.probe_train, sets, mean).features, curves)
         if diverged:
             metrics: dict[str, Any] = dict.fromkeys(["test_error", *feature_metrics(sets.features)])
@@ -90,17 +91,9 @@ def measure(network: Backbone, sets: PairSets, *, mean: float, seed: int, n_fold
     """
     probed, tested = (_see(network, part, sets, mean) for part in (sets.probe_train, sets.probe_test))
     errors = feature_errors(sets.features, probed, tested, seed=seed, n_folds=n_folds)
-    return {"test_error": _error(network, sets.test, mean)} | errors
+    return {"test_error": _see(network, sets.test, sets, mean).error} | errors
 
 
 def _see(network: Backbone, data: PairImages, sets: PairSets, mean: float) -> Seen:
     views = PairViews(data.images, mean, device=network.head.weight.device)
-    features, answers = evaluate(network, views, torch.arange(len(data.labels)))
-    return Seen(features, answers, data.labels, sets.n_classes)
-
-
-def _error(network: Backbone, data: PairImages, mean: float) -> float:
-    """Share of a correlated set's labels that the network misses."""
-    views = PairViews(data.images, mean, device=network.head.weight.device)
-    _, answers = evaluate(network, views, torch.arange(len(data.labels)))
-    return (answers != data.labels[:, 0]).double().mean().item()
+    return Seen(*evaluate(network, views, torch.arange(len(data.labels))), data.labels, sets.n_classes)

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samlib.images.backbones import Backbone, build_backbone
+from samlib.images.backbones import Backbone, build_backbone, repeatable
 from samlib.images.config import FinetuneConfig
 from samlib.images.image_sets import PreparedSet
 from samlib.images.importance import READING_RADII, READINGS, image_importance, signed_contributions
 from samlib.images.probing import CURVE_STRENGTH, Seen, curve_errors, feature_errors, feature_metrics
-from samlib.images.splits import N_GROUPS, PhotographSplits, photograph_splits
-from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, is_finite, origin, repeatable
+from samlib.images.splits import N_GROUPS, photograph_splits
+from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, is_finite, origin
 from samlib.images.views import Views, make_views
 from samlib.measures.probe import balanced_rows, group_errors
 from samlib.shapes import Int64
@@ -34,16 +34,6 @@ class Part(NamedTuple):
         """Return what the network makes of the images, or of those at some places."""
         places = torch.arange(len(self.labels)) if places is None else places
         return Seen(*evaluate(network, self.views, places, precision=config.precision), self.labels[places])
-
-
-class Parts(NamedTuple):
-    """All images of a run; `probe_places` are the places of the probe training images in `validation`."""
-
-    train: Part
-    validation: Part
-    test: Part
-    probe_places: Int64[Tensor, " row"]
-    train_frequencies: list[float]
 
 
 def train_finetune(
@@ -87,9 +77,13 @@ def train_finetune(
     network = build_backbone(config.backbone, n_classes=2, trained=config.trained, seed=config.seed, device=device)
     network.frozen_statistics = config.statistics == "frozen"
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU 1.7 times as fast
-    parts = _parts(data, splits, network, config, folder, device)
-    labels = parts.train.labels[:, 0]
-    groups = 2 * parts.test.labels[:, 0] + parts.test.labels[:, 1]
+    columns = torch.tensor(data.table[["label", "attribute"]].to_numpy(np.int64))
+    train, validation, test = (
+        Part(make_views(data, rows, network, config, mirrored=i == 0, folder=folder, device=device), columns[rows])
+        for i, rows in enumerate(splits[:3])
+    )
+    labels = train.labels[:, 0]
+    groups = 2 * test.labels[:, 0] + test.labels[:, 1]
     per_group = min(CURVE_PER_GROUP, int(torch.bincount(groups).min()))
     # Drawn at random: a set's first images may be of a few species.
     few = balanced_rows(groups, n_groups=N_GROUPS, generator=stream(0, "curve test"), per_group=per_group)
@@ -100,22 +94,22 @@ def train_finetune(
         return torch.randperm(len(labels), generator=generator)[:n_used].split(config.batch_size)
 
     def look(epoch: int) -> dict[str, Any] | None:
-        probed = parts.validation.see(network, config, parts.probe_places)
+        probed = validation.see(network, config, splits.probe_places)
         if not is_finite(network, probed.features):
             return None
-        validation = parts.validation.see(network, config)
-        seen: dict[str, Any] = {"validation_error": weighted_error(validation, parts.train_frequencies)[0]}
+        error, _, _ = weighted_error(validation.see(network, config), splits.train_frequencies)
+        seen: dict[str, Any] = {"validation_error": error}
         if config.probe_each_epoch:
-            tested = parts.test.see(network, config, few)
+            tested = test.see(network, config, few)
             seen |= curve_errors(config.features, probed, tested, seed=config.seed)
         if epoch + 1 in config.importance_epochs:
-            seen["weighed"] = _weigh(network, parts, config, probed)
+            seen["weighed"] = _weigh(network, train, config, probed)
         return seen
 
     with repeatable():
         curves = fit(
             network,
-            parts.train.views,
+            train.views,
             labels,
             config,
             draw=draw,
@@ -125,12 +119,12 @@ def train_finetune(
             precision=config.precision,
         )
         weighed = curves.pop("weighed", [])
-        probed = parts.validation.see(network, config, parts.probe_places)
+        probed = validation.see(network, config, splits.probe_places)
         diverged = has_diverged(network, probed.features, curves)
         if diverged:
             metrics: dict[str, Any] = dict.fromkeys([*TEST_METRICS, *feature_metrics(config.features)])
         else:
-            metrics = _measure(parts.test.see(network, config), probed, parts.train_frequencies, config)
+            metrics = _measure(test.see(network, config), probed, splits.train_frequencies, config)
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
     metrics |= {f"n_{name}": len(getattr(splits, name)) for name in ("train", "validation", "test", "probe_train")}
     metrics |= {"train_frequencies": splits.train_frequencies} | origin(data, network)
@@ -143,30 +137,6 @@ def weighted_error(seen: Seen, frequencies: Sequence[float]) -> tuple[float, lis
     return sum(error * share for error, share in zip(errors, frequencies, strict=True)), errors, counts
 
 
-def _parts(
-    data: PreparedSet,
-    splits: PhotographSplits,
-    network: Backbone,
-    config: FinetuneConfig,
-    folder: Path | None,
-    device: torch.device | str,
-) -> Parts:
-    """Put inputs and labels of all sets together."""
-    columns = data.table[["label", "attribute"]].to_numpy(np.int64)
-
-    def part(rows: Tensor, mirrored: bool) -> Part:
-        views = make_views(data, rows, network, config, mirrored=mirrored, folder=folder, device=device)
-        return Part(views, torch.from_numpy(columns[rows.numpy()]))
-
-    return Parts(
-        train=part(splits.train, mirrored=True),
-        validation=part(splits.validation, mirrored=False),
-        test=part(splits.test, mirrored=False),
-        probe_places=splits.probe_places,
-        train_frequencies=splits.train_frequencies,
-    )
-
-
 def _measure(test: Seen, probed: Seen, frequencies: Sequence[float], config: FinetuneConfig) -> dict[str, Any]:
     """Return all errors of the trained network."""
     error, errors, counts = weighted_error(test, frequencies)
@@ -174,17 +144,7 @@ def _measure(test: Seen, probed: Seen, frequencies: Sequence[float], config: Fin
     return measured | feature_errors(config.features, probed, test, seed=config.seed, n_folds=config.probe_folds)
 
 
-class _Plain:
-    """The middle crops of some training images, by slices, for `image_importance`."""
-
-    def __init__(self, views: Views, places: Tensor) -> None:
-        self._views, self._places = views, places
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self._views.plain(self._places[rows])
-
-
-def _weigh(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Seen) -> dict[str, Tensor]:
+def _weigh(network: Backbone, train: Part, config: FinetuneConfig, probed: Seen) -> dict[str, Tensor]:
     """Return importance weights and signed contributions of training images (Figures 3, 5, 7 and 8).
 
     The images and their batches are the same for all runs of one number of training images.
@@ -193,9 +153,12 @@ def _weigh(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Seen
         importance_real, importance_phantom (example,), or readings_real (reading, example) and readings_phantom
         (reading, radius, example); contributions (2, example); labels, attributes (example,).
     """
-    places = torch.randperm(len(parts.train.labels), generator=stream(0, "importance"))[: config.n_importance]
-    labels, attributes = parts.train.labels[places].T
-    inputs = _Plain(parts.train.views, places)
+    places = torch.randperm(len(train.labels), generator=stream(0, "importance"))[: config.n_importance]
+    labels, attributes = train.labels[places].T
+
+    def inputs(rows: slice) -> Tensor:
+        return train.views.plain(places[rows])
+
     if config.phantom_readings:
         found = image_importance(network, inputs, labels, readings=READINGS, radii=READING_RADII)
         kind, real, phantom = "readings", found[0].half(), found[1].half()
@@ -203,7 +166,7 @@ def _weigh(network: Backbone, parts: Parts, config: FinetuneConfig, probed: Seen
         as_trained = (("training", config.batch_size),)
         found = image_importance(network, inputs, labels, readings=as_trained, radii=(config.importance_rho,))
         kind, real, phantom = "importance", found[0][0], found[1][0, 0]
-    weighed = parts.train.see(network, config, places)
+    weighed = train.see(network, config, places)
     contributions = torch.stack(
         [
             signed_contributions(probed.features, column, weighed.features, labels, strength=CURVE_STRENGTH)

@@ -35,6 +35,11 @@ class Seen(NamedTuple):
         """Numbers of the label pairs: first label * K + second label."""
         return self.n_classes * self.labels[:, 0] + self.labels[:, 1]
 
+    @property
+    def error(self) -> float:
+        """Share of the images whose trained label the network's own answer misses."""
+        return (self.answers != self.labels[:, 0]).double().mean().item()
+
 
 def probe_both(
     names: Sequence[str],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig, part_sizes
 from samlib.images.image_sets import PreparedSet
-from samlib.images.tiles import Block, PairSource, Tiles
+from samlib.images.tiles import PairSource, Tiles
 from samlib.measures.probe import balanced_rows
 from samlib.shapes import Int64, UInt8
 from samlib.streams import stream
@@ -80,7 +80,8 @@ def pair_sets(source: PairSource, config: PairConfig) -> PairSets:
         )
     train, unseen, n_validation = _split(source, config)
     validation = [[order[:n_validation] for order in orders] for orders in unseen]
-    test = _orders(source, "test", stream(config.seed, "test pairing"))
+    shuffled, size = _by_class(source, "test", stream(config.seed, "test pairing"))
+    test = [[_cycle(order, size) for order in orders] for orders in shuffled]
     tiles = [block.train for block in source.blocks]
     test_tiles = [block.test for block in source.blocks]
     anew = stream(config.seed, "probe training pairing")
@@ -97,9 +98,7 @@ def pair_sets(source: PairSource, config: PairConfig) -> PairSets:
 
 def _split(source: PairSource, config: PairConfig) -> tuple[Orders, Orders, int]:
     """Divide the training split's tiles into those to train on and the unseen; also size the validation."""
-    generator = stream(config.seed, "data")
-    shuffled = [_class_orders(block.train, source.n_classes, generator) for block in source.blocks]
-    n_available = _smallest(source.blocks, shuffled)
+    shuffled, n_available = _by_class(source, "train", stream(config.seed, "data"))
     n_train, n_validation = _sizes(config, source.n_classes, n_available)
     n_unseen = n_available - n_train
     train, unseen = [], []
@@ -127,27 +126,19 @@ def _sizes(config: PairConfig, n_classes: int, n_available: int) -> tuple[int, i
     return n_train, n_validation
 
 
-def _orders(source: PairSource, split: str, generator: torch.Generator) -> Orders:
-    """Shuffle a split's tiles by feature and class and cut (or cycle) them to the smallest class's size."""
-    shuffled = [_class_orders(getattr(b, split), source.n_classes, generator) for b in source.blocks]
-    size = _smallest(source.blocks, shuffled)
-    return [[_cycle(order, size) for order in orders] for orders in shuffled]
-
-
-def _class_orders(tiles: Tiles, n_classes: int, generator: torch.Generator) -> list[Tensor]:
-    """Tile numbers of each class, shuffled."""
-    return _shuffled([torch.nonzero(tiles.labels == k)[:, 0] for k in range(n_classes)], generator)
+def _by_class(source: PairSource, split: str, generator: torch.Generator) -> tuple[Orders, int]:
+    """Shuffle a split's tiles by feature and class; return the size of the smallest class that is not cycled, too."""
+    orders = []
+    for block in source.blocks:
+        labels = getattr(block, split).labels
+        orders.append(_shuffled([torch.nonzero(labels == k)[:, 0] for k in range(source.n_classes)], generator))
+    sizes = [len(row) for b, rows in zip(source.blocks, orders, strict=True) if not b.cycled for row in rows]
+    return orders, min(sizes)
 
 
 def _shuffled(groups: list[Tensor], generator: torch.Generator) -> list[Tensor]:
     """Shuffle the rows of every group or class."""
     return [rows[torch.randperm(len(rows), generator=generator)] for rows in groups]
-
-
-def _smallest(blocks: tuple[Block, Block], orders: Orders) -> int:
-    """Size of the smallest class among the blocks that are not cycled."""
-    sizes = [len(row) for b, rows in zip(blocks, orders, strict=True) if not b.cycled for row in rows]
-    return min(sizes)
 
 
 def _cycle(order: Tensor, n: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -210,11 +209,6 @@ def is_finite(network: nn.Module, features: Tensor) -> bool:
 def has_diverged(network: nn.Module, features: Tensor, log: Log) -> bool:
     """Whether a trained network with these features is of no use: a loss, a weight or a feature is not finite."""
     return not (all(map(math.isfinite, log["train_loss"])) and is_finite(network, features))
-
-
-def repeatable() -> AbstractContextManager[None]:
-    """Let cuDNN use algorithms that give the same numbers each time, in full single precision."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def origin(data: PreparedSet, network: Backbone) -> dict[str, Any]:
