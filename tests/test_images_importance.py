@@ -38,11 +38,13 @@ def small_network(*, norm: bool) -> nn.Sequential:
     return network.double()
 
 
-def slow_importance(network: nn.Module, inputs: Tensor, labels: Tensor, rho: float) -> tuple[list, list]:
+def slow_importance(
+    network: nn.Module, inputs: Tensor, labels: Tensor, rho: float, *, size: int = BATCH, training: bool = True
+) -> tuple[list, list]:
     """Real and phantom weights, batch by batch, on a copy of the network whose parameters are moved one by one."""
     real, phantom = [], []
-    for rows in torch.arange(len(labels)).split(BATCH):
-        twin = copy.deepcopy(network).train()
+    for rows in torch.arange(len(labels)).split(size):
+        twin = copy.deepcopy(network).train(training)
         trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
         logits = twin(inputs[rows])
         real += [1 - row.softmax(0)[y].item() for row, y in zip(logits, labels[rows], strict=True)]
@@ -118,21 +120,6 @@ def test_tiny_weights_are_not_rounded_to_zero():
 def test_radius_zero_makes_both_weights_equal():
     real, phantom = as_trained(small_network(norm=True), INPUTS, LABELS, rho=0.0)
     assert torch.equal(real, phantom)
-
-
-def test_inputs_may_be_made_slice_by_slice():
-    asked = []
-
-    class Lazy:
-        def __getitem__(self, rows: slice) -> Tensor:
-            asked.append((rows.start, rows.stop))
-            return INPUTS[rows]
-
-    network = small_network(norm=True)
-    found = as_trained(network, Lazy(), LABELS, rho=RHO)
-    assert asked == [(0, 4)] * 2 + [(4, 8)] * 2 + [(8, 10)] * 2  # at w and at the phantom
-    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 class Failing(nn.Module):
@@ -234,18 +221,6 @@ def test_contributions_need_two_classes():
             signed_contributions(features, torch.tensor(train_labels), features, torch.tensor(labels), strength=1.0)
 
 
-def slow_reading(network: nn.Module, rows: Tensor, rho: float, *, training: bool) -> tuple[list, list]:
-    """Real and phantom weights of some examples that share their mean gradient, in one pass."""
-    twin = copy.deepcopy(network).train(training)
-    logits = twin(INPUTS[rows])
-    real = (1 - logits.softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
-    gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, LABELS[rows]), list(twin.parameters()))
-    length = math.sqrt(sum((g**2).sum().item() for g in gradients))
-    for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
-        parameter.data += rho * gradient / length
-    return real, (1 - twin(INPUTS[rows]).softmax(1)[torch.arange(len(rows)), LABELS[rows]]).tolist()
-
-
 def test_every_reading_of_the_phantom_equals_a_plain_loop():
     network = small_network(norm=True)
     network[1].running_mean.add_(0.3)
@@ -254,12 +229,9 @@ def test_every_reading_of_the_phantom_equals_a_plain_loop():
     assert phantom.shape == (len(READINGS), len(READING_RADII), N)
     for i, (mode, size) in enumerate(READINGS):
         for j, rho in enumerate(READING_RADII):
-            parts = [
-                slow_reading(network, rows, rho, training=mode == "training")
-                for rows in torch.arange(N).split(size or N)
-            ]
-            for found, wanted in zip((real[i], phantom[i, j]), zip(*parts, strict=True), strict=True):
-                assert found.tolist() == pytest.approx([value for part in wanted for value in part], abs=1e-6)
+            expected = slow_importance(network, INPUTS, LABELS, rho, size=size or N, training=mode == "training")
+            for found, wanted in zip((real[i], phantom[i, j]), expected, strict=True):
+                assert found.tolist() == pytest.approx(wanted, abs=1e-6)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
 

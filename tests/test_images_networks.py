@@ -147,30 +147,24 @@ def test_numbers_come_from_their_own_streams() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_smallnet_starts_with_plain_norms_and_bounded_weights() -> None:
-    backbone = build("smallnet", "all")
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert [norm.num_features for norm in norms] == [8, 16, 32]
-    for norm in norms:
-        assert (norm.weight == 1).all() and (norm.bias == 0).all() and norm.num_batches_tracked == 0
-        assert (norm.running_mean == 0).all() and (norm.running_var == 1).all()
-    last = backbone.trunk.block3[0].weight
-    assert 0.9 / 12 < last.abs().max() <= 1 / 12  # fan-in 16 * 3 * 3
-
-
-def test_convnet_is_the_papers_with_torchs_distribution_of_weights() -> None:
-    network, again = (build_backbone("convnet", n_classes=5, seed=0) for _ in range(2))
+def test_convnet_is_the_papers() -> None:
+    network = build_backbone("convnet", n_classes=5, seed=0)
     sizes = [tuple(p.shape) for p in network.parameters()]
     assert sizes == [(32, 3, 5, 5), (32,), (64, 32, 3, 3), (64,), (128, 64, 3, 3), (128,), (5, 4096), (5,)]
     images = torch.zeros(2, 3, 64, 32)
     assert network.trunk(images).shape == (2, 4096) and network(images).shape == (2, 5)
-    for ours, same in zip(network.parameters(), again.parameters(), strict=True):
-        assert torch.equal(ours, same)
-    for layer in network.modules():
+
+
+@pytest.mark.parametrize("name", ["convnet", "smallnet"])
+def test_new_weights_have_torchs_distribution_and_norms_are_plain(name: str) -> None:
+    for layer in build(name, "all").modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):  # uniform on +-1 / sqrt(fan-in)
             bound = layer.weight[0].numel() ** -0.5
-            assert 0.99 * bound < layer.weight.abs().max() <= bound >= layer.bias.abs().max()
-            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+            assert 0.9 * bound < layer.weight.abs().max() <= bound >= layer.bias.abs().max()
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.15)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert (layer.weight == 1).all() and (layer.bias == 0).all() and layer.num_batches_tracked == 0
+            assert (layer.running_mean == 0).all() and (layer.running_var == 1).all()
 
 
 def test_digest_covers_names_values_and_types_but_no_counter() -> None:
@@ -351,15 +345,6 @@ def test_resized_boxes_equal_torchvisions(size: int) -> None:
     for image, box, flip, result in zip(images, boxes.tolist(), flipped, ours, strict=True):
         expected = resized_crop(image.permute(2, 0, 1).float(), *box, [size, size], antialias=False)
         torch.testing.assert_close(result, hflip(expected) if flip else expected, rtol=0, atol=1e-3)
-
-
-def test_whole_image_at_its_own_size_is_itself() -> None:
-    images = photographs(2, 8)
-    boxes = torch.tensor([[0, 0, 8, 8]] * 2)
-    view = resized_boxes(images, boxes, torch.tensor([False, True]), 8)
-    expected = images.permute(0, 3, 1, 2).float()
-    torch.testing.assert_close(view[0], expected[0], rtol=0, atol=1e-3)
-    torch.testing.assert_close(view[1], expected[1].flip(2), rtol=0, atol=1e-3)
 
 
 def test_augmented_view_draws_for_each_image_from_its_generator() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import json
 import math
 import os
 from collections import Counter
@@ -13,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from samlib.config import from_dict, to_dict
 from samlib.images.config import PairConfig
 from samlib.images.splits import pair_sets
-from samlib.images.tiles import Block, PairSource, Tiles, enlarge, load_pair, pad_to_tile
+from samlib.images.tiles import Block, PairSource, Tiles, load_pair, pad_to_tile
 
 
 def numbered(first: int, sizes: list[int]) -> Tiles:
@@ -46,30 +44,13 @@ def embedded() -> PairSource:
 # Configuration
 
 
-def test_config_survives_a_trip_through_json() -> None:
-    config = PairConfig(pair="fmnist_mnist", rho=0.1, n_train=500)
-    assert from_dict(PairConfig, json.loads(json.dumps(to_dict(config)))) == config
+BAD = {"learning_rate": -0.1, "rho": math.inf, "momentum": 1.0, "batch_size": 0, "n_epochs": 0, "n_train": 0}
+BAD |= {"validation_share": 0.0, "seed": -1, "pair": "cifar", "backbone": "resnet"}
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("learning_rate", -0.1, r"learning_rate: expected a finite number.*got -0\.1; the paper sweeps"),
-        ("learning_rate", math.nan, r"got nan"),
-        ("rho", math.inf, r"rho: .*got inf; a radius"),
-        ("rho", -1.0, r"rho = 0 is SGD"),
-        ("momentum", 1.0, r"momentum"),
-        ("batch_size", 0, r"batch_size"),
-        ("n_epochs", 0, r"n_epochs"),
-        ("n_train", 0, r"n_train.*None is all"),
-        ("validation_share", 0.0, r"validation_share"),
-        ("seed", -1, r"seed"),
-        ("pair", "cifar", r"pair: expected one of 'cifar_mnist'.*got 'cifar'"),
-        ("backbone", "resnet", r"backbone: expected one of 'convnet'"),
-    ],
-)
-def test_unusable_configurations_are_refused(field: str, value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("field", "value"), BAD.items())
+def test_unusable_configurations_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"{field}: expected .* got {value!r}"):
         PairConfig(**{field: value})  # type: ignore[arg-type]
 
 
@@ -82,11 +63,6 @@ def test_mnist_is_padded_by_two_zeros_on_every_side() -> None:
     assert tile.shape == (1, 1, 32, 32)
     assert torch.equal(tile[0, 0, 2:30, 2:30], image[0])
     assert tile.sum() == image.sum()
-
-
-def test_enlarging_repeats_every_pixel() -> None:
-    image = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
-    assert torch.equal(enlarge(image)[0, 0], torch.from_numpy(np.kron(image[0].numpy(), np.ones((4, 4), np.uint8))))
 
 
 def test_embedded_pair_has_the_stated_tiles(embedded: PairSource) -> None:

@@ -157,31 +157,25 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "schema": (lambda folder: change(folder, schema=2), r"expected {'schema': 1, .*got {'schema': 2"),
+    "schema": (lambda folder: change(folder, schema=2), "got {'schema': 2"),
     "name": (lambda folder: change(folder, name="celeba"), "got .*'name': 'celeba'"),
-    "size": (lambda folder: change(folder, size=5), "got .*'size': 5"),
-    "no manifest": (lambda folder: (folder / "manifest.json").write_text("{"), "expected a manifest, could not read"),
-    "no checksum": (lambda folder: change(folder, sha256={}), "expected a manifest, could not read it .*images.npy"),
-    "checksum": (lambda folder: (folder / "table.csv").write_text("x"), "expected SHA-256 .* got"),
-    "rows": (lambda folder: retable(folder, "split,label\ntrain,0\n"), "expected 3 rows as in the manifest, got 1"),
+    "no manifest": (lambda folder: (folder / "manifest.json").write_text("{"), "a manifest"),
+    "no checksum": (lambda folder: change(folder, sha256={}), "a manifest.*images.npy"),
+    "checksum": (lambda folder: (folder / "table.csv").write_text("x"), "SHA-256 .* got"),
+    "rows": (lambda folder: retable(folder, "split,label\ntrain,0\n"), "3 rows .* got 1"),
     "columns": (lambda folder: retable(folder, "split,label\n" + "train,0\n" * 3), "without attribute, group, file"),
-    "cut": (
-        lambda folder: os.truncate(folder / "images.npy", 128 + 3 * 4 * 4 * 3 - 1),
-        r"expected an array of shape \(3, 4, 4, 3\), could not map it",
-    ),
-    "empty": (lambda folder: (folder / "images.npy").write_bytes(b""), "could not map it"),
-    "no array": (lambda folder: (folder / "images.npy").write_bytes(b"x" * 200), "could not map it"),
-    "shape": (lambda folder: store(folder, np.zeros((2, 4, 4, 3), "u1")), r"expected .*\(3, 4.* got .*\(2, 4, 4, 3\)"),
-    "type": (lambda folder: store(folder, np.zeros((3, 4, 4, 3), "f4")), "expected uint8 .* got float32"),
+    "cut": (lambda folder: os.truncate(folder / "images.npy", 128 + 3 * 4 * 4 * 3 - 1), "could not map it"),
+    "no array": (lambda folder: (folder / "images.npy").write_bytes(b""), "could not map it"),
+    "shape": (lambda folder: store(folder, np.zeros((2, 4, 4, 3), "u1")), r"\(3, 4.* got .*\(2, 4, 4, 3\)"),
+    "type": (lambda folder: store(folder, np.zeros((3, 4, 4, 3), "f4")), "uint8 .* got float32"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_folder_is_refused_with_advice(tmp_path, damage, message):
     damage(write(tmp_path))
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=f"expected.*{message}.*; (remove the folder and run|use a set that has them)"):
         load_prepared("waterbirds", 4, tmp_path)
-    assert "; remove the folder and run `python" in str(caught.value) or "use a set that has them" in str(caught.value)
 
 
 # Splits
@@ -330,14 +324,6 @@ def test_digits_on_patches_is_the_same_every_time(embedded):
     np.testing.assert_array_equal(embedded.images, again.images)
     assert embedded.table.equals(again.table)
     assert embedded.images_sha256 == hashlib.sha256(again.images.tobytes()).hexdigest()
-
-
-def test_digits_and_patches_are_visible(embedded):
-    corners = embedded.images[:, :4, :4, 0]  # one pixel of the patch: digits leave the corner free
-    labels, attributes = (embedded.table[name].to_numpy() for name in ("label", "attribute"))
-    assert corners[attributes == 0].mean() > corners[attributes == 1].mean() + 20  # bright sky against dark leaves
-    centre = embedded.images[:, 12:20, 12:20].mean((1, 2, 3))
-    assert centre[labels == 1].mean() > centre[labels == 0].mean() + 50  # ink against the hole of the 0
 
 
 def test_ink_is_as_opaque_as_the_digit_is_bright():

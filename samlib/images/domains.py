@@ -1,6 +1,7 @@
 """Train on all domains but one with SGD or SAM, and probe the representation on the one left out (Appendix F)."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +93,9 @@ def train_domains(
             labels,
             config,
             draw=lambda generator: draw_batches(splits.train, config.batch_per_domain, generator),
-            look=lambda epoch: {"validation_error": _mean(_errors(network, images, splits.validation, config))},
+            look=lambda epoch: {
+                "validation_error": statistics.fmean(_errors(network, images, splits.validation, config))
+            },
             checkpoint=checkpoint,
             weight_decay=config.weight_decay,
             precision=config.precision,
@@ -137,7 +140,7 @@ def measure(network: Backbone, images: Images, config: DomainConfig, probed: Ten
         "probe_held_out_error": probe.held_out_error,
         "probe_strength": probe.strength,
         "zero_shot_error": (answers != labels[rows]).double().mean().item(),
-        "validation_error": _mean(_errors(network, images, splits.validation, config)),
+        "validation_error": statistics.fmean(_errors(network, images, splits.validation, config)),
         "source_test_errors": _errors(network, images, of_sources, config),
         "source_effective_rank": effective_rank(spectra[0]),
         "source_components": n_components(spectra[0]),
@@ -177,8 +180,3 @@ def _errors(
         _, answers = evaluate(network, images.views, rows, precision=config.precision)
         found.append((answers != images.labels[rows]).double().mean().item())
     return found
-
-
-def _mean(values: list[float]) -> float:
-    """Mean, exactly rounded."""
-    return math.fsum(values) / len(values)

@@ -23,7 +23,7 @@ READINGS: tuple[tuple[str, int | None], ...] = (
     ("training", 5),
     ("training", 128),
 )
-READING_RADII = (0.01, 0.02, 0.05, 0.1)
+READING_RADII: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
 CHUNK = 128  # images a pass where the gradient is that of all
 
 

@@ -155,17 +155,12 @@ def _weigh(network: Backbone, train: Part, config: FinetuneConfig, probed: Seen)
     """
     places = torch.randperm(len(train.labels), generator=stream(0, "importance"))[: config.n_importance]
     labels, attributes = train.labels[places].T
-
-    def inputs(rows: slice) -> Tensor:
-        return train.views.plain(places[rows])
-
-    if config.phantom_readings:
-        found = image_importance(network, inputs, labels, readings=READINGS, radii=READING_RADII)
-        kind, real, phantom = "readings", found[0].half(), found[1].half()
-    else:  # as a step of training does
-        as_trained = (("training", config.batch_size),)
-        found = image_importance(network, inputs, labels, readings=as_trained, radii=(config.importance_rho,))
-        kind, real, phantom = "importance", found[0][0], found[1][0, 0]
+    readings, radii = READINGS, READING_RADII
+    if not config.phantom_readings:  # as a step of training does
+        readings, radii = (("training", config.batch_size),), (config.importance_rho,)
+    real, phantom = image_importance(
+        network, lambda rows: train.views.plain(places[rows]), labels, readings=readings, radii=radii
+    )
     weighed = train.see(network, config, places)
     contributions = torch.stack(
         [
@@ -173,13 +168,14 @@ def _weigh(network: Backbone, train: Part, config: FinetuneConfig, probed: Seen)
             for column in probed.labels.T
         ]
     )
-    return {
-        f"{kind}_real": real,
-        f"{kind}_phantom": phantom,
-        "contributions": contributions.half() if config.phantom_readings else contributions,
-        "labels": labels,
-        "attributes": attributes,
-    }
+    found = {"importance_real": real[0], "importance_phantom": phantom[0, 0], "contributions": contributions}
+    if config.phantom_readings:  # many numbers: in half precision
+        found = {
+            "readings_real": real.half(),
+            "readings_phantom": phantom.half(),
+            "contributions": contributions.half(),
+        }
+    return found | {"labels": labels, "attributes": attributes}
 
 
 def _stacked(weighed: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:

@@ -91,11 +91,11 @@ def load_pair(name: str, root: str | Path | None = None) -> PairSource:
             f"(the pair 'digits_patches' needs no files)"
         )
     folder = Path(root)
+    n_classes = PAIRS[name].n_classes
+    mnist = _idx_block("mnist", folder / "MNIST" / "raw", n_classes=n_classes)
     if name == "cifar_mnist":
-        mnist = _idx_block("mnist", folder / "MNIST" / "raw", n_classes=2)
         return PairSource(name, mnist, _cifar_block(folder))
-    mnist = _idx_block("mnist", folder / "MNIST" / "raw", n_classes=5)
-    return PairSource(name, mnist, _idx_block("fmnist", folder / "FashionMNIST" / "raw", n_classes=5))
+    return PairSource(name, mnist, _idx_block("fmnist", folder / "FashionMNIST" / "raw", n_classes=n_classes))
 
 
 def pad_to_tile(images: UInt8[Tensor, "tile 28 28"]) -> UInt8[Tensor, "tile 1 32 32"]:
