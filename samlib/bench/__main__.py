@@ -1,4 +1,4 @@
-"""The command line: `python -m samlib.bench step|toy|limits|ensemble|all`.
+"""The command line: `python -m samlib.bench step|toy|limits|ensemble|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -16,9 +16,10 @@ import torch
 from samlib.arguments import whole_number
 from samlib.bench.ensemble import measure_ensemble
 from samlib.bench.limits import measure_limits, share_of_limit
-from samlib.bench.record import save
+from samlib.bench.record import save, save_uses
 from samlib.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from samlib.bench.toy import GROWTH, measure_growth, measure_toy
+from samlib.bench.uses import measure_uses
 from samlib.console import run_piped
 from samlib.provenance import device_name
 from samlib.runs import store_for
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     ensemble.add_argument(
         "--members", type=whole_number, nargs="+", default=[1, 4, 16], help="networks together (1 4 16)"
     )
+    uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
+    uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
     everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
     return parser
@@ -114,6 +117,16 @@ def _ensemble(options: argparse.Namespace) -> list[dict[str, Any]]:
     return measure_ensemble(options.members, device=options.device, rounds=options.rounds)
 
 
+def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
+    """Try every use, and record the outcomes on demand."""
+    begin = time.perf_counter()
+    rows = measure_uses()
+    if options.record:
+        path = save_uses(rows, store_for("paper"), wall_seconds=time.perf_counter() - begin)
+        print(f"written: {path}", file=sys.stderr)
+    return rows
+
+
 def _all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and record it on demand."""
     begin, device, rounds = time.perf_counter(), options.device, options.rounds
@@ -133,6 +146,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two
     if options.record:
+        _uses(options)
         path = save(measured, store_for("paper"), device=device, wall_seconds=time.perf_counter() - begin)
         print(f"written: {path}", file=sys.stderr)
     return measured
