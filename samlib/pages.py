@@ -154,6 +154,41 @@ def benchmark_box(device: str) -> str:
     )
 
 
+IMPLEMENTATIONS = {"sam": "ours", "two_step_sam": "two-step", "pytorch_optimizer_sam": "pytorch-optimizer"}
+
+
+def uses_table(record: dict[str, Any] | None) -> str:
+    """Return HTML with one row a use and one column an implementation, and the source; a box where nothing is recorded.
+
+    Args:
+        record: what `samlib.bench.record.load_uses` returned.
+    """
+    if record is None:
+        return (
+            '<div class="missing-record"><p><strong>Not measured yet.</strong> This tries them all:</p>'
+            "<pre>python -m samlib.bench uses --record</pre></div>"
+        )
+    rows, origin = record["measured"], record["provenance"]
+    columns = [name for name in IMPLEMENTATIONS if name in rows[0]]
+    head = "".join(f"<th>{IMPLEMENTATIONS[name]}</th>" for name in columns)
+    lines = [
+        f"<tr><td>{html.escape(row['what'])}</td>" + "".join(f"<td>{row[name]}</td>" for name in columns) + "</tr>"
+        for row in rows
+    ]
+    told = ", ".join(
+        f"{IMPLEMENTATIONS[name]} {sum(row[name] == outcome for row in rows)} {outcome}"
+        for name in columns
+        for outcome in ("right", "wrong", "refused")
+    )
+    versions = f"torch {origin['versions'].get('torch')}, pytorch-optimizer {origin['pytorch_optimizer']}"
+    link = f'<a href="../results/uses/{record["path"].name}">uses</a>'
+    return (
+        f"<table><thead><tr><th>use</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        f'<p class="source">Of {len(rows)}: {told}. Source: record {link}: revision {origin["revision"]}, '
+        f"{html.escape(versions)}, {origin['utc']}.</p>"
+    )
+
+
 def record_tables(profile: str) -> str:
     """Return HTML with one section an experiment: title, the command that makes its runs, and a table of its records.
 
