@@ -1,4 +1,4 @@
-"""The command line: `python -m edition.bench step|toy|limits|ensemble|all`.
+"""The command line: `python -m edition.bench step|toy|limits|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -15,9 +15,10 @@ import torch
 
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
-from edition.bench.record import require_writable, save
+from edition.bench.record import require_writable, save, save_uses
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
+from edition.bench.uses import measure_uses
 from edition.console import run_piped
 from edition.records.provenance import device_name
 from edition.runs import store_for
@@ -56,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
     toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
+    uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
+    uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
     everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
     return parser
@@ -104,6 +107,16 @@ def _toy_told(result: dict[str, Any]) -> str:
     )
 
 
+def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
+    """Try every use, and record the outcomes on demand."""
+    begin = time.perf_counter()
+    rows = measure_uses()
+    if options.record:
+        path = save_uses(rows, store_for("paper"), wall_seconds=time.perf_counter() - begin)
+        print(f"written: {path}", file=sys.stderr)
+    return rows
+
+
 def _all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and record it on demand."""
     if options.record:
@@ -124,6 +137,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two
     if options.record:
+        _uses(options)
         path = save(measured, store_for("paper"), device=device, wall_seconds=time.perf_counter() - begin)
         print(f"written: {path}", file=sys.stderr)
     return measured

@@ -1,5 +1,6 @@
 """Benchmark records: one JSON file a machine in results/bench, replaced when that machine is measured again."""
 
+import importlib.metadata
 import json
 import re
 import tempfile
@@ -40,12 +41,33 @@ def save(measured: dict[str, Any], store: Store, *, device: str, wall_seconds: f
     Returns:
         The file, named after the processor or GPU.
     """
-    body: dict[str, Any] = {"measured": measured, "provenance": provenance(device=device, wall_seconds=wall_seconds)}
-    body["sha256"] = checksum(body)
-    path = store.root / "bench" / f"{re.sub('[^a-z0-9]+', '-', body['provenance']['device'].lower()).strip('-')}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write((json.dumps(body, indent=1) + "\n").encode()))
-    return path
+    source = provenance(device=device, wall_seconds=wall_seconds)
+    name = re.sub("[^a-z0-9]+", "-", source["device"].lower()).strip("-")
+    return _write({"measured": measured, "provenance": source}, store.root / "bench" / f"{name}.json")
+
+
+def save_uses(rows: list[dict[str, str]], store: Store, *, wall_seconds: float) -> Path:
+    """Write which uses came out right: no timing, so one record for all machines.
+
+    Args:
+        rows: what `edition.bench.uses.measure_uses` returned.
+        store: the record goes to its folder "uses".
+        wall_seconds: how long it took.
+    Returns:
+        The file.
+    """
+    source = provenance(device="cpu", wall_seconds=wall_seconds) | {"pytorch_optimizer": _version("pytorch-optimizer")}
+    return _write({"measured": rows, "provenance": source}, store.root / "uses" / "uses.json")
+
+
+def load_uses(store: Store) -> dict[str, Any] | None:
+    """Read the record of `save_uses`: {"measured": ..., "provenance": ..., "path": ...}; None where there is none.
+
+    Raises:
+        RecordError: the file is damaged or was edited.
+    """
+    path = store.root / "uses" / "uses.json"
+    return {**_read(path), "path": path} if path.exists() else None
 
 
 def load(store: Store) -> dict[str, dict[str, Any]]:
@@ -58,21 +80,44 @@ def load(store: Store) -> dict[str, dict[str, Any]]:
     for path in sorted((store.root / "bench").glob("*.json")):
         if not re.fullmatch("[a-z0-9-]+", path.stem):
             continue  # not a name that `save` gives: left there by a system or an editor
-        try:
-            body = json.loads(path.read_text())
-            right = body["sha256"] == checksum(body)
-            device = body["provenance"]["device"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(
-                f"{path}: expected a benchmark record, could not read it ({error}); measure again with "
-                f"`python -m edition.bench all --record`"
-            ) from error
-        if not right:
-            raise RecordError(f"{path}: expected an unchanged record, its checksum does not match; measure again")
-        found[device] = {"measured": body["measured"], "provenance": body["provenance"], "path": path}
+        body = _read(path)
+        found[body["provenance"]["device"]] = {**body, "path": path}
     return found
 
 
 def is_gpu(record: dict[str, Any]) -> bool:
     """Whether a record was made on a GPU."""
     return "cores" not in record["provenance"]["device"]
+
+
+def _write(body: dict[str, Any], path: Path) -> Path:
+    """Write a body with its checksum."""
+    body["sha256"] = checksum(body)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write((json.dumps(body, indent=1) + "\n").encode()))
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what `_write` wrote; refuse anything else."""
+    try:
+        body = json.loads(path.read_text())
+        right = body["sha256"] == checksum(body)
+        found = {"measured": body["measured"], "provenance": body["provenance"]}
+        found["provenance"]["device"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"{path}: expected a benchmark record, could not read it ({error}); measure again with "
+            f"`python -m edition.bench all --record`"
+        ) from error
+    if not right:
+        raise RecordError(f"{path}: expected an unchanged record, its checksum does not match; measure again")
+    return found
+
+
+def _version(package: str) -> str:
+    """Version of an installed package, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

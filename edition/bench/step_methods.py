@@ -112,6 +112,15 @@ class TwoStepSAM(Optimizer):
         self.base.step()
         self.zero_grad()
 
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take both steps; the caller has run backward, the closure does the second pass."""
+        if closure is None:
+            raise TypeError("TwoStepSAM.step() expects a closure for the second pass")
+        self.first_step()
+        torch.enable_grad()(closure)()
+        self.second_step()
+
 
 def evaluate(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Run one forward and one backward pass and return the loss."""

@@ -1,0 +1,1 @@
+"""Figures: functions from tables of records to matplotlib figures, in one look."""

@@ -29,12 +29,13 @@ def verdict_squares(rows: Sequence[Row]) -> str:
     Args:
         rows: those to show, in order.
     """
-    whole, scaled = ([row for row in rows if bool(row.verdict.scaled_down) is given] for given in (False, True))
+    whole, scaled = (counts([r for r in rows if bool(r.verdict.scaled_down) is given]) for given in (False, True))
     legend = f"<li>{len(rows)} claims:</li>"
-    for part, style, words in ((whole, "", ""), (scaled, " scaled-down", ", scaled down")):
-        for state, count in counts(part).items():
-            if count:
-                legend += f"<li>{_square(state, style)} {count} {state}{words}</li>"
+    for state in whole:
+        parts = ((whole[state], ""), (scaled[state], " scaled-down"))
+        told = " ".join(f"{_square(state, style)} {count}" for count, style in parts if count)
+        legend += f"<li>{told} {state}</li>" if told else ""
+    legend += "<li>(hatched: scaled down)</li>" if any(scaled.values()) else ""
     parts = dict.fromkeys(row.part for row in rows)
     lines = "".join(
         f"<dt>{html.escape(part)}</dt><dd>{' '.join(_linked_square(row) for row in rows if row.part == part)}</dd>"
@@ -161,6 +162,41 @@ def benchmark_box(device: str) -> HTML:
     """Return the box that stands where a kind of machine has not been measured, with the command that does it."""
     told = f"No benchmark record was made on <em>{html.escape(device)}</em>. This makes one:"
     return box("Not measured yet.", told, f"python -m edition.bench all --device {device} --record")
+
+
+IMPLEMENTATIONS = {"sam": "ours", "two_step_sam": "two-step", "pytorch_optimizer_sam": "pytorch-optimizer"}
+
+
+def uses_table(record: dict[str, Any] | None) -> str:
+    """Return HTML with one row a use and one column an implementation, and the source; a box where nothing is recorded.
+
+    Args:
+        record: what `edition.bench.record.load_uses` returned.
+    """
+    if record is None:
+        return (
+            '<div class="missing-record"><p><strong>Not measured yet.</strong> This tries them all:</p>'
+            "<pre>python -m edition.bench uses --record</pre></div>"
+        )
+    rows, origin = record["measured"], record["provenance"]
+    columns = [name for name in IMPLEMENTATIONS if name in rows[0]]
+    head = "".join(f"<th>{IMPLEMENTATIONS[name]}</th>" for name in columns)
+    lines = [
+        f"<tr><td>{html.escape(row['what'])}</td>" + "".join(f"<td>{row[name]}</td>" for name in columns) + "</tr>"
+        for row in rows
+    ]
+    told = ", ".join(
+        f"{IMPLEMENTATIONS[name]} {sum(row[name] == outcome for row in rows)} {outcome}"
+        for name in columns
+        for outcome in ("right", "wrong", "refused")
+    )
+    versions = f"torch {origin['versions'].get('torch')}, pytorch-optimizer {origin['pytorch_optimizer']}"
+    link = f'<a href="../results/uses/{record["path"].name}">uses</a>'
+    return (
+        f"<table><thead><tr><th>use</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        f'<p class="source">Of {len(rows)}: {told}. Source: record {link}: revision {origin["revision"]}, '
+        f"{html.escape(versions)}, {origin['utc']}.</p>"
+    )
 
 
 def record_tables(profile: str) -> str:

@@ -1,0 +1,77 @@
+"""The matrix of uses: outcomes are found by trying, and ours are never silently wrong."""
+
+import json
+
+import pytest
+import torch
+
+from edition.bench.record import load_uses, save_uses
+from edition.bench.uses import OUTCOMES, USES, Implementation, _outcome, implementations, measure_uses
+from edition.page.lists import uses_table
+from edition.records.store import RecordError, Store
+from samlib.optim import SAM
+
+ALONE = [name for name in USES if name not in ("ddp", "fsdp1", "fsdp2")]  # tests/test_optim_shards.py has those
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_ours_is_right_or_refuses(name):
+    assert _outcome(USES[name], implementations()["sam"]) in ("right", "refused")
+
+
+def test_an_implementation_that_perturbs_nothing_is_found_wrong():
+    def build(params, base, *, rho, module=None, **options):
+        return base(params, **options)
+
+    plain = Implementation(build, lambda sam: sam.zero_grad(), lambda sam: sam.step(), True)
+    assert {_outcome(USES[name], plain) for name in ("plain_loop", "accumulated", "maximize", "tiny")} == {"wrong"}
+
+
+def test_an_error_and_a_warning_are_refusals():
+    def refuse(*_, **__):
+        raise TypeError("no")
+
+    one = Implementation(refuse, lambda sam: None, lambda sam: None, True)
+    assert _outcome(USES["plain_loop"], one) == "refused"
+    assert _outcome(USES["earlier_gradients"], implementations()["sam"]) == "refused"  # warns
+
+
+def test_rows_name_the_use_and_leave_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    [row] = measure_uses(["maximize"])
+    assert row["use"] == "maximize" and row["what"].startswith("A base with maximize=True")
+    assert row["sam"] == "right" and row["two_step_sam"] == "wrong"
+    assert set(row.values()) - {row["use"], row["what"]} <= set(OUTCOMES)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_record_survives_a_round_trip_and_an_edited_one_is_refused(tmp_path):
+    store = Store(tmp_path)
+    assert load_uses(store) is None and "bench uses --record" in uses_table(None)
+    rows = [{"use": "a", "what": "A <use>", "sam": "right", "two_step_sam": "wrong"}]
+    path = save_uses(rows, store, wall_seconds=1.0)
+    shown = uses_table(load_uses(store))
+    assert (
+        "<td>A &lt;use&gt;</td><td>right</td><td>wrong</td>" in shown and "two-step 0 right, two-step 1 wrong" in shown
+    )
+    path.write_text(path.read_text().replace('"wrong"', '"right"'))
+    with pytest.raises(RecordError, match="checksum does not match"):
+        load_uses(store)
+
+
+def test_the_committed_record_has_a_row_for_each_use():
+    from edition.runs import store_for
+
+    record = load_uses(store_for("paper"))
+    assert [row["use"] for row in record["measured"]] == list(USES)
+    assert json.dumps(record["measured"]) and "wrong" not in {row["sam"] for row in record["measured"]}
+
+
+def test_a_sam_of_another_radius_is_found_wrong():
+    longer = Implementation(
+        lambda params, base, *, rho, **options: SAM(params, base, rho=2 * rho, **options),
+        lambda sam: sam.ascent_step(),
+        lambda sam: sam.descent_step(),
+        True,
+    )
+    assert _outcome(USES["plain_loop"], longer) == "wrong"
