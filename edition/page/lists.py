@@ -32,8 +32,8 @@ def verdict_squares(rows: Sequence[Row]) -> str:
     whole, scaled = (counts([r for r in rows if bool(r.verdict.scaled_down) is given]) for given in (False, True))
     legend = f"<li>{len(rows)} claims:</li>"
     for state in whole:
-        parts = ((whole[state], ""), (scaled[state], " scaled-down"))
-        told = " ".join(f"{_square(state, style)} {count}" for count, style in parts if count)
+        squares = ((whole[state], ""), (scaled[state], " scaled-down"))
+        told = " ".join(f"{_square(state, style)} {count}" for count, style in squares if count)
         legend += f"<li>{told} {state}</li>" if told else ""
     legend += "<li>(hatched: scaled down)</li>" if any(scaled.values()) else ""
     parts = dict.fromkeys(row.part for row in rows)
