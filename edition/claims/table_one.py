@@ -14,7 +14,7 @@ from edition.claims.pairs import difference, method_of, pair_roles, pair_table
 from edition.records.selection import TUNED, differing
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.measures.statistics import Estimate, number, paired_difference
+from samlib.measures.statistics import Estimate, number, paired_difference, settled
 
 METRICS = (
     "easy_probe_error",
@@ -49,8 +49,8 @@ def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
         deviation over seeds is NaN for one seed); "difference", "low", "high" (SAM minus SGD, paired by seed, with
         its 95 % interval); "n" (seeds at which both converged, from which all of these come); "n_left_out" (other
         seeds); "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "n_train",
-        "n_probe_train", "n_probe_test" (images); "coverage" of the release by the images at hand; "machine";
-        "sgd_learning_rate", "sam_learning_rate", "rho" (SAM's); "note".
+        "n_probe_train", "n_probe_test" (images); "n_groups"; "coverage" of the release by the images at hand;
+        "machine"; "sgd_learning_rate", "sam_learning_rate", "rho" (SAM's); "note".
     Raises:
         ValueError: an entry mixes settings or data sets, lacks a method, or has no seed at which both converged.
     """
@@ -111,6 +111,8 @@ def direction(row: Any) -> str:
     """
     if row.n < 2:
         return "not tested"
+    if settled(row.high - row.low) == 0:  # the same few images in every seed: no interval, and no certainty
+        return "undecided"
     return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
 
 
@@ -178,6 +180,7 @@ def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
         "n_train": metrics["n_train"],
         "n_probe_train": metrics["n_probe_train"],
         "n_probe_test": metrics.get("n_probe_test", metrics.get("n_test")),
+        "n_groups": int(table.n_classes.iloc[0]) ** 2,
         "coverage": metrics.get("coverage", "full"),
         "machine": "; ".join(sorted({record.provenance["device"] for record in entry.records})),
         "sgd_learning_rate": sgd.learning_rate,

@@ -19,7 +19,7 @@ from edition.figures import style, tables
 from edition.figures.bands import legend_below, mean_curve, mean_point
 from edition.figures.tables import Html, group_heading, scrolling, spread
 from samlib.images.image_sets import PreparedSet
-from samlib.measures.statistics import Estimate
+from samlib.measures.statistics import Estimate, settled
 
 TITLES = {
     "easy_probe_error": "Easy ft. probe",
@@ -172,7 +172,7 @@ def _line(row: Any) -> tuple[str, ...]:
         spread(row.sgd_mean, row.sgd_sd),
         spread(row.sam_mean, row.sam_sd),
         in_points(row.difference),
-        f"[{in_points(row.low)}, {in_points(row.high)}]" if row.n > 1 else "no interval",
+        _interval(row),
         Html(f"<strong>{word}</strong>") if word in ("lower", "higher") else word,
         str(row.n),
     )
@@ -244,3 +244,13 @@ def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
         top, left = i // n_columns * side + 1, i % n_columns * side + 1
         canvas[top : top + side - 2, left : left + side - 2] = images[row]
     return canvas
+
+
+def _interval(row: Any) -> str:
+    """An interval in points; where all seeds differ by the same number of images, that number: it is no certainty."""
+    if row.n < 2:
+        return "no interval"
+    if settled(row.high - row.low) == 0 and row.difference:
+        images = row.n_probe_test / (row.n_groups if row.metric.endswith("worst_group_error") else 1)
+        return f"{round(abs(row.difference) * images)} of {images:g} images in every seed"
+    return f"[{in_points(row.low)}, {in_points(row.high)}]"
