@@ -1,5 +1,6 @@
 """What chapters call: parameters, results that are read or trained, boxes, figures with sources, verdicts."""
 
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,10 +12,12 @@ from matplotlib.figure import Figure
 
 from edition import runs
 from edition.claims import Effect, Verdict
+from edition.claims.claim import Claim
 from edition.experiments import EXPERIMENTS, Experiment
-from edition.page import chapter
+from edition.page import chapter, verdicts
 from edition.page import lists as pages
-from edition.page.chapter import Chapter, Results, open_chapter, show, show_source, show_verdict, verdict_html
+from edition.page.chapter import Chapter, Results, open_chapter, show, show_source
+from edition.page.verdicts import effects_html, verdict_html
 from edition.records.store import Store, record_id
 from edition.runs import Run, do
 from samlib.measures.statistics import Estimate
@@ -199,62 +202,89 @@ def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, show
     assert plt.get_fignums() == numbers and dict(mpl.rcParams) == settings
 
 
-def never() -> None:
-    """Stand in for what must not be drawn or judged."""
-    pytest.fail("called although results are missing")
-
-
-@pytest.mark.parametrize("missing", [0, 1])
-def test_nothing_is_drawn_or_judged_where_results_are_missing(tmp_path, shown, missing):
-    complete = results_from(("abc", "CPU"), tmp_path=tmp_path / "1")
-    absent = Results("other", "paper", complete.records[:missing], missing)
-    show(never, complete, absent)
-    show_verdict(never, complete, absent)
-    box, verdict = (item.data for item in shown)
+def test_nothing_is_drawn_where_results_are_missing(tmp_path, shown):
+    complete, absent = results_from(("abc", "CPU"), tmp_path=tmp_path / "1"), Results("other", "paper", (), 1)
+    show(lambda: pytest.fail("drawn although results are missing"), complete, absent)
+    (box,) = (item.data for item in shown)
     assert "missing-record" in box and "<em>other</em>" in box and "tiny" not in box
-    assert "<strong>not tested</strong>" in verdict
 
 
+EFFECTS = (
+    Effect("first & best", Estimate(-0.25, -0.3, -0.2, 20), "below"),
+    Effect("second", Estimate(-0.0001, float("-inf"), float("inf"), 1), "above", 0.5),
+    Effect("third", Estimate(-0.0125, -0.0125, -0.0125, 4), "above"),
+)
 VERDICT = Verdict(
-    "some-claim",
-    "Section <5>",
-    "a < b & c",
-    "mean <difference>",
-    [
-        Effect("first & best", Estimate(-0.25, -0.3, -0.2, 20), "below"),
-        Effect("second", Estimate(-0.0001, float("-inf"), float("inf"), 1), "above", 0.5),
-    ],
+    "some-claim", "Section <5>", "a < b & c", "mean <difference>", EFFECTS, scaled_down="5 <of> 20 epochs"
 )
 
 
-def test_a_verdict_shows_status_claim_and_every_effect_escaped():
+def test_a_verdict_shows_state_claim_finding_and_every_effect_escaped():
     text = verdict_html(VERDICT)
-    assert 'class="verdict verdict-partly" id="some-claim"' in text and ">partly</strong>" in text
-    for part in ("a &lt; b &amp; c", "Section &lt;5&gt;", "mean &lt;difference&gt;", "first &amp; best"):
+    assert 'class="verdict verdict-mixed scaled-down" id="some-claim"' in text and ">mixed</strong>" in text
+    for part in (
+        "a &lt; b &amp; c",
+        "Section &lt;5&gt;",
+        "mean &lt;difference&gt;",
+        "first &amp; best",
+        "5 &lt;of&gt;",
+    ):
         assert part in text
-    first, second = text.split("<tbody>")[1].split("</tr>")[:2]
-    assert "<td>−0.250</td><td>[−0.300, −0.200]</td><td>20</td><td>below 0</td><td>yes</td>" in first
-    assert "<td>0.000</td><td>[−∞, ∞]</td><td>1</td><td>above 0.5</td><td>no</td>" in second
+    assert "<p>The records show this in part: 1 of 3 holds, 1 reversed. Scaled down" in text
+    assert "<details><summary>effects</summary>" in text and "<details open" not in text
+    rows = [re.findall("<td>(.*?)</td>", line) for line in text.split("<tbody>")[1].split("</tr>")[:3]]
+    detectable = verdicts.short(EFFECTS[0].detectable)
+    assert rows == [
+        ["first &amp; best", "−0.250", "[−0.300, −0.200]", "20", "below 0", "< .001", "holds", detectable],
+        ["second", "−1.0e−04", "[−∞, ∞]", "1", "above 0.5", "1.000", "undecided", "∞"],
+        ["third", "−0.013", "the same in every seed", "4", "above 0", "< .001", "reversed", "0.000"],
+    ]
+    assert "effects" not in verdict_html(Verdict("id", "place", "claim", "statistic", []))
 
 
-@pytest.mark.parametrize("status", ["confirmed", "not confirmed", "not tested"])
-def test_every_status_has_its_class(status):
-    holding = {"confirmed": [1.0], "not confirmed": [-1.0], "not tested": []}[status]
-    effects = [Effect("x", Estimate(value, value, value, 2), "above") for value in holding]
-    text = verdict_html(Verdict("id", "place", "claim", "statistic", effects))
-    assert f"verdict-{status.replace(' ', '-')}" in text and f">{status}</strong>" in text
+def test_other_statistics_are_shown_apart_and_their_values_are_not_called_corrected():
+    verdict = Verdict("id", "place", "claim", "statistic", EFFECTS[:1], shown=EFFECTS[1:])
+    first, others = verdict_html(verdict).split("In other statistics, which decide nothing:")
+    assert "p, corrected" in first and "p, corrected" not in others and "second" in others and "second" not in first
+    assert effects_html([]) == ""
 
 
-def test_show_verdict_displays_the_computed_verdict(tmp_path, shown):
-    show_verdict(lambda: VERDICT, results_from(("abc", "CPU"), tmp_path=tmp_path))
-    assert [item.data for item in shown] == [verdict_html(VERDICT)]
+@pytest.fixture
+def a_claim(monkeypatch, stores) -> str:
+    """A claim of the tiny experiment, which counts its records."""
+    effect = Effect("x", Estimate(1, 1, 1, 2), "above")
+    judge = lambda tiny: [effect] * len(tiny.records)  # noqa: E731
+    words = ("tiny-claim", "Section 5", "Words.", "count; with a rule", "c", "", ("tiny",), (), "ours", "every", "")
+    monkeypatch.setitem(chapter.CLAIMS, "tiny-claim", Claim(*words, judge))
+    return "tiny-claim"
+
+
+def test_a_chapter_shows_the_verdicts_that_it_names_from_what_it_has_loaded_or_what_is_on_record(
+    stores, shown, a_claim
+):
+    page = Chapter(device="cpu")
+    page.verdicts(a_claim)
+    assert '<strong class="status">not tested</strong>' in shown.pop().data
+    page.finding(show, a_claim)
+    assert shown == []  # no figure, no finding
+    for config in CONFIGS:
+        stores["paper"].write("toy", config, metrics={}, arrays={}, provenance=ORIGIN)
+    assert page.judge(a_claim).counts == "2 of 2 hold"
+    page.verdicts(a_claim, a_claim)
+    page.finding(show, a_claim)
+    assert [item.data for item in shown[:2]] == [verdict_html(page.judge(a_claim))] * 2
+    assert "Count: 1.000 [1.000, 1.000] (x); n = 2 seeds" in shown[2].data and "records.html#tiny" in shown[2].data
+    page.loaded["tiny"] = Results("tiny", "quick", page.recorded("tiny").records[:1], 0)
+    assert (page.judge(a_claim).counts, page.judge(a_claim).scaled_down) == ("1 of 1 holds", "profile quick")
+    with pytest.raises(ValueError, match=r"id: expected one of .*'tiny-claim', got 'toy-nois'"):
+        page.judge("toy-nois")
 
 
 def test_source_is_shown_as_it_runs_with_its_module(shown):
     show_source(verdict_html)
     assert isinstance(shown[0], Markdown)
     assert shown[0].data.startswith("```python\ndef verdict_html(verdict: Verdict) -> str:\n")
-    link = '<a href="../code/edition.page.chapter.html#verdict_html"><code>edition.page.chapter</code></a>'
+    link = '<a href="../code/edition.page.verdicts.html#verdict_html"><code>edition.page.verdicts</code></a>'
     assert shown[0].data.endswith(f"```\n\n*From* {link}.")
 
 

@@ -48,7 +48,7 @@ def test_below_every_figure_of_measured_results_stands_its_finding(name):
     for cell, after in itertools.pairwise(found):
         figure = caption(cell).get("name")
         if figure and figure not in WITHOUT_FINDING and caption(cell).get("classes") != "table":
-            assert "show_finding(" in after["source"], f"{figure} has no finding below it"
+            assert re.search(r"\b(show_finding|chapter\.finding)\(", after["source"]), f"{figure} has no finding"
             assert "remove-input" in after["tags"]
 
 

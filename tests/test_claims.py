@@ -1,247 +1,387 @@
-"""The rules and the toy's claims on small tables: each is confirmed, partly so or not, never by the wrong sign."""
+"""The toy's claims on small seed tables: every state that each can reach, and what each looks at."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from judging import FOLLOWS, SEEDS, follows, judge, numbers, results, rows
 
-from edition.claims import Effect, Verdict, toy
-from edition.experiments.toy import SENSITIVITY
-from samlib.measures.statistics import Estimate, estimate
-
-SEEDS = 4
-
-
-def rows(seeds: int = SEEDS, **columns) -> pd.DataFrame:
-    """One row a seed; numbers in the columns are the same for every seed, lists have one value a seed."""
-    return pd.DataFrame({"seed": range(seeds)}).assign(**columns)
-
-
-def sweep(errors: dict[float, tuple[float, ...]], *, rhos=(0.0, 1.0), metric="final_hard_error", column="complexity"):
-    """A table of one metric: value of `column` -> its mean at each rho; seeds differ, but equally at every rho."""
-    return pd.concat(
-        rows(**{column: value, "rho": rho, metric: mean + 0.01 * np.arange(SEEDS)})
-        for value, means in errors.items()
-        for rho, mean in zip(rhos, means, strict=True)
-    )
-
-
-def interval(low: float, high: float) -> Estimate:
-    return Estimate((low + high) / 2, low, high, SEEDS)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "above", "below", "within"),
-    [
-        (0.11, 0.2, True, False, False),
-        (0.1, 0.2, False, False, False),
-        (0.0, 0.1, False, False, False),
-        (0.0, 0.09, False, True, True),
-        (-0.1, 0.0, False, True, False),
-        (-0.2, -0.11, False, True, False),
-        (float("-inf"), float("inf"), False, False, False),
-        (float("nan"), float("nan"), False, False, False),
-    ],
-)
-def test_an_effect_holds_if_its_whole_interval_lies_strictly_where_predicted(low, high, above, below, within):
-    held = [Effect("x", interval(low, high), side, 0.1).holds for side in ("above", "below", "within")]
-    assert held == [above, below, within]
-
-
-def test_an_unknown_prediction_is_refused():
-    with pytest.raises(ValueError, match="predicted: expected one of 'above', 'below', 'within', got 'over'"):
-        Effect("x", interval(0, 1), "over")
-
-
-@pytest.mark.parametrize(
-    ("held", "status"),
-    [([], "not tested"), ([1, 1], "confirmed"), ([1, 0, 1], "partly"), ([0, 0], "not confirmed")],
-)
-def test_the_status_counts_the_effects_that_hold(held, status):
-    effects = [Effect("x", interval(value, value + 1), "above", 0.5) for value in held]
-    assert Verdict("id", "place", "claim", "statistic", effects).status == status
-
-
-def test_differences_are_lsam_minus_sgd():
-    found = toy.difference(sweep({360.0: (0.3, 0.1)}), "final_hard_error")
-    assert found.mean == pytest.approx(-0.2) and found.n == SEEDS
-
-
-LOWER, HIGHER, EQUAL = (0.3, 0.1), (0.3, 0.5), (0.3, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("at_180", "at_360", "status", "n_effects"),
-    [
-        (LOWER, LOWER, "confirmed", 2),
-        (LOWER, HIGHER, "partly", 2),
-        (LOWER, EQUAL, "partly", 2),
-        (HIGHER, HIGHER, "not confirmed", 2),
-        (EQUAL, EQUAL, "not confirmed", 2),
-        ((-0.01, 0.5), LOWER, "confirmed", 1),  # SGD's mean error is 0.005: no room for improvement
-        ((-0.01, 0.5), (-0.01, 0.5), "not tested", 0),
-    ],
-)
-def test_hard_error_lower(at_180, at_360, status, n_effects):
-    verdict = toy.hard_error_lower(sweep({180.0: at_180, 360.0: at_360}))
-    assert (verdict.status, len(verdict.effects)) == (status, n_effects)
-
-
-def test_a_difference_as_likely_as_not_is_not_confirmed():
-    lsam = rows(complexity=360.0, rho=1.0, final_hard_error=[0.1, 0.4, 0.1, 0.4])
-    sgd = rows(complexity=360.0, rho=0.0, final_hard_error=[0.3, 0.3, 0.3, 0.3])
-    verdict = toy.hard_error_lower(pd.concat([sgd, lsam]))
-    assert verdict.effects[0].value.mean < 0
-    assert verdict.status == "not confirmed"
-
+from edition.claims import section_6_2_interventions as interventions
+from edition.claims import toy
+from edition.experiments.controls import FULL_RADII
+from edition.experiments.toy import RATIOS, SENSITIVITY
+from edition.records.store import Record
+from samlib.config import to_dict
+from samlib.methods.config import ControlConfig
 
 RHOS = (0.0, 0.5, 1.0)
-CURVES = {"falls": (0.5, 0.4, 0.3), "rises": (0.3, 0.4, 0.5), "stays": (0.3, 0.3, 0.3)}
+USUAL = {
+    "final_hard_error": (0.3,) * 3,
+    "final_easy_error": (0.0,) * 3,
+    "final_test_error": (0.0,) * 3,
+    "phantom_log_ratio": (0.0,) * 3,
+    "phantom_ratio": (1.0,) * 3,
+    "real_ratio": (1.0,) * 3,
+    "easy_rate": (1.0,) * 3,
+    "hard_rate": (1.0,) * 3,
+}
+Curves = Mapping[str, Sequence[object]]
 
 
-@pytest.mark.parametrize(
-    ("claim", "metric", "good", "bad"),
-    [
-        (toy.hard_error_falls, "final_hard_error", "falls", "rises"),
-        (toy.phantom_ratio_rises, "phantom_log_ratio", "rises", "falls"),
+def case(curves: Curves, **setting: float | str) -> pd.DataFrame:
+    """Every radius at one setting; `curves`: metric -> its value at each radius."""
+    values = USUAL | dict(curves)
+    parts = [rows(rho=rho, **setting, **{name: row[i] for name, row in values.items()}) for i, rho in enumerate(RHOS)]
+    table = pd.concat(parts)
+    return table.assign(final_hard_error=table.final_hard_error + 0.01 * table.seed)  # paired: it must not matter
+
+
+def errors(*row: object) -> Curves:
+    return {"final_hard_error": row}
+
+
+def swinging(value: float, by: float) -> list[float]:
+    """Four seeds above and below in turn."""
+    return [value - by, value + by] * 2
+
+
+# Claim -> setting that makes a case -> for each outcome, the curves of a case in which every effect has it.
+Outcomes = dict[str, Curves]
+GAIN: Outcomes = {
+    "holds": errors(0.3, 0.3, 0.1),
+    "reversed": errors(0.3, 0.3, 0.5),
+    "undecided": errors(0.3, 0.3, swinging(0.25, 0.2)),
+}
+RATE: Outcomes = {
+    "holds": {"easy_rate": (1, 2, 0.8), "hard_rate": (1, 0.5, 1.2)},  # another radius is not looked at
+    "reversed": {"easy_rate": (1, 0.5, 1.2), "hard_rate": (1, 2, 0.8)},
+    "undecided": {},
+}
+AT: dict[str, list[dict[str, float | str]]] = {
+    "complexity": [{"complexity": 180.0}, {"complexity": 360.0}],
+    "noise": [
+        {"complexity": 360.0, "flip": level, "gaussian_noise": 0.0, "dropout": 0.0, "noisy_features": "hard"}
+        for level in (0.1, 0.2)
     ],
-)
-def test_trends_over_the_radius(claim, metric, good, bad):
-    def status(*shapes: str) -> str:
-        table = sweep({180.0 * i: CURVES[shape] for i, shape in enumerate(shapes, 1)}, rhos=RHOS, metric=metric)
-        return claim(table.assign(final_hard_error=table.get("final_hard_error", 0.3), final_easy_error=0.0)).status
+}
+SHAPES: dict[str, tuple[str, int, Outcomes]] = {  # claim -> (cases, effects a case, outcomes)
+    "toy-labels-learned": ("complexity", 2, {
+        "holds": {"final_test_error": (0.0, 9.0, 0.0)},
+        "reversed": {"final_test_error": (0.1, 0.0, 0.2)},
+        "undecided": {"final_test_error": (0.001, 0.0, 0.001)},
+    }),
+    "toy-easy-learned": ("complexity", 2, {
+        "holds": {"final_easy_error": (0.009, 0.5, 0.0)},
+        "reversed": {"final_easy_error": (0.02, 0.0, 0.02)},
+        "undecided": {"final_easy_error": (0.01, 0.0, 0.01)},
+    }),
+    "toy-spiral-poor": ("complexity", 1, {
+        "holds": errors(0.3, 0.0, 0.0),
+        "undecided": errors(swinging(0.1, 0.3), 0.0, 0.0),  # harder on average is what chooses the cases: no reversal
+    }),
+    "toy-hard-error-lower": ("complexity", 1, GAIN),
+    "toy-sgd-poorest": ("complexity", 2, {
+        "holds": errors(0.3, 0.2, 0.1), "reversed": errors(0.3, 0.4, 0.5), "undecided": errors(0.3, 0.3, 0.3),
+    }),
+    "toy-hard-error-falls": ("complexity", 1, {
+        "holds": errors(0.5, 0.4, 0.3), "reversed": errors(0.3, 0.4, 0.5), "undecided": errors(0.3, 0.3, 0.3),
+    }),
+    "toy-phantom-ratio-rises": ("complexity", 1, {
+        "holds": {"phantom_log_ratio": (0, 1, 2)}, "reversed": {"phantom_log_ratio": (0, -1, -2)}, "undecided": {},
+    }),
+    "toy-phantom-ratio-falls": ("complexity", 1, {
+        outcome: {"phantom_log_ratio": row, "final_easy_error": (0.9, 0.9, 0.9)}
+        for outcome, row in (("holds", (0, -1, -2)), ("reversed", (0, 1, 2)), ("undecided", (0, 0, 0)))
+    }),
+    "toy-real-ratio-constant": ("complexity", 1, {
+        "holds": {"real_ratio": (1, 5, 0.9), "phantom_ratio": (1, 1, 1.5)},  # less than half the phantom's movement
+        "reversed": {"real_ratio": (1, 1, 1.4), "phantom_ratio": (1, 1, 0.5)},
+        "undecided": {"real_ratio": (1, 1, 1.25), "phantom_ratio": (1, 1, 0.5)},
+    }),
+    "toy-rates-scaled": ("complexity", 2, RATE),
+    "toy-relative-rate": ("complexity", 1, RATE),
+    "toy-noise": ("noise", 1, GAIN),
+    "toy-noise-mechanism": ("noise", 1, RATE),
+}  # fmt: skip
 
-    assert status(good, good) == "confirmed"
-    assert status(good, bad) == status(good, "stays") == "partly"
-    assert status(bad, bad) == status("stays", "stays") == "not confirmed"
+
+@pytest.mark.parametrize("id", SHAPES)
+def test_a_claims_state_follows_from_its_cases(id):
+    at, n, curves = SHAPES[id]
+    for outcomes in FOLLOWS:
+        if set(outcomes) <= set(curves):
+            table = pd.concat(case(curves[o], **setting) for o, setting in zip(outcomes, AT[at], strict=True))
+            verdict = judge(id, table)
+            assert verdict.outcomes == [outcome for outcome in outcomes for _ in range(n)], outcomes
+            assert verdict.state == follows(id, outcomes), outcomes
 
 
-def test_nothing_measured_is_not_tested():
-    columns = ("phantom_log_ratio", "final_test_error", "final_easy_error", "easy_rate", "hard_rate")
-    empty = sweep({360.0: LOWER}).assign(**dict.fromkeys(columns, 0.0))[:0]
-    claims = (toy.hard_error_lower, toy.hard_error_falls, toy.labels_learned, toy.phantom_ratio_rises)
-    assert {claim(empty).status for claim in (*claims, toy.rates_scaled, toy.relative_rate_scaled)} == {"not tested"}
+@pytest.mark.parametrize("id", SHAPES)
+def test_a_claim_about_the_hard_feature_is_judged_where_it_is_the_hard_one(id):
+    at, n, curves = SHAPES[id]
+    good, bad = curves["holds"], curves.get("reversed", curves["undecided"])
+    easier = id == "toy-phantom-ratio-falls"
+    other = dict(bad) | {"final_easy_error": (0.0 if easier else 0.9,) * 3}  # there the spiral is the other feature
+    verdict = judge(id, pd.concat(case(curve, **setting) for curve, setting in zip((good, other), AT[at], strict=True)))
+    of_labels = id == "toy-labels-learned"  # which is learned or not whichever feature is hard
+    assert (verdict.state, len(verdict.effects)) == (("contradicted", 2 * n) if of_labels else ("confirmed", n))
+    if not of_labels:
+        assert judge(id, case(other, **AT[at][0])).state == "not tested"
+
+
+@pytest.mark.parametrize("id", ["toy-hard-error-lower", "toy-sgd-poorest", "toy-hard-error-falls", "toy-noise"])
+def test_where_sgd_errs_on_nothing_there_is_nothing_to_improve(id):
+    at, n, curves = SHAPES[id]
+    learned = errors(-0.01, 0.4, 0.5)  # SGD's mean error is half a point
+    table = pd.concat([case(learned, **AT[at][0]), case(curves["holds"], **AT[at][1])])
+    assert (judge(id, table).state, len(judge(id, table).effects)) == ("confirmed", n)
+    assert judge(id, case(learned, **AT[at][0])).state == "not tested"
+
+
+def test_effects_are_paired_differences_of_lsam_and_sgd_named_by_case():
+    table = pd.concat(case(GAIN["holds"], **setting) for setting in AT["complexity"])
+    assert numbers(judge("toy-hard-error-lower", table)) == pytest.approx({"180°": -0.2, "360°": -0.2})
+    assert list(numbers(judge("toy-noise", case(GAIN["holds"], **AT["noise"][0])))) == ["flip 0.1, hard"]
+    assert toy.difference(table[table.complexity == 180], "final_hard_error", rho=0.5).mean == pytest.approx(0)
+
+
+def test_the_clean_runs_are_no_level_of_noise():
+    clean = AT["noise"][0] | {"flip": 0.0}
+    table = pd.concat([case(GAIN["reversed"], **clean), case(GAIN["holds"], **AT["noise"][0])])
+    assert judge("toy-noise", table).state == "confirmed"
+
+
+def agreement(shares: list[float], sgd: float = 1.0) -> pd.DataFrame:
+    return pd.concat([rows(rho=0.0, agreement_share=sgd), rows(rho=0.5, agreement_share=1.0),
+                      rows(rho=1.0, agreement_share=shares)])  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("errors", "status"), [((0.0, 0.0), "confirmed"), ((0.0, 0.001), "partly"), ((0.001, 0.2), "not confirmed")]
+    ("shares", "state"),
+    [([1.0] * 4, "confirmed"), ([0.999] * 4, "undecided"), ([0.5] * 4, "contradicted"), ([0, 1, 1, 1], "undecided")],
 )
-def test_labels_learned(errors, status):
-    parts = zip((180.0, 360.0), errors, strict=True)
-    table = pd.concat(rows(complexity=c, rho=rho, final_test_error=e) for c, e in parts for rho in (0.0, 1.0))
-    assert toy.labels_learned(table).status == status
+def test_the_condition_is_judged_by_the_worst_run_of_each_seed(shares, state):
+    verdict = judge("toy-condition-exact", agreement(shares, sgd=0.0))  # SGD has no phantom to predict
+    assert (verdict.state, verdict.effects[0].value.mean) == (state, pytest.approx(np.mean(shares)))
 
 
-@pytest.mark.parametrize(
-    ("real", "phantom", "holds"),
-    [(0.1, 0.5, True), (-0.1, 0.5, True), (0.1, -0.5, True), (0.25, 0.5, False), (0.4, 0.5, False), (0.0, 0.0, False)],
-)
-def test_real_ratio_constant_means_less_than_half_the_phantoms_movement(real, phantom, holds):
-    parts = [rows(rho=0.0, real_ratio=1.0, phantom_ratio=1.0)]
-    parts += [rows(rho=1.0, real_ratio=1.0 + real, phantom_ratio=1.0 + phantom)]
-    table = pd.concat(parts).assign(complexity=360.0, final_easy_error=0.0, final_hard_error=0.3)
-    verdict = toy.real_ratio_constant(table)
-    assert verdict.status == ("confirmed" if holds else "not confirmed")
-
-
-@pytest.mark.parametrize(
-    ("easy", "hard", "status", "relative"),
-    [
-        (0.8, 1.2, "confirmed", "confirmed"),
-        (0.5, 0.9, "partly", "confirmed"),
-        (1.1, 1.2, "partly", "confirmed"),
-        (0.9, 0.8, "partly", "not confirmed"),
-        (1.2, 0.8, "not confirmed", "not confirmed"),
-        (1.0, 1.0, "not confirmed", "not confirmed"),
-    ],
-)
-def test_rates(easy, hard, status, relative):
-    table = rows(complexity=360.0, rho=1.0, easy_rate=easy, hard_rate=hard)
-    others = rows(complexity=360.0, rho=0.5, easy_rate=2.0, hard_rate=0.5)  # another radius is not looked at
-    sgd = rows(complexity=360.0, rho=0.0, easy_rate=1.0, hard_rate=1.0)
-    table = pd.concat([table, others, sgd]).assign(final_easy_error=0.0, final_hard_error=0.3)
-    assert toy.rates_scaled(table).status == status
-    assert toy.relative_rate_scaled(table).status == relative
-
-
-def sensitivity_table(worse: tuple[str, float] | None) -> pd.DataFrame:
-    """LSAM helps wherever one constant moves away from the base, but for one named value."""
+def sensitivity(helps: Callable[[tuple[str, float]], float]) -> pd.DataFrame:
+    """One constant at a time away from the base; `helps` gives the gain there."""
     base = {"learning_rate": 0.01, "last_layer_init": 2.0, "hidden": 50, "easy_scale": 0.5, "hard_scale": 4.0}
-    settings = {tuple((base | {name: value}).items()) for name, values in SENSITIVITY.items() for value in values}
-    parts = []
-    for index, setting in enumerate(sorted(settings)):
-        gain = -0.1 if worse in setting else 0.1
-        for rho in (0.0, 0.3, 1.0):
-            record = f"{index}-{rho}"
-            parts.append(rows(**dict(setting), rho=rho, record=record, final_hard_error=0.3 - gain * (rho == 1.0)))
-    return pd.concat(parts)
+    moved = {tuple((base | {name: value}).items()): (name, value) for name, row in SENSITIVITY.items() for value in row}
+    return pd.concat(
+        rows(**dict(setting), complexity=360.0, rho=rho, record=f"{index}-{rho}", final_easy_error=0.0,
+             final_hard_error=0.3 - helps(changed) * (rho == 1))
+        for index, (setting, changed) in enumerate(moved.items())
+        for rho in (0.0, 0.3, 1.0)
+    )  # fmt: skip
 
 
 def test_sensitivity_names_the_constant_at_which_the_effect_reverses():
-    assert toy.sensitivity_direction(sensitivity_table(None)).status == "confirmed"
-    verdict = toy.sensitivity_direction(sensitivity_table(("hidden", 10)))
-    assert verdict.status == "partly"
-    assert [effect.name for effect in verdict.effects if not effect.holds] == ["hidden = 10"]
-    assert len(verdict.effects) == sum(len(values) for values in SENSITIVITY.values())
+    n = sum(map(len, SENSITIVITY.values()))
+    states = {0.1: "confirmed", 0.0: "undecided", -0.1: "contradicted"}
+    for gain, state in states.items():
+        assert judge("toy-sensitivity", sensitivity(lambda _, gain=gain: gain)).state == state
+    for bad, state in ((0.0, "mixed"), (-0.1, "contradicted")):
+        verdict = judge("toy-sensitivity", sensitivity(lambda at, bad=bad: bad if at == ("hidden", 10) else 0.1))
+        assert (verdict.state, verdict.held, len(verdict.effects)) == (state, n - 1, n)
+        assert [effect.name for effect in verdict.effects if not effect.holds] == ["hidden = 10"]
 
 
-def noise_table(gain: dict[str, float]) -> pd.DataFrame:
-    """Two levels of each noise on the hard feature and the clean runs, at which LSAM is worse."""
-    kinds = ("flip", "gaussian_noise", "dropout")
-    clean = dict.fromkeys(kinds, 0.0) | {"noisy_features": "both"}
-    settings = [(clean, -0.1)]
-    settings += [(clean | {kind: level, "noisy_features": "hard"}, gain[kind]) for kind in kinds for level in (0.1, 1)]
+def full_sam(gains: Mapping[float, float], lost: float | None = None):
+    """Control runs of SAM on all parameters; `gains` by radius, nothing elsewhere; at `lost` the label is lost."""
+    return results(
+        record(ControlConfig(rho=rho, seeds=(0, 1, 2)), hard_probe_error=[0.3 - gains.get(rho, 0)] * 3,
+               test_error=[0.5 if rho == lost else 0.0] * 3)
+        for rho in (0.0, *FULL_RADII)
+    )  # fmt: skip
+
+
+def record(config: ControlConfig, **metrics) -> Record:
+    return Record("control", repr(config), to_dict(config), metrics, {}, Path("none"))
+
+
+def test_full_sam_helps_at_some_radius_at_which_the_label_is_learned():
+    id, some, worse = "toy-full-sam", FULL_RADII[3], dict.fromkeys(FULL_RADII, -0.1)
+    assert judge(id, full_sam({some: 0.1})).state == "confirmed"
+    assert judge(id, full_sam(worse | {some: 0.1})).state == "confirmed"  # one radius is enough
+    assert judge(id, full_sam({some: 0.1}, lost=some)).state == "undecided"
+    assert judge(id, full_sam({})).state == "undecided" and judge(id, full_sam(worse)).state == "contradicted"
+    assert len(judge(id, full_sam({}, lost=some)).effects) == len(FULL_RADII) - 1
+
+
+def batches(gains: Mapping[int, object], rhos=(0.0, 1.0)) -> pd.DataFrame:
+    """SGD at .5 and LSAM so much lower, by batch size."""
     return pd.concat(
-        rows(**setting, rho=rho, final_hard_error=0.3 - rho * value)
-        for setting, value in settings
-        for rho in (0.0, 1.0)
-    )
+        rows(batch_size=size, complexity=360.0, rho=rho, final_easy_error=0.0,
+             final_hard_error=0.5 - rho * np.asarray(gain) + 0.01 * np.arange(SEEDS))
+        for size, gain in gains.items()
+        for rho in rhos
+    )  # fmt: skip
 
 
-def test_noise_is_judged_level_by_level_without_the_clean_runs():
-    good = {"flip": 0.1, "gaussian_noise": 0.1, "dropout": 0.1}
-    verdict = toy.noise_robust(noise_table(good))
-    assert (verdict.status, len(verdict.effects)) == ("confirmed", 6)
-    assert verdict.effects[0].name == "flip 0.1, hard"
-    assert toy.noise_robust(noise_table(good | {"dropout": -0.1})).status == "partly"
-    assert toy.noise_robust(noise_table(dict.fromkeys(good, -0.1))).status == "not confirmed"
-
-
+@pytest.mark.parametrize("at", ["epochs", "steps"])
 @pytest.mark.parametrize(
     ("gains", "robust", "degrades"),
     [
         ((0.3, 0.2, 0.1), "confirmed", "confirmed"),
-        ((0.3, 0.2, -0.1), "partly", "confirmed"),
-        ((0.1, 0.2, 0.3), "confirmed", "not confirmed"),
-        ((0.3, 0.05, 0.1), "confirmed", "partly"),  # the largest batch gains more than batches of 5
-        ((-0.1, -0.1, -0.1), "not confirmed", "not confirmed"),
+        ((0.3, 0.2, -0.1), "confirmed", "confirmed"),  # the full batch is the paper's own exception
+        ((0.3, -0.2, -0.3), "mixed", "confirmed"),
+        ((0.1, 0.2, 0.3), "confirmed", "contradicted"),
+        ((0.3, 0.05, 0.1), "confirmed", "mixed"),  # the largest batch gains more than batches of 5, against the trend
+        ((-0.1, -0.1, -0.1), "contradicted", "undecided"),
+        ((swinging(0, 0.2), 0.0, 0.0), "undecided", "undecided"),
     ],
 )
-def test_batch_sizes(gains, robust, degrades):
-    errors = {size: (0.5, 0.5 - gain) for size, gain in zip((1, 5, 300), gains, strict=True)}
-    table = sweep(errors, column="batch_size")
-    assert toy.batch_robust(table).status == robust
-    assert toy.batch_degrades(table).status == degrades
-    assert toy.batch_robust(table).id != toy.batch_robust(table, at="equal steps").id
+def test_batch_sizes(at, gains, robust, degrades):
+    table = batches(dict(zip((1, 5, 300), gains, strict=True)))
+    assert judge(f"toy-batch-robust-equal-{at}", table).state == robust
+    assert judge(f"toy-batch-degrades-equal-{at}", table).state == degrades
 
 
-def test_effects_hold_the_estimate_of_what_was_measured():
-    effect = toy.hard_error_lower(sweep({360.0: LOWER})).effects[0]
-    assert effect.name == "360°"
-    assert effect.value.mean == pytest.approx(estimate([-0.2]).mean)
+BEST_AT = {0: (0.1, 0.2, 0.3, 0.4), 1: (0.2, 0.1, 0.3, 0.4), 2: (0.3, 0.2, 0.1, 0.4), 3: (0.4, 0.3, 0.2, 0.1)}
 
 
-def test_which_feature_is_hard_is_decided_by_sgds_probes():
-    parts = [
-        rows(complexity=c, rho=0.0, final_easy_error=e, final_hard_error=h)
-        for c, e, h in ((180.0, 0.2, 0.0), (360.0, 0.0, 0.3))
-    ]
-    table = pd.concat(parts)
-    assert set(toy.where_hard(table).complexity) == {360.0}
-    assert set(toy.where_easy(table).complexity) == {180.0}
+def by_radius(curves: Mapping[int, Sequence[float]], rhos: Sequence[float]) -> pd.DataFrame:
+    return pd.concat(
+        rows(batch_size=size, rho=rho, final_hard_error=error)
+        for size, row in curves.items()
+        for rho, error in zip(rhos, row, strict=True)
+    )
 
 
-def test_the_ratio_must_fall_where_the_spiral_is_easier():
-    for shape, status in (("falls", "confirmed"), ("rises", "not confirmed")):
-        table = sweep({180.0: CURVES[shape]}, rhos=RHOS, metric="phantom_log_ratio")
-        table = table.assign(final_easy_error=0.2, final_hard_error=0.0)
-        assert toy.phantom_ratio_falls_where_easy(table).status == status
+@pytest.mark.parametrize(
+    ("best", "state"),
+    [
+        ((2, 2, 2, 0), "confirmed"),  # not at the full batch
+        ((2, 2, 1, 2), "mixed"),  # one whole step is not within one step
+        ((0, 2, 0, 2), "contradicted"),
+        ((0, 2, 2, 2), "mixed"),
+        ((1, 2, 3, 2), "undecided"),
+    ],
+)
+def test_best_radii_are_similar_within_one_step_of_batch_five(best, state):
+    curves = {size: BEST_AT[position] for size, position in zip((1, 5, 100, 300), best, strict=True)}
+    assert judge("toy-optimum-similar", by_radius(curves, (0.0, 0.5, 1.0, 2.0))).state == state
+
+
+@pytest.mark.parametrize(
+    ("large", "state"),  # ranges over two sizes, by radius
+    [((0.1, 0.2, 0.4), "confirmed"), ((0.4, 0.5, 0.4), "undecided"), ((0.4, 0.2, 0.1), "contradicted")],
+)
+def test_sensitivity_to_the_batch_is_the_range_over_batch_sizes(large, state):
+    table = by_radius({5: (0.0, 0.0, 0.0), 300: large}, RHOS)
+    assert judge("toy-large-radius-sensitive", table).state == state
+
+
+SGD, LSAM, RATIO = 0.3, 0.1, 1.5  # a gain of .2: what counts is .02
+
+
+def complexity(lsam: float = LSAM) -> pd.DataFrame:
+    looks = {0.0: (SGD, 1.0), 1.0: (lsam, RATIO), 2.0: (0.0, 9.0)}
+    parts = [rows(rho=rho, final_hard_error=error, phantom_ratio=ratio) for rho, (error, ratio) in looks.items()]
+    return pd.concat(parts).assign(complexity=360.0)
+
+
+def fixed(*by_term: object, matched=0.0, weighted=0.0, end: object = None) -> pd.DataFrame:
+    """Errors of importance, rate, both: the same at every ratio but the largest; controls differ by an offset."""
+    variants = (("initial", "plain", 0), ("matched", "plain", matched), ("initial", "weighted", weighted))
+    return pd.concat(
+        rows(term=term, ratio=ratio, norm=norm, last_layer=layer,
+             final_hard_error=np.add(end if end is not None and ratio == max(RATIOS) else error, offset))
+        for norm, layer, offset in variants
+        for term, error in zip(interventions.TERMS, by_term, strict=True)
+        for ratio in RATIOS
+    )  # fmt: skip
+
+
+def test_the_ratio_of_comparison_is_lsams_mean_and_errors_between_ratios_are_interpolated_in_the_logarithm():
+    assert interventions.mean_ratio(complexity()) == RATIO
+    table = pd.concat(
+        rows(term="rate", ratio=ratio, norm="initial", last_layer="plain", final_hard_error=error)
+        for ratio, error in ((0.5, 0.4), (2.0, 0.2))
+    )
+    for ratio, expected in ((0.5, 0.4), (1.0, 0.3), (2.0, 0.2)):
+        assert interventions.errors_at(table, "rate", ratio).tolist() == pytest.approx([expected] * SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("by_term", "help_", "comparable", "match"),
+    [
+        ((0.1, 0.1, 0.1), "confirmed", "confirmed", "confirmed"),
+        ((0.27, 0.1, 0.12), "confirmed", "mixed", "confirmed"),  # .17 apart is more than half of .2
+        ((0.2, 0.1, 0.15), "confirmed", "mixed", "undecided"),  # half of the larger gain apart; at the margin
+        ((0.28, 0.1, 0.0), "mixed", "mixed", "contradicted"),  # a tenth of LSAM's gain
+        ((0.4, 0.1, 0.1), "contradicted", "mixed", "confirmed"),
+        ((0.295, 0.295, 0.3), "contradicted", "contradicted", "contradicted"),  # less than a gain that counts
+        ((swinging(0.2, 0.3),) * 3, "undecided", "undecided", "undecided"),
+    ],
+)
+def test_interventions(by_term, help_, comparable, match):
+    given = fixed(*by_term), complexity()
+    assert judge("toy-interventions-help", *given).state == help_
+    assert judge("toy-gains-comparable", *given).state == comparable
+    assert judge("toy-both-match-lsam", *given).state == match
+
+
+def test_gains_are_compared_over_the_larger_one_and_only_where_there_are_two():
+    apart = judge("toy-gains-comparable", fixed(0.26, 0.1, 0.1), complexity()).effects[-1]
+    assert apart.value.mean == pytest.approx(0.16 / 0.2) and apart.threshold == 0.5
+    assert len(judge("toy-gains-comparable", fixed(0.29, 0.29, 0.1), complexity()).effects) == 2
+
+
+def test_the_least_gain_is_a_tenth_of_lsams_and_none_where_lsam_gains_nothing():
+    for lsam, least in ((0.1, -0.02), (0.3, 0.0), (0.5, 0.0)):
+        effects = judge("toy-interventions-help", fixed(0, 0, 0), complexity(lsam)).effects
+        assert [effect.threshold for effect in effects] == pytest.approx([least] * 3)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [(0.1, "confirmed"), (0.29, "contradicted"), (0.5, "contradicted"), (swinging(0.2, 0.3), "undecided")],
+)
+def test_interventions_can_help_looks_at_the_largest_ratio_alone(end, state):
+    assert judge("toy-interventions-can-help", fixed(0.2, 0.2, 0.2, end=end), complexity()).state == state
+
+
+@pytest.mark.parametrize(
+    ("matched", "weighted", "state"),
+    [
+        (0.0, -0.04, "confirmed"),
+        (0.05, 0.0, "mixed"),
+        (-0.06, 0.0, "contradicted"),
+        (swinging(0, 0.3), swinging(0, 0.3), "undecided"),
+    ],
+)
+def test_choices_matter_little_if_they_stay_within_the_margin_on_both_sides(matched, weighted, state):
+    verdict = judge("toy-choices-matter-little", fixed(0.1, 0.2, 0.3, matched=matched, weighted=weighted))
+    assert (verdict.state, len(verdict.effects)) == (state, 8)  # re-weighting matters for the importance term alone
+
+
+@pytest.mark.parametrize(
+    ("importance", "rate", "suffices", "match"),
+    [
+        (0.1, 0.1, "confirmed", "confirmed"),
+        (0.3, 0.0, "mixed", "contradicted"),
+        (0.3, 0.15, "mixed", "undecided"),
+        (0.5, 0.29, "contradicted", "contradicted"),
+        (*[swinging(0.2, 0.3)] * 2, "undecided", "undecided"),
+    ],
+)
+def test_lsams_phantom_in_one_factor(importance, rate, suffices, match):
+    table = pd.concat(
+        rows(term=term, rho=rho, final_hard_error=error if rho == 1.0 else 0.7)
+        for term, error in (("importance", importance), ("rate", rate), ("both", 0.1))
+        for rho in (0.5, 1.0)
+    )
+    assert judge("toy-one-factor-suffices", table, complexity()).state == suffices
+    assert judge("toy-rates-match-lsam", table, complexity()).state == match
+
+
+def test_incomplete_results_judge_nothing_and_a_reduced_profile_is_scaled_down():
+    table = case(GAIN["holds"], complexity=360.0)
+    assert judge("toy-hard-error-lower", results([])).state == "not tested"
+    assert judge("toy-hard-error-lower", results(table, profile="quick")).scaled_down == "profile quick"
+    assert judge("toy-hard-error-lower", table).scaled_down == ""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judging import holm, judge, numbers, results
 
+from edition.claims.beyond import QUESTIONS, comparisons
 from edition.claims.controls import (
     ACCOUNTS,
-    QUESTIONS,
-    account_holds,
     against_sgd,
     chosen,
     comparison,
@@ -17,8 +17,6 @@ from edition.claims.controls import (
     follows,
     improvement,
     method_of,
-    methods_improve,
-    three_improve,
 )
 from edition.experiments import EXPERIMENTS
 from edition.experiments.controls import image_methods, methods, settings
@@ -107,8 +105,64 @@ def test_accounts_are_judged_by_rank_correlation_over_methods():
     found = follows(table)
     assert found["sharpness"].mean == pytest.approx(1) and found["gini_used"].mean == pytest.approx(-1)
     assert abs(found["effective_rank"].mean) < 0.3
-    statuses = {account: account_holds(table, account, "the toy").status for account in ACCOUNTS}
-    assert statuses == {"sharpness": "confirmed", "effective_rank": "not confirmed", "gini_used": "not confirmed"}
+    states = {
+        account: judge(f"controls-toy-{account.replace('_', '-')}", results(toy_records())) for account in ACCOUNTS
+    }
+    assert {account: verdict.state for account, verdict in states.items()} == {
+        "sharpness": "confirmed", "effective_rank": "undecided", "gini_used": "contradicted"
+    }  # fmt: skip
+    p = [states[account].effects[0].p for account in ACCOUNTS]
+    assert [states[account].effects[0].corrected for account in ACCOUNTS] == pytest.approx(holm(p))
+
+
+NAMES = list(methods())
+
+
+def controls(gains: dict[str, list[float]]) -> list[Record]:
+    """The middle setting of every method; `gains`: by method and seed, SGD's error minus the method's."""
+    found = []
+    for name, (config, *_) in methods().items():
+        base = [0.3, 0.32, 0.34] if not name.startswith("Adam") else [0.2, 0.22, 0.24]
+        error = (np.array(base) - gains.get(name, 0.0)).tolist()
+        found.append(record(small(config), hard_probe_error=error))
+    return found
+
+
+CLEAR, WEAK = [0.1, 0.1, 0.1], [0.08, 0.10, 0.12]  # the second: p = .013, which sixteen comparisons make .2
+WORSE = [-0.1, -0.1, -0.1]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_is_answered_by_its_comparisons(question):
+    pairs = QUESTIONS[question].pairs
+    for first, others, state in (
+        (CLEAR, CLEAR, "confirmed"),
+        (WORSE, WORSE, "contradicted"),
+        (0.0, 0.0, "undecided"),
+        (WEAK, WEAK, "undecided"),
+        (CLEAR, WORSE, "mixed"),
+        (CLEAR, 0.0, "mixed"),
+        (WORSE, 0.0, "contradicted"),
+    ):
+        found = controls({name: others if place else first for place, (name, _) in enumerate(pairs)})
+        verdict = judge(f"controls-toy-{question}", results(found))
+        if len(pairs) > 1 or first is others:
+            assert verdict.state == state, (first, others)
+        assert [effect.name for effect in verdict.effects] == [" − ".join(pair) for pair in pairs]
+        assert verdict.scaled_down == ""
+
+
+def test_the_comparisons_of_a_task_are_one_family():
+    found = comparisons(results(controls({"SAM": WEAK, "ASAM": CLEAR})))
+    assert len(found) == 16
+    effects = list(found.values())
+    assert [effect.corrected for effect in effects] == pytest.approx(holm([effect.p for effect in effects]))
+    weak = found["SAM", "SGD"]
+    assert weak.p == pytest.approx(0.0131, abs=1e-4) and weak.corrected == pytest.approx(15 * weak.p)
+    shared = [
+        judge(f"controls-toy-{question}", results(controls({"SAM": WEAK}))) for question in ("parts", "perturbed")
+    ]
+    assert shared[0].effects[0] == shared[1].effects[0]  # asked twice, counted once
 
 
 def sgd_and_sam(sgd: dict[int, list[float]], sam: dict[int, list[float]], **tests: list[float]) -> list[Record]:
@@ -158,46 +212,46 @@ def test_every_question_names_methods_of_the_experiments():
 
 
 def test_one_seed_decides_nothing():
-    table = control_table([record(dataclasses.replace(c[0], seeds=(0,))) for c in methods().values()])
-    verdict = methods_improve(table, "l2", "Toy")
-    assert verdict.status == "not confirmed" and np.isinf(verdict.effects[0].value.low)
-    page = comparison_html(table)
+    found = [record(dataclasses.replace(c[0], seeds=(0,))) for c in methods().values()]
+    verdict = judge("controls-toy-l2", results(found))
+    assert verdict.state == "undecided" and np.isinf(verdict.effects[0].value.low)
+    page = comparison_html(control_table(found))
     assert page.count(">0.0</td>") == 16 and "inf" not in page  # each method minus SGD, without an interval
 
 
-def test_the_easy_feature_of_images_is_decided_by_sgds_probes():
-    records = []
-    for seed in SEEDS:
-        for k, config in enumerate(image_methods(seed).values()):
-            errors = {"mnist_probe_error": [0.01 + 0.001 * seed], "cifar_probe_error": [0.3 - 0.01 * k + 0.001 * seed]}
-            item = record(config, **errors)
-            for name in ("easy_probe_error", "hard_probe_error"):
-                item.metrics.pop(name)
-            records.append(item)
-    table = control_table(records)
+def other_features(item: Record, **errors: list[float]) -> Record:
+    """The same run with the probing errors of these features alone."""
+    metrics = {name: value for name, value in item.metrics.items() if not name.endswith("_probe_error")}
+    return dataclasses.replace(item, metrics=metrics | {f"{name}_probe_error": row for name, row in errors.items()})
+
+
+def test_the_easy_feature_of_images_is_decided_by_sgds_probes_and_the_runs_are_scaled_down():
+    found = [
+        other_features(record(config), mnist=[0.01 + 0.001 * seed], cifar=[0.3 - 0.01 * k + 0.001 * seed])
+        for seed in SEEDS
+        for k, config in enumerate(image_methods(seed).values())
+    ]
+    table = control_table(found)
     assert table.hard.unique().tolist() == ["cifar"] and table.easy.unique().tolist() == ["mnist"]
-    verdict = methods_improve(table, "parts", "CIFAR-MNIST")
-    assert verdict.status == "confirmed" and verdict.id == "controls-cifar-mnist-parts"
-    assert verdict.statistic.endswith("one setting a method")
-    assert [effect.name for effect in verdict.effects] == [
-        "SAM − SGD", "importance weights only − SGD", "Jacobian only − SGD"
-    ]  # fmt: skip
-    assert verdict.effects[0].value.mean == pytest.approx(-0.01)
+    verdict = judge("controls-cifar-mnist-parts", results(found))
+    assert (verdict.state, verdict.scaled_down) == ("confirmed", "10 of 20 epochs")
+    assert numbers(verdict)["SAM − SGD"] == pytest.approx(-0.01)
 
 
-def test_three_features_are_judged_on_the_two_harder_ones():
-    records = []
-    for k, config in enumerate(EXPERIMENTS["three_features"].configs("quick")):
-        errors = {
-            f"{n}_probe_error": [0.1 + 0.001 * s - 0.01 * k for s in SEEDS] for n in ("three_quarter_turn", "full_turn")
-        }
-        item = record(config, line_probe_error=[0.0] * 3, **errors)
-        for name in ("easy_probe_error", "hard_probe_error"):
-            item.metrics.pop(name)
-        records.append(item)
-    verdict = three_improve(control_table(records))
-    assert verdict.status == "confirmed"
-    assert [effect.name for effect in verdict.effects] == [
+@pytest.mark.parametrize(
+    ("gains", "state"),
+    [((0.01, 0.01), "confirmed"), ((0.01, 0.0), "mixed"), ((0.0, 0.0), "undecided"), ((-0.01, 0.0), "contradicted")],
+)
+def test_three_features_are_judged_on_the_two_harder_ones(gains, state):
+    found = []
+    for config in EXPERIMENTS["three_features"].configs("quick"):
+        k = 0 if method_of(config)[0] == "SGD" else 1
+        first, second = ([0.1 + 0.001 * s - gain * k for s in SEEDS] for gain in gains)
+        features = {"line": [0.0] * 3, "three_quarter_turn": first, "full_turn": second}
+        found.append(other_features(record(small(config)), **features))
+    verdict = judge("controls-three-features", results(found))
+    assert verdict.state == state
+    assert list(numbers(verdict)) == [
         "three quarter turn, SAM", "three quarter turn, last layer only", "full turn, SAM", "full turn, last layer only"
     ]  # fmt: skip
 

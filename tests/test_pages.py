@@ -1,17 +1,17 @@
 """The claims page and the records page: computed from what is on record, and honest where nothing is."""
 
-import dataclasses
 import re
 
 import pytest
 
 from edition import runs
 from edition.claims import Effect, Verdict
-from edition.claims.ledger import Row, ledger
-from edition.claims.registry import CLAIMS, LEDGER, OURS, PAPER, Claim
-from edition.claims.rules import STATUSES
+from edition.claims.claim import LEDGER, OURS, PAPER, Claim
+from edition.claims.ledger import PARTS, Row, ledger
+from edition.claims.rules import STATES
 from edition.experiments import EXPERIMENTS
 from edition.page.lists import MARKS, claims_table, counted, not_tested, record_tables, verdict_squares
+from edition.page.verdicts import short
 from edition.records.store import Store
 from samlib.measures.statistics import Estimate
 
@@ -27,14 +27,8 @@ def statuses(page: str) -> list[str]:
     return re.findall(r'<strong class="status">([^<]+)</strong>', page)
 
 
-def test_every_claim_names_existing_experiments_and_a_page_of_the_book():
-    for claim in CLAIMS:
-        assert set(claim.needs) <= set(EXPERIMENTS), claim.id
-        assert (runs.REPOSITORY / "book" / f"{claim.chapter}.ipynb").exists(), claim.id
-
-
 def test_claims_without_records_are_not_tested_and_their_commands_are_listed(empty_store):
-    rows = [row for row in ledger("paper") if row.claim.needs]
+    rows = ledger("paper", {part: [claim for claim in claims if claim.needs] for part, claims in PARTS.items()})
     assert statuses(claims_table(rows)) == ["not tested"] * len(rows)
     page = not_tested(rows)
     assert page.count("<li>") == len(rows)
@@ -43,35 +37,40 @@ def test_claims_without_records_are_not_tested_and_their_commands_are_listed(emp
 
 
 HOLDS = Effect("first & best", Estimate(0.25, 0.2, 0.3, 4), "above")
-FAILS = Effect("second", Estimate(-0.5, float("-inf"), float("inf"), 1), "above", 0.5)
+WRONG = Effect("second", Estimate(-0.5, -0.6, -0.4, 4), "above", 0.5)
+ALONE = Effect("third", Estimate(-0.5, float("-inf"), float("inf"), 1), "above", 0.5)
+SCALED = {"scaled_down": "5 <of> 20 epochs"}
 
 
-def row(*effects: Effect, chapter="02_toy", figure="02_toy.html#fig", why="", origin=PAPER, part="Part <1>") -> Row:
-    claim = Claim("some-id", "Section <5>", "short", "short", chapter, figure, ("tiny", "other"), origin=origin)
-    verdict = Verdict("some-id", "Section <5>", "a < b & c", "mean <difference>", effects)
-    return Row(claim, part, verdict, why, f"{chapter}.html#some-id")
+def row(*effects: Effect, chapter="02_toy", why="", origin=PAPER, part="Part <1>", **of_verdict) -> Row:
+    words = ("some-id", "Section <5>", "a < b & c", "mean <difference>")
+    claim = Claim(*words, chapter, "02_toy.html#fig", ("tiny", "other"), (), origin, "in general", "", None)
+    return Row(claim, part, Verdict(*words, effects, **of_verdict), why, f"{chapter}.html#some-id")
+
+
+ONE_EACH = [row(HOLDS), row(WRONG), row(HOLDS, WRONG), row(ALONE), row(why="no <runs>")]  # of the states, in order
 
 
 def test_the_claims_table_shows_everything_escaped_with_its_links():
-    page = claims_table([row(HOLDS, FAILS)])
-    assert statuses(page) == ["partly"] and 'class="verdict-partly"' in page
+    page = claims_table([row(HOLDS, WRONG, shown=[ALONE], **SCALED)])
+    assert statuses(page) == ["mixed"] and 'class="verdict-mixed scaled-down"' in page
     for part in (
         '<tr id="some-id">',
         "Part &lt;1&gt;",
         '<a href="02_toy.html#some-id">a &lt; b &amp; c</a>',
         "Section &lt;5&gt;",
         "mean &lt;difference&gt;",
-        "<strong>−0.500 [−∞, ∞]</strong>, n = 1: second, predicted above 0.5",
+        "1 of 2 holds, 1 reversed. Scaled down: 5 &lt;of&gt; 20 epochs.",
+        "<strong>−0.500 [−0.600, −0.400]</strong>, n = 4: second, predicted above 0.5",
+        f"a difference of {short(WRONG.detectable)} with 80 % power",
         "all 2 effects",
         "first &amp; best",
+        "decide nothing",
         '<a href="records.html#tiny">tiny</a>, <a href="records.html#other">other</a>',
         '<a href="02_toy.html#fig">',
     ):
         assert part in page, part
-
-
-def test_a_single_effect_is_not_listed_again():
-    assert "<details>" not in claims_table([row(HOLDS)])
+    assert "<details>" not in claims_table([row(HOLDS)])  # a single effect is not listed again
 
 
 def test_an_untested_claim_shows_its_reason_and_no_figure():
@@ -81,48 +80,48 @@ def test_an_untested_claim_shows_its_reason_and_no_figure():
     assert not_tested([row(HOLDS)]) == "<p>None: all claims were tested.</p>"
 
 
-def test_a_claim_that_no_chapter_shows_has_its_anchor_here_and_no_link_to_itself():
-    page = claims_table([row(HOLDS, chapter=LEDGER)])
-    assert 'id="some-id"' in page and "claims.html" not in page
-
-
-def test_a_line_opens_each_part():
-    page = claims_table([row(HOLDS), row(HOLDS), row(HOLDS, part="Part 2")])
+def test_a_line_opens_each_part_and_a_claim_that_no_chapter_shows_has_no_link_to_itself():
+    page = claims_table([row(HOLDS), row(HOLDS), row(HOLDS, part="Part 2", chapter=LEDGER)])
     assert re.findall(r"<th colspan[^>]*>([^<]+)</th>", page) == ["Part &lt;1&gt;", "Part 2"]
+    assert "claims.html" not in page
 
 
 def test_the_papers_claims_are_counted_apart_from_other_questions():
-    rows = [row(HOLDS), row(HOLDS), row(HOLDS, FAILS), row(FAILS, origin=OURS), row(FAILS, origin=OURS)]
-    rows.append(row(why="none"))
+    rows = [row(HOLDS), *ONE_EACH[:2], row(ALONE, origin=OURS), row(ALONE, origin=OURS), row(WRONG, origin=OURS)]
     assert counted(rows) == (
-        "Of the paper's **4** claims, **2** are confirmed, **1** is partly so and **1** is not tested. Counted apart: "
-        "of **2** questions of this book or of later work, **2** are not confirmed."
+        "Of the paper's **3** claims, **2** are confirmed and **1** is contradicted. Counted apart: of **3** questions "
+        "of this book or of later work, **1** is contradicted and **2** are undecided."
     )
 
 
-def test_every_claim_has_a_square_that_says_its_verdict_and_leads_to_it():
-    page = verdict_squares([row(HOLDS), row(HOLDS, FAILS), row(why="none", part="Part 2")])
+def test_every_claim_has_a_square_that_says_its_state_and_leads_to_it_and_is_hatched_where_scaled_down():
+    page = verdict_squares([*ONE_EACH, row(HOLDS, HOLDS, part="Part 2", **SCALED)])
     squares = re.findall(
-        r'<a class="square verdict-([\w-]+)" href="([^"]+)" aria-label="([^"]+)" title="[^"]+">(.)</a>', page
+        r'<a class="square verdict-([\w -]+)" href="([^"]+)" aria-label="([^"]+)" title="\3">(.)</a>', page
     )
     told = "a &lt; b &amp; c (Section &lt;5&gt;)"
     assert squares == [
-        ("confirmed", "claims.html#some-id", f"confirmed: {told}", "✓"),
-        ("partly", "claims.html#some-id", f"partly: {told}", "±"),
-        ("not-tested", "claims.html#some-id", f"not tested: {told}", "?"),
+        (style, "claims.html#some-id", f"{words}: {told}{end}", mark)
+        for style, words, end, mark in (
+            ("confirmed", "confirmed (1 of 1 holds)", "", "✓"),
+            ("contradicted", "contradicted (0 of 1 hold, 1 reversed)", "", "✗"),
+            ("mixed", "mixed (1 of 2 holds, 1 reversed)", "", "±"),
+            ("undecided", "undecided (0 of 1 hold)", "", "?"),
+            ("not-tested", "not tested", "", "–"),
+            ("confirmed scaled-down", "confirmed (2 of 2 hold)", "; scaled down", "✓"),
+        )
     ]
     assert re.findall(r"<dt>([^<]+)</dt>", page) == ["Part &lt;1&gt;", "Part 2"]
-    assert re.findall(r"</span> (\d [\w ]+)</li>", page) == [
-        "1 confirmed",
-        "1 partly",
-        "0 not confirmed",
-        "1 not tested",
-    ]
-    assert "<li>3 claims:</li>" in page
+    legend = re.findall(r'<span class="square verdict-([\w -]+)"[^>]*>.</span> ([^<]+)</li>', page)
+    assert [style for style, _ in legend] == [square[0] for square in squares]
+    assert [words for _, words in legend] == [*(f"1 {state}" for state in STATES), "1 confirmed, scaled down"]
+    assert "<li>6 claims:</li>" in page
 
 
-def test_every_verdict_has_a_mark_of_its_own():
-    assert list(MARKS) == list(STATUSES) and len(set(MARKS.values())) == len(MARKS)
+def test_every_state_has_a_mark_of_its_own_and_scaled_down_squares_a_pattern():
+    assert list(MARKS) == list(STATES) and len(set(MARKS.values())) == len(MARKS)
+    sheets = "".join(path.read_text() for path in runs.REPOSITORY.glob("book/_static/*.css"))
+    assert all(f".verdict-{state.replace(' ', '-')}" in sheets for state in STATES) and ".scaled-down" in sheets
 
 
 def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store, monkeypatch):
@@ -137,8 +136,3 @@ def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store
     assert f'href="../results/toy/{record.id}.json"' in page
     assert "abc (modified)" in page
     assert "&lt;cpu&gt;" in page
-
-
-def test_claims_are_immutable():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        CLAIMS[0].place = "another"

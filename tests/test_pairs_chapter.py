@@ -6,10 +6,11 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from judging import judge, results
 from matplotlib import pyplot as plt
 
 from edition import runs
-from edition.claims.pairs import difference, feature_improved, pair_roles, pair_table, sgd_relies_on_easy
+from edition.claims.pairs import difference, pair_roles, pair_table
 from edition.experiments.pairs import demo_config
 from edition.figures import pairs as figures
 from edition.page import demonstrations as steps
@@ -24,7 +25,7 @@ from samlib.optim import SAM
 matplotlib.use("agg")
 
 
-def record(rho, seed, *, digit, patch, head=(0.0, 0.5), diverged=False):
+def record(rho, seed, *, digit, patch, head=(0.0, 0.5), diverged=False, pair="digits_patches"):
     """A record of the embedded pair with these probing errors; `head` are the answers' errors (digit, patch)."""
     errors = {"digits": (digit, head[0]), "patches": (patch, head[1])}
     metrics = {"test_error": 0.01, "n_probe_test": 1000, "diverged": diverged, "curves": {"train_loss": [1.0]}}
@@ -33,7 +34,7 @@ def record(rho, seed, *, digit, patch, head=(0.0, 0.5), diverged=False):
         metrics[f"{feature}_probe_worst_group_error"] = None if probe is None else 2 * probe
         metrics[f"{feature}_probe_group_errors"] = [probe]
         metrics[f"{feature}_head_error"] = own
-    config = {"pair": "digits_patches", "rho": rho, "seed": seed}
+    config = {"pair": pair, "rho": rho, "seed": seed}
     return Record("pair", f"{rho}-{seed}", config, metrics, {}, Path("none"))
 
 
@@ -85,25 +86,41 @@ def test_a_diverged_run_drops_its_pair_and_n_says_so(records):
     assert found.n == 2 and found.mean == pytest.approx(-0.015)
 
 
-def test_an_improvement_is_confirmed_only_where_there_is_one(records):
-    clear = [record(r.config["rho"], r.config["seed"], digit=0.02, patch=0.3 - r.config["rho"]) for r in records]
-    assert feature_improved(pair_table(clear), "hard").status == "confirmed"
-    assert feature_improved(pair_table(clear), "easy").status == "not confirmed"  # no change at all
-    assert feature_improved(pair_table(records), "hard").status == "not confirmed"  # interval reaches zero
-
-
-def test_a_single_seed_tests_nothing():
-    table = pair_table([record(0.0, 0, digit=0.1, patch=0.3), record(0.1, 0, digit=0.0, patch=0.1)])
-    assert feature_improved(table, "hard").status == "not tested"
-    assert sgd_relies_on_easy(table).status == "not tested"
+@pytest.mark.parametrize("role", ["hard", "easy"])
+@pytest.mark.parametrize(
+    ("gains", "state"),
+    [
+        ((0.05, 0.06, 0.07), "confirmed"),
+        ((-0.05, -0.06, -0.07), "contradicted"),
+        ((0.01, 0.02, 0.03), "undecided"),  # the interval reaches zero
+        ((0.0, 0.0, 0.0), "undecided"),
+        ((0.05,), "not tested"),
+    ],
+)
+def test_an_improvement_is_confirmed_only_where_there_is_one(role, gains, state):
+    less = {"digit": 0.1, "patch": 0.3}
+    found = []
+    for seed, gain in enumerate(gains):
+        moved = {"digit" if role == "easy" else "patch": (0.1 if role == "easy" else 0.3) - gain}
+        found += [record(0.0, seed, **less), record(0.1, seed, **less | moved)]
+    assert judge(f"pair-{role}-improved", results(found)).state == state
 
 
 @pytest.mark.parametrize(
-    ("head", "status"), [((0.01, 0.49), "confirmed"), ((0.01, 0.3), "partly"), ((0.3, 0.2), "not confirmed")]
+    ("pair", "head", "state"),
+    [
+        ("digits_patches", (0.01, 0.49), "confirmed"),
+        ("digits_patches", (0.01, 0.3), "mixed"),
+        ("digits_patches", (0.3, 0.2), "contradicted"),
+        ("digits_patches", (0.05, 0.55), "undecided"),  # at the margins
+        ("fmnist_mnist", (0.0, 0.8), "confirmed"),  # chance of five classes is four fifths
+        ("fmnist_mnist", (0.0, 0.5), "mixed"),
+    ],
 )
-def test_reliance_on_the_easy_feature_needs_both_answers(head, status):
-    table = pair_table([record(0.0, seed, digit=0.1, patch=0.3, head=head) for seed in range(3)])
-    assert sgd_relies_on_easy(table).status == status
+def test_reliance_on_the_easy_feature_needs_both_answers(pair, head, state):
+    found = [record(0.0, seed, digit=0.1, patch=0.3, head=head, pair=pair) for seed in range(3)]
+    assert judge("pair-sgd-relies-on-easy", results(found)).state == state
+    assert judge("pair-sgd-relies-on-easy", results(found[:1])).state == "not tested"
 
 
 def test_the_summary_says_mean_spread_difference_and_n(records):

@@ -52,7 +52,9 @@ def test_every_public_class_and_function_is_documented(path):
     definitions = [
         node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     ]
-    public = [node for node in definitions if not node.name.startswith("_")]
+    # Of a claim's judge, the decorator says in words what it does.
+    judges = [node for node in definitions if any(ast.unparse(d).startswith("claim(") for d in node.decorator_list)]
+    public = [node for node in definitions if not node.name.startswith("_") and node not in judges]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 

@@ -1,5 +1,6 @@
 """Means with intervals, paired differences and rank correlations, against numbers worked out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,9 +9,9 @@ from scipy import stats
 
 from samlib.measures.statistics import (
     Estimate,
+    detectable_at,
     detectable_difference,
     estimate,
-    holm,
     joint_effect,
     number,
     paired_difference,
@@ -125,7 +126,7 @@ def test_the_joint_effect_of_two_equal_strata_is_welchs():
     welch = stats.ttest_ind(a, -b, equal_var=False).confidence_interval(0.95)
     assert found.mean == pytest.approx((a.mean() + b.mean()) / 2)
     assert (found.low, found.high) == pytest.approx((welch.low / 2, welch.high / 2))
-    assert found.n == 7
+    assert found.n == 7 and found.df == found.degrees == pytest.approx(stats.ttest_ind(a, -b, equal_var=False).df)
 
 
 def test_a_joint_effect_weighs_strata_alike_whatever_their_size():
@@ -145,11 +146,15 @@ def test_what_is_called_detectable_is_found_that_often():
     assert detectable_difference([1.0]) == math.inf
 
 
-def test_holms_correction_of_a_worked_example():
-    # Sorted .005, .01, .03, .04 times 4, 3, 2, 1: .02, .03, .06, .04, and none below the one before it.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+def test_what_is_detectable_follows_from_the_interval_and_its_degrees_of_freedom():
+    values = [0.1, 0.3, 0.2, 0.6]
+    assert detectable_at(estimate(values)) == pytest.approx(detectable_difference(values))
+    joint = joint_effect([values, [0.0, 0.5, 0.1]])
+    delta, error = detectable_at(joint), (joint.high - joint.mean) / stats.t.ppf(0.975, joint.degrees)
+    assert stats.nct.sf(stats.t.ppf(0.975, joint.df), joint.df, delta / error) == pytest.approx(0.8)
+    cut = dataclasses.replace(joint, high=joint.mean)  # at a bound: the longer side is the interval's
+    assert detectable_at(cut) == pytest.approx(delta)
+    assert detectable_at(joint, power=0.5) < delta and detectable_at(estimate([1.0, 1.0])) == 0
 
 
 @pytest.mark.parametrize("bits", range(-3, 4))

@@ -1,5 +1,6 @@
 """Table 1 from records made up by hand: numbers, verdicts, the table on the page, and the figures."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -9,41 +10,53 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from judging import judge, numbers, results
 from matplotlib import pyplot as plt
 
-from edition.claims.pairs import pair_table, sgd_relies_on_easy
-from edition.claims.table_one import METRICS, Entry, curve_table, gain_is_early, improves, table_one
+from edition.claims.data_sets import confirmatory_entries, judged_entries
+from edition.claims.section_4 import CONFIRMATORY, EXPLORATORY
+from edition.claims.table_one import METRICS, Entry, curve_table, table_one
+from edition.experiments.pairs import SELECTED
 from edition.figures import table_one as figures
 from edition.records.store import Record
+from samlib.config import to_dict
+from samlib.images.config import FinetuneConfig, PairConfig
 
 matplotlib.use("agg")
 
-PHOTOGRAPHS = {"image_set": "waterbirds", "backbone": "densenet121", "trained": "last block", "image_size": 96}
-TILES = {"pair": "cifar_mnist", "backbone": "convnet"}
+TILES = {"pair": "cifar_mnist", "features": ("mnist", "cifar")}
 
 
-def record(rho, seed, hard, *, easy=0.02, curve=(), head=(0.0, 0.5), features=("background", "bird"), **config):
+def record(rho, seed, hard, *, easy=0.02, curve=(), head=(0.0, 0.5), test=0.1, features=("background", "bird"),
+           weights="a1", learning_rate=0.01, **config):  # fmt: skip
     """A record with these probing errors, easy feature first; hard = None means that the run diverged."""
     lost = hard is None
-    metrics = {"test_error": None if lost else 0.1, "diverged": lost, "curves": {"train_loss": [1.0]}}
-    metrics |= {"n_train": 8000, "n_probe_train": 532, "n_test": 5794, "weights_sha256": config.pop("weights", "a1")}
+    metrics = {"test_error": None if lost else test, "diverged": lost, "curves": {"train_loss": [1.0]}}
+    metrics |= {"n_train": 8000, "n_probe_train": 532, "n_test": 5794, "weights_sha256": weights}
     for feature, probe, own in zip(features, (easy, hard), head, strict=True):
         metrics[f"{feature}_probe_error"] = None if lost else probe
         metrics[f"{feature}_probe_worst_group_error"] = None if lost else 2 * probe
         metrics[f"{feature}_head_error"] = None if lost else own
         if curve:
             metrics["curves"][f"{feature}_probe_error"] = [probe + shift for shift in curve]
-    settings = (PHOTOGRAPHS if not config.get("pair") else {}) | {"learning_rate": 0.01} | config
-    kind = "finetune" if "image_set" in settings else "pair"
-    where = {"device": "one core"}
-    return Record(kind, f"{rho}-{seed}", settings | {"rho": rho, "seed": seed}, metrics, where, Path("none"))
+    kind, make = ("pair", PairConfig) if "pair" in config else ("finetune", FinetuneConfig)
+    given = to_dict(make(**({"trained": "last block"} if kind == "finetune" else {}) | config))
+    given |= {"learning_rate": learning_rate, "rho": rho, "seed": seed}
+    return Record(kind, f"{rho}-{seed}", given, metrics, {"device": "one core"}, Path("none"))
 
 
-def entry(n_seeds=3, *, gain=0.1, note="", **options):
-    """SGD with hard errors .30, .32, .34, ...; SAM lower by `gain`, and by a point more, the same or less in turn."""
-    pairs = [(0.30 + 0.02 * seed, gain + 0.01 * (seed % 3 - 1)) for seed in range(n_seeds)]
-    records = [record(0.0, seed, sgd, **options) for seed, (sgd, _) in enumerate(pairs)]
-    return Entry(records + [record(0.05, seed, sgd - more, **options) for seed, (sgd, more) in enumerate(pairs)], note)
+def entry(n_seeds=3, *, gain=0.1, role="hard", note="", rhos=(0.0, 0.05), first=0, lag=0.0, **options):
+    """SGD errs on .30, .32, .34, ... (easy: a tenth); SAM less by `gain`, and a point more, the same or less in turn.
+
+    `role`: the feature on which it gains; on the other both err alike. `lag`: SAM's test error minus SGD's.
+    """
+    records = []
+    for seed in range(n_seeds):
+        less, sgd = gain + 0.01 * (seed % 3 - 1), {"hard": 0.30 + 0.02 * seed, "easy": 0.02}
+        sam = sgd | {role: sgd[role] - less}
+        for rho, errors, test in zip(rhos, (sgd, sam), (0.1, 0.1 + lag), strict=True):
+            records.append(record(rho, first + seed, **errors, test=test, **options))
+    return Entry(records, note)
 
 
 def row(table, metric, title="Waterbirds"):
@@ -62,15 +75,11 @@ def test_the_table_holds_both_methods_and_their_paired_difference():
     assert (hard.n, hard.n_left_out, hard.feature, hard.note) == (3, 0, "bird", "96 pixels")
     assert row(table, "hard_probe_worst_group_error").difference == pytest.approx(-0.20)
     assert row(table, "test_error").feature == ""
-    assert (hard.backbone, hard.trained, hard.image_size, hard.machine) == (
-        "densenet121",
-        "last block",
-        "96 × 96",
-        "one core",
-    )
+    assert (hard.backbone, hard.trained) == ("densenet121", "last block")
+    assert (hard.image_size, hard.machine) == ("96 × 96", "one core")
     assert (hard.sgd_learning_rate, hard.sam_learning_rate, hard.rho) == (0.01, 0.01, 0.05)
     tiles = row(table, "easy_probe_error", "CIFAR-MNIST")
-    assert (tiles.image_size, tiles.trained, tiles.feature) == ("64 × 32", "all", "background")
+    assert (tiles.image_size, tiles.trained, tiles.feature) == ("64 × 32", "all", "mnist")
 
 
 def test_a_diverged_seed_is_left_out_of_every_number_and_counted():
@@ -92,7 +101,7 @@ def test_one_seed_has_a_difference_and_no_interval():
 @pytest.mark.parametrize(
     ("records", "words"),
     [
-        (lambda: entry().records[:3], r"got \(learning rate, rho\) SGD: 0.01, 0; select them first"),
+        (lambda: entry().records[::2], r"got \(learning rate, rho\) SGD: 0.01, 0; select them first"),
         (lambda: [*entry().records, record(0.1, 3, 0.2)], r"SGD and SAM at one setting each, .* SAM: 0.01, 0.1; sel"),
         (lambda: [*entry().records, record(0.05, 3, 0.2, image_size=64)], "records that differ in image_size; make"),
         (lambda: [record(0.0, 0, 0.3), record(0.05, 0, None)], "a seed at which SGD and SAM both converged, got none"),
@@ -116,18 +125,95 @@ def test_sam_may_have_a_learning_rate_of_its_own():
     assert (hard.sgd_learning_rate, hard.sam_learning_rate) == (0.01, 0.001)
 
 
-def test_an_improvement_counts_on_every_data_set():
-    both = {"Waterbirds": entry(), "CelebA": entry(gain=0.05)}
-    verdict = improves(both, "hard")
-    assert verdict.status == "confirmed" and "Waterbirds, CelebA" in verdict.claim
-    assert [effect.name for effect in verdict.effects] == ["Waterbirds: bird", "CelebA: bird"]
-    assert improves(both, "easy").status == "not confirmed"  # both methods have .02
-    assert improves(both | {"CelebA": entry(gain=-0.1)}, "hard").status == "partly"
+SETS = {"cifar_mnist": TILES, "fmnist_mnist": {"pair": "fmnist_mnist", "features": ("mnist", "fashion")},
+        "waterbirds": {}, "celeba": {"image_set": "celeba", "features": ("hair", "gender")}}  # fmt: skip
 
 
-def test_a_data_set_with_one_seed_keeps_a_claim_about_all_from_being_confirmed():
-    assert improves({"Waterbirds": entry(), "CelebA": entry(1)}, "hard").status == "partly"
-    assert improves({"Waterbirds": entry(1), "CelebA": entry(1)}, "hard").status == "not tested"
+def measured(*gains, n_seeds=3, **options):
+    """Results of the four data sets, in which SAM gains so much; one number is for all."""
+    gains = gains * (1 if len(gains) > 1 else len(EXPLORATORY))
+    return [
+        results(entry(n_seeds, gain=gain, **options | SETS[name]).records, name=name)
+        for name, gain in zip(EXPLORATORY, gains, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("role", ["hard", "easy"])
+@pytest.mark.parametrize(
+    ("gains", "state", "together"),
+    [
+        ((0.1,), "confirmed", "confirmed"),
+        ((0.1, 0.1, 0.1, 0.0), "mixed", "confirmed"),
+        ((0.1, 0.1, 0.1, -0.1), "contradicted", "confirmed"),
+        ((0.1, 0.1, -0.1, -0.1), "contradicted", "undecided"),
+        ((0.0,), "undecided", "undecided"),
+        ((-0.1,), "contradicted", "contradicted"),
+    ],
+)
+def test_an_improvement_counts_on_every_data_set_and_over_all_together(role, gains, state, together):
+    found = measured(*gains, role=role)
+    verdict, joint = judge(f"table-one-{role}-improved", *found), judge(f"table-one-{role}-together", *found)
+    assert (verdict.state, joint.state) == (state, together)
+    assert list(verdict.effects[0].name.partition(": ")[::2]) == [
+        "CIFAR-MNIST",
+        SETS["cifar_mnist"]["features"][role == "hard"],
+    ]
+    (effect,) = joint.effects
+    # Four means with variance .01 ** 2 / 3 each: 1 / 16 of their sum, with four times two degrees of freedom.
+    assert (effect.value.mean, effect.value.n, effect.value.df) == (
+        pytest.approx(-np.mean(gains)),
+        12,
+        pytest.approx(8),
+    )
+    assert effect.value.high - effect.value.mean == pytest.approx(2.306004 * 0.01 / math.sqrt(12), rel=1e-5)
+
+
+@pytest.mark.parametrize("id", ["hard-improved", "hard-together", "training-succeeds"])
+def test_one_seed_tests_nothing_and_one_seed_on_one_data_set_keeps_a_claim_about_every_from_being_confirmed(id):
+    assert judge(f"table-one-{id}", *measured(0.1, n_seeds=1)).state == "not tested"
+    mixed = [*measured(0.1, lag=-0.1)[:3], measured(0.1, n_seeds=1)[3]]
+    assert judge(f"table-one-{id}", *mixed).state == ("not tested" if "together" in id else "mixed")
+    assert judge(f"table-one-{id}", *mixed[:3], results([])).state == "not tested"  # which a missing set is, too
+
+
+@pytest.mark.parametrize(
+    ("lags", "state"),
+    [
+        ((0.0,) * 4, "confirmed"),
+        ((0.0, 0.0, 0.0, 0.02), "contradicted"),
+        ((0.0, 0.0, 0.0, 0.01), "mixed"),  # a point is not below a point
+        ((0.01,) * 4, "undecided"),
+    ],
+)
+def test_training_succeeds_below_one_point_more_of_test_error(lags, state):
+    found = [measured(0.1, lag=lag)[place] for place, lag in enumerate(lags)]
+    assert judge("table-one-training-succeeds", *found).state == state
+
+
+def confirmatory(gain, n_seeds=4, profile="paper"):
+    """Confirmatory runs of CIFAR-MNIST at the selected settings, and others that the claim leaves alone."""
+    (rate, _), (other, rho) = SELECTED["cifar_mnist"]["SGD"], SELECTED["cifar_mnist"]["SAM"]
+    assert rate == other
+    options = TILES | {"learning_rate": rate, "first": 100}
+    own = entry(n_seeds, gain=gain, rhos=(0.0, rho), **options).records
+    return results(
+        [*own, *entry(n_seeds, gain=9, rhos=(0.0, rho / 2), **options).records[1::2]], profile, CONFIRMATORY[0]
+    )
+
+
+def test_confirmatory_runs_decide_where_they_are_complete_and_the_others_are_called_exploratory():
+    found, id = measured(0.1), "table-one-hard-improved"
+    more = {CONFIRMATORY[0]: confirmatory(-0.1)}
+    verdict = judge(id, *found, **more)
+    assert verdict.state == "contradicted" and numbers(verdict)["CIFAR-MNIST: cifar"] == pytest.approx(0.1025)
+    assert verdict.effects[0].value.n == 4 and len(verdict.effects) == 4
+    assert "CIFAR-MNIST" not in verdict.scaled_down and "FMNIST-MNIST: exploratory" in verdict.scaled_down
+    assert "CIFAR-MNIST: exploratory" in judge(id, *found).scaled_down
+    assert judge("table-one-hard-together", *found, **more).effects[0].value.n == 13
+    for other in (confirmatory(-0.1, profile="quick"), dataclasses.replace(confirmatory(-0.1), n_missing=1)):
+        assert judge(id, *found, **{CONFIRMATORY[0]: other}).state == "confirmed"
+        assert confirmatory_entries({CONFIRMATORY[0]: other}) == {}
+    assert list(judged_entries({"waterbirds": found[2]} | more)) == ["Waterbirds", "CIFAR-MNIST"]
 
 
 def test_curves_become_one_row_a_point_with_roles_by_the_final_probes():
@@ -147,31 +233,28 @@ def early(gains, ends=(0.1, 0.1, 0.1)):
     for seed, (gain, end) in enumerate(zip(gains, ends, strict=True)):
         sam.append(record(0.05, seed, 0.3, curve=(0.0,) * 5))
         sam[-1].metrics["curves"]["bird_probe_error"] = [0.3, 0.3 - gain, 0.3, 0.3, 0.3 - end]
-    return Entry(sgd + sam)
+    return sgd + sam
 
 
-def test_an_early_gain_is_looked_for_after_a_quarter_of_the_epochs():
-    verdict = gain_is_early({"Waterbirds": early((0.1, 0.11, 0.12)), "tiles": entry(**TILES)})
-    assert verdict.status == "confirmed"
-    assert [effect.name for effect in verdict.effects] == ["Waterbirds: epoch 2 of 5"]  # the tiles have no curves
-    assert verdict.effects[0].value.mean == pytest.approx(-0.11)
+@pytest.mark.parametrize(
+    ("gains", "state"),
+    [((0.1, 0.11, 0.12), "confirmed"), ((0.0, 0.01, -0.01), "undecided"), ((-0.1, -0.11, -0.12), "contradicted")],
+)
+def test_an_early_gain_is_looked_for_after_a_quarter_of_the_epochs(gains, state):
+    found = measured(0.1)
+    found[2] = results(early(gains), name="waterbirds")
+    verdict = judge("table-one-gain-early", *found)
+    assert verdict.state == state
+    assert numbers(verdict) == {"Waterbirds: epoch 2 of 5": pytest.approx(-np.mean(gains))}  # the others have no curves
     assert "after the last epoch, in points: −10.00 [−10.00, −10.00] (Waterbirds)" in verdict.statistic
+    found[3] = results(entry(gain=0.1, curve=(0.0, 0.0), **SETS["celeba"]).records, name="celeba")
+    assert judge("table-one-gain-early", *found).state == ("confirmed" if state == "confirmed" else "mixed")
 
 
-def test_a_gain_that_comes_late_is_not_early():
-    assert gain_is_early({"Waterbirds": early((0.0, 0.01, -0.01))}).status == "not confirmed"
-    assert gain_is_early({"Waterbirds": entry()}).status == "not tested"
-    alone = gain_is_early({"Waterbirds": entry(1, curve=(0.0, 0.0))})
-    assert alone.status == "not tested" and alone.statistic.endswith("in points: −9.00, one seed (Waterbirds)")
-
-
-@pytest.mark.parametrize(("own", "status"), [(0.8, "confirmed"), (0.5, "partly")])
-def test_chance_of_five_classes_is_four_fifths(own, status):
-    records = [record(0.0, seed, 0.3, head=(0.0, own), pair="fmnist_mnist") for seed in range(2)]
-    table = pair_table(records)
-    assert table.n_classes.tolist() == [5, 5]
-    verdict = sgd_relies_on_easy(table)
-    assert verdict.status == status and verdict.statistic.endswith("of 0 and of 4/5")
+def test_without_curves_or_seeds_an_early_gain_is_not_tested():
+    assert judge("table-one-gain-early", *measured(0.1)).state == "not tested"
+    alone = judge("table-one-gain-early", *measured(0.1, n_seeds=1, curve=(0.0, 0.0)))
+    assert alone.state == "not tested" and "in points: −9.00, one seed (CIFAR-MNIST)" in alone.statistic
 
 
 def cells(text):

@@ -7,19 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from judging import judge, results
 
-from edition.claims.domainbed import (
-    MEAN,
-    chosen,
-    complete,
-    each_target_improved,
-    gains,
-    over_targets,
-    radius_table,
-    transfer_improved,
-    transfer_table,
-    trials,
-)
+from edition.claims.domainbed import MEAN, chosen, complete, gains, over_targets, radius_table, transfer_table, trials
 from edition.claims.paper_tables import table_2
 from edition.experiments import EXPERIMENTS
 from edition.experiments.domainbed import LEARNING_RATES, N_SEEDS, RADII
@@ -161,20 +151,31 @@ def test_a_seed_that_lacks_a_target_does_not_enter_the_mean():
     assert [found[name].n for name in (*TARGETS, MEAN)] == [3, 3, 3, 2, 2]
 
 
+DOWN = runs_with_gains({0: (-1.0, -2.0, -1.0, -2.0), 1: (-1.2, -2.2, -1.2, -2.2), 2: (-0.8, -1.8, -0.8, -1.8)})
+ONE_DOWN = runs_with_gains({0: (1.0, -1.0, 2.0, 9.0), 1: (1.2, -1.2, 2.2, 9.2), 2: (0.8, -0.8, 1.8, 8.8)})
+SAME = runs_with_gains({seed: (0.0,) * 4 for seed in range(3)})
+
+
 @pytest.mark.parametrize(
-    ("records", "status", "each"),
-    [(UP, "confirmed", "confirmed"), (MIXED, "not confirmed", "partly"), ([], "not tested", "not tested")],
+    ("records", "mean", "each"),
+    [
+        (UP, "confirmed", "confirmed"),
+        (DOWN, "contradicted", "contradicted"),
+        (ONE_DOWN, "confirmed", "contradicted"),
+        (MIXED, "undecided", "mixed"),
+        (SAME, "undecided", "undecided"),
+        (UP[:12], "undecided", "undecided"),  # one seed
+        ([], "not tested", "not tested"),
+    ],
 )
-def test_verdicts_follow_from_the_intervals(records, status, each):
-    assert transfer_improved(records, "PACS").status == status
-    assert each_target_improved(records, "PACS").status == each
-    assert transfer_improved(records, "PACS").id == "domainbed-pacs-improved"
+def test_verdicts_follow_from_the_intervals(records, mean, each):
+    assert judge("domainbed-pacs-each-target", results(records)).state == each
+    for name in ("pacs", "officehome", "vlcs"):
+        assert judge(f"domainbed-{name}-improved", results(records)).state == mean
 
 
-def test_equal_accuracies_are_no_gain_and_one_seed_confirms_nothing():
-    same = runs_with_gains({seed: (0.0,) * 4 for seed in range(3)})
-    assert transfer_improved(same, "PACS").status == "not confirmed"
-    assert transfer_improved(UP[:12], "PACS").status == "not confirmed"
+def test_verdicts_say_what_is_scaled_down():
+    assert judge("domainbed-pacs-improved", results(UP)).scaled_down == "20 epochs at 96 pixels"
 
 
 def test_records_that_do_not_belong_together_are_refused():

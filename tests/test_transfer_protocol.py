@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from judging import judge, results
 from PIL import Image
 
 from data_scripts import DataError
 from data_scripts.prepare import prepare
-from edition.claims.domainbed import transfer_improved, transfer_table
+from edition.claims.domainbed import transfer_table
 from edition.records.store import RecordError, Store
 from edition.runs import Run, do, pending, start
 from samlib.images.catalogue import DOMAINS
@@ -61,7 +62,7 @@ def test_four_domains_go_from_files_to_rows_and_a_verdict(root, tmp_path):
     table = transfer_table(records)
     assert table.target.tolist() == list(PACS) * 2 and table.seed.tolist() == [0] * 4 + [1] * 4
     assert table[["sgd", "sam", "untrained"]].ge(0).all(axis=None) and (table.rho == 0.05).all()
-    (effect,) = transfer_improved(records, "PACS").effects
+    (effect,) = judge("domainbed-pacs-improved", results(records)).effects
     assert effect.value.n == 2 and effect.value.mean == pytest.approx(100 * (table.sam - table.sgd).mean())
 
 

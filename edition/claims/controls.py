@@ -56,8 +56,7 @@ def control_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def seed_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Tabulate control runs as they are: a row per (record, seed), with "seed", "record" (id), "rho" and every "
-    "metric."""
+    """Tabulate control runs as they are: a row per (record, seed): "seed", "record" (id), "rho" and every metric."""
     rows = []
     for record in records:
         for i, seed in enumerate(record.config["seeds"]):

@@ -65,8 +65,12 @@ class Row:
 
     @property
     def deciding(self) -> Effect | None:
-        """The effect that is farthest from holding (see `strength`), the first of equals; None without effects."""
-        return min(self.verdict.effects, key=lambda effect: settled(strength(effect)), default=None)
+        """The effect that is farthest from holding (see `strength`), the first of equals; None without effects.
+
+        Of a claim about some case, which one case confirms, it is the one that is nearest to holding.
+        """
+        worst = max if self.verdict.quantifier == "some" else min
+        return worst(self.verdict.effects, key=lambda effect: settled(strength(effect)), default=None)
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain values that JSON can hold; what is not finite becomes None.

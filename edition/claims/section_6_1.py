@@ -1,5 +1,4 @@
-"""Section 6.1 of the paper: LSAM's perturbation moves the ratio of the last layer's weights towards the hard "
-"feature."""
+"""Section 6.1 of the paper: LSAM's perturbation moves the ratio of the last layer's weights to the hard feature."""
 
 from edition.claims.claim import OURS, claim
 from edition.claims.rules import Effect

@@ -54,7 +54,8 @@ def effects_html(effects: Sequence[Effect]) -> str:
     """Return measured effects as an HTML table, with what the claim predicts of each; nothing where none was."""
     if not effects:
         return ""
-    heads = ("where", "mean", "95 % interval", "n", "predicted", "p, corrected", "found", "would have seen")
+    p = "p, corrected" if all(effect.corrected is not None for effect in effects) else "p"
+    heads = ("where", "mean", "95 % interval", "n", "predicted", p, "found", "would have seen")
     rows = "".join(
         f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{_interval(effect)}</td>"
         f"<td>{effect.value.n}</td><td>{effect.predicted} {effect.threshold:g}</td>"

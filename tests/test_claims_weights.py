@@ -1,0 +1,333 @@
+"""Importance weights of the toy and of photographs: from records to moments, verdicts and figures, by hand."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from judging import FOLLOWS, follows, judge, numbers, results
+from matplotlib import pyplot as plt
+
+from edition.claims import appendix_g, moments, section_6_2_weights
+from edition.claims.moments import Moment, last, photograph_moments, toy_moments
+from edition.figures import importance as figures
+from edition.figures import style
+from edition.records.store import Record
+from samlib.config import to_dict
+from samlib.images.config import FinetuneConfig
+from samlib.measures.importance import Importance
+
+mpl.use("agg")
+EVEN, STEEP = [1.0, 1.0, 1.0, 1.0], [4.0, 2.0, 1.0, 1.0]  # Gini 0 and 5 / 16
+BIRD, BACKGROUND = [3.0, 2.0, 1.0, -1.0], [-1.0, 1.0, 2.0, 3.0]  # worst fitted: the last and the first example
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept(Record):
+    """A record whose arrays are at hand."""
+
+    values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.values
+
+
+def record(
+    seed: int,
+    rho: float,
+    weights,
+    *,
+    bird: float = 0.3,
+    epochs=(1, 20),
+    contributions=(BIRD, BACKGROUND),
+    frequencies=(0.7, 0.1, 0.1, 0.1),
+    diverged: bool = False,
+    **changes: Any,
+) -> Kept:
+    """A run on Waterbirds; weights: by epoch (real, phantom); bird: its probing error, the background's is 0.2."""
+    settings = {"importance_epochs": epochs, "n_importance": 4, "batch_size": 2} | changes
+    metrics = {"bird_head_error": 0.1, "background_head_error": 0.4, "diverged": diverged}
+    metrics |= {"bird_probe_error": bird, "background_probe_error": 0.2, "train_frequencies": list(frequencies)}
+    arrays = {
+        "importance_real": np.array([real for real, _ in weights], dtype=np.float32),
+        "importance_phantom": np.array([phantom for _, phantom in weights], dtype=np.float32),
+        "contributions": np.array([contributions] * len(weights), dtype=np.float32),
+    }
+    config = to_dict(FinetuneConfig(rho=rho, seed=seed, **settings))
+    return Kept("finetune", f"{rho}-{seed}", config, metrics, {}, Path("none"), values=arrays)
+
+
+def runs(sgd, sam, n_seeds: int = 2, **options) -> list[Kept]:
+    """SGD's and SAM's records of all seeds, the later seed first."""
+    return [record(s, rho, w, **options) for s in reversed(range(n_seeds)) for rho, w in ((0.0, sgd), (0.1, sam))]
+
+
+TIDY = [(STEEP, EVEN)] * 2
+
+
+def test_moments_are_ordered_by_method_and_epoch_with_one_member_a_seed():
+    records = [
+        record(1, 0.1, [(EVEN, STEEP), (EVEN, EVEN)]),
+        record(0, 0.1, [(STEEP, STEEP), (EVEN, EVEN)]),
+        record(1, 0.0, TIDY),
+        record(0, 0.0, TIDY),
+    ]
+    found = photograph_moments(records)
+    assert [(m.method, m.when) for m in found] == [("SGD", 1), ("SGD", 20), ("SAM", 1), ("SAM", 20)]
+    assert all((m.data, m.seeds, m.rho) == ("waterbirds", (0, 1), 0.05) for m in found)
+    assert found[2].importance.real.tolist() == [STEEP, EVEN]  # seed 0, then seed 1
+    assert found[2].importance.phantom.tolist() == [STEEP, STEEP]
+    assert [moment.name for moment in last(found)] == ["SGD-trained, epoch 20", "SAM-trained, epoch 20"]
+
+
+def test_epochs_are_those_of_the_arrays_whatever_the_order_in_the_configuration():
+    found = photograph_moments(runs([(EVEN, EVEN), (STEEP, EVEN)], TIDY, epochs=(20, 1)))
+    assert [(m.when, m.importance.real[0].tolist()) for m in found[:2]] == [(1, EVEN), (20, STEEP)]
+
+
+@pytest.mark.parametrize(
+    ("options", "features", "contributions"),
+    [
+        ({}, ("background", "bird"), [BACKGROUND, BIRD]),
+        ({"bird": 0.1}, ("bird", "background"), [BIRD, BACKGROUND]),
+        # In CelebA blond (label 1) goes with female (attribute 0): the attribute counts with its sign turned.
+        ({"frequencies": (0.44, 0.41, 0.14, 0.01)}, ("background", "bird"), [[-x for x in BACKGROUND], BIRD]),
+    ],
+)
+def test_contributions_are_easy_then_hard_as_sgds_probes_say(options, features, contributions):
+    moment = photograph_moments(runs(TIDY, TIDY, **options))[0]
+    assert moment.features == features and moment.importance.contributions[0].tolist() == contributions
+
+
+def test_runs_that_diverged_or_recorded_no_weights_are_left_out():
+    records = [*runs(TIDY, TIDY), record(2, 0.1, [], diverged=True), record(2, 0.0, [], epochs=())]
+    assert [moment.seeds for moment in photograph_moments(records)] == [(0, 1)] * 4
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([record(0, 0.1, TIDY)], "at least one of SGD"),
+        ([record(0, 0.0, TIDY, epochs=())], r"got 0: .*with importance_epochs"),
+        ([record(0, 0.0, TIDY), record(0, 0.1, TIDY, importance_rho=0.1)], "one setting of image_set.*got 2"),
+        ([record(0, 0.0, TIDY), record(0, 0.1, TIDY), record(0, 0.2, TIDY)], r"several of \[\('SAM', 0\)\]"),
+        (runs(TIDY, TIDY, frequencies=(0.25,) * 4), "expected label and attribute to be correlated"),
+    ],
+)
+def test_records_that_cannot_be_compared_are_refused(records, message):
+    with pytest.raises(ValueError, match=message):
+        photograph_moments(records)
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Stands in for the toy's kept networks of one method at one step."""
+
+    method: str
+    step: int
+    config: Any
+    weights: Importance
+
+    def importance(self, rho: float) -> Importance:
+        assert rho == 1.0
+        return self.weights
+
+
+def weights(real, phantom, easy=BACKGROUND, hard=BIRD, members: int = 2) -> Importance:
+    """Members alike."""
+    return Importance(*(np.stack([np.array(part)] * members) for part in (real, phantom, [easy, hard])))
+
+
+def test_the_toys_moments_are_sgds_by_step_then_lsams_and_are_weighed_once(monkeypatch):
+    config = SimpleNamespace(seeds=(0, 1))
+    kept = {name: [Networks(name, step, config, weights(EVEN, EVEN)) for step in (9, 3)] for name in ("LSAM", "SGD")}
+    opened = []
+    monkeypatch.setattr(moments, "checkpoints", lambda record: opened.append(record.id) or kept[record.id])
+    records = [Record("toy", name, {}, {}, {}, Path(f"of-{name}")) for name in kept]
+    for _ in range(2):
+        found = toy_moments(records)
+    assert [moment.name for moment in found] == [f"{m}-trained, step {s}" for m in ("SGD", "LSAM") for s in (3, 9)]
+    assert found[0].features == ("easy", "hard") and opened == ["LSAM", "SGD"]
+
+
+def moment(data: str, method: str, pair, when: int = 20, **options) -> Moment:
+    unit = "step" if data == "toy" else "epoch"
+    importance = weights(*pair, **options)
+    return Moment(data, method, unit, when, 1.0, tuple(range(len(importance.real))), ("easy", "hard"), importance)
+
+
+# What a claim looks at -> outcome -> (real, phantom) weights. The easy feature fits the first example worst, the hard
+# one the last, which only the easy feature gets right; the easy feature contributes more to the last two.
+GINI = {"holds": (STEEP, EVEN), "reversed": (EVEN, STEEP), "undecided": (EVEN, EVEN)}
+MEDIANS = {"holds": (EVEN, [0.0, 2.0, 2.0, 4.0]), "reversed": (EVEN, [4.0, 2.0, 2.0, 0.0]), "undecided": (EVEN, EVEN)}
+# Claim without its data set -> (effects a moment, weights by outcome, whether it looks at the last moment alone).
+CASES = {
+    "weights-uniform": (1, GINI, True),
+    "poorly-fit": (2, MEDIANS, True),
+    "joint-fit": (1, MEDIANS, True),
+    "uniform-throughout": (1, GINI, False),
+    "poorly-fit-throughout": (2, MEDIANS, False),
+    "easy-side": (1, MEDIANS, False),
+}
+
+
+def judged(monkeypatch, id: str, found: list[Moment]):
+    """A verdict from moments: reading them from records is tested above."""
+    for module in (section_6_2_weights, appendix_g):
+        for name in ("toy_moments", "photograph_moments"):
+            monkeypatch.setattr(module, name, lambda records: found)
+        monkeypatch.setattr(module, "of_photographs", lambda records: "5 epochs")
+    return judge(id, results([record(0, 0.0, TIDY)]))
+
+
+@pytest.mark.parametrize("claim", CASES)
+@pytest.mark.parametrize("data", ["toy", "waterbirds", "celeba"])
+def test_a_claims_state_follows_from_both_methods_moments(monkeypatch, data, claim):
+    id, (n, pairs, at_the_end) = f"{data}-{claim}", CASES[claim]
+    methods = ("SGD", "LSAM" if data == "toy" else "SAM")
+    for outcomes in FOLLOWS:
+        if id == "toy-weights-uniform" and outcomes != ("holds", "holds"):
+            continue  # its third effect has a test below
+        found = [moment(data, method, pairs[outcome]) for method, outcome in zip(methods, outcomes, strict=True)]
+        verdict = judged(monkeypatch, id, found)
+        assert verdict.state == follows(id, outcomes)
+        assert verdict.held == n * outcomes.count("holds") + (id == "toy-weights-uniform")
+        assert verdict.scaled_down == ("" if data == "toy" else "5 epochs")
+        early = [moment(data, method, pairs["reversed"], when=1) for method in methods]
+        together = judged(monkeypatch, id, [*early, *found])
+        assert len(together.effects) == len(verdict.effects) * (1 if at_the_end else 2)
+        assert together.state == (verdict.state if at_the_end else "contradicted")
+
+
+def test_the_toys_weights_are_compared_within_each_network_and_between_them(monkeypatch):
+    found = [moment("toy", "SGD", (EVEN, EVEN)), moment("toy", "LSAM", (EVEN, STEEP))]
+    verdict = judged(monkeypatch, "toy-weights-uniform", found)
+    assert list(numbers(verdict).values()) == pytest.approx([0, 5 / 16, 5 / 16]) and verdict.state == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("sgd", "sam", "state"),
+    [
+        ((STEEP, STEEP), (STEEP, EVEN), "confirmed"),  # SAM trains with the phantom's weights, SGD with the real ones
+        ((EVEN, STEEP), (STEEP, EVEN), "undecided"),
+        ((EVEN, EVEN), (EVEN, STEEP), "contradicted"),
+    ],
+)
+def test_sams_own_weights_are_compared_with_sgds_own_on_common_seeds(sgd, sam, state):
+    records = [*runs([sgd] * 2, [sam] * 2), record(5, 0.0, [(EVEN, EVEN)] * 2)]
+    verdict = judge("waterbirds-sam-more-uniform", results(records))
+    assert verdict.state == state and verdict.effects[0].value.n == 2
+
+
+def test_poorly_fit_examples_are_told_by_the_papers_median_and_shown_in_ranks_and_shares(monkeypatch):
+    pair = (EVEN, [0.0, 2.0, 2.0, 4.0])
+    verdict = judged(monkeypatch, "toy-poorly-fit", [moment("toy", name, pair) for name in ("SGD", "LSAM")])
+    assert numbers(verdict) == {
+        f"{name}-trained, step 20, {role} feature's worst quarter": gain
+        for name in ("SGD", "LSAM")
+        for role, gain in (("easy", -1.0), ("hard", 3.0))
+    }
+    shown = {effect.name.rpartition(": ")[2]: effect.value.mean for effect in verdict.shown[1::4]}
+    # The last example: 4 of a mean of 2, the highest rank (of equals, in order), 4 of 8; before, 1 of 1, and 1 of 4.
+    assert shown == {"median / mean weight": 1.0, "mean rank": 0.0, "share": 0.25} and len(verdict.shown) == 12
+    assert judged(monkeypatch, "toy-easy-side", [moment("toy", "SGD", pair)]).effects[0].value.mean == 2  # 3 against 1
+
+
+def test_networks_without_such_examples_are_left_out_and_one_network_tests_nothing(monkeypatch):
+    pair, id = (EVEN, [3.0, 1.0, 1.0, 1.0]), "toy-joint-fit"
+    none = moment("toy", "LSAM", pair, hard=[1.0] * 4)
+    assert judged(monkeypatch, id, [none]).state == "not tested"
+    assert len(judged(monkeypatch, id, [moment("toy", "SGD", pair), none]).effects) == 1
+    for name in (id, "toy-easy-side"):
+        assert judged(monkeypatch, name, [moment("toy", "SGD", pair, members=1)]).state == "not tested"
+
+
+@pytest.mark.parametrize("claim", [*CASES, "sam-more-uniform"])
+def test_nothing_is_tested_on_photographs_without_two_seeds_of_both_methods(claim):
+    sgd_alone = [record(seed, 0.0, TIDY) for seed in range(3)]
+    lacking = [runs(TIDY, TIDY, n_seeds=1)]
+    if claim != "easy-side":  # which asks for two networks of a method
+        lacking += [sgd_alone, [*sgd_alone, record(0, 0.1, TIDY)]]
+    for records in lacking:
+        assert judge(f"waterbirds-{claim}", results(records)).state == "not tested"
+
+
+def test_what_the_runs_scale_down_is_said():
+    told = judge("waterbirds-uniform-throughout", results(runs(TIDY, TIDY))).scaled_down
+    assert told == "densenet121 in place of ResNet-18; 20 of 100 epochs"
+
+
+N = 40  # examples; contributions 1/2, 3/2, ... of the easy feature, of the hard one with the opposite sign
+
+
+def drawing(n_seeds: int = 2) -> list[Moment]:
+    """Moments whose median weights fall with the easy feature's contribution: one step in the middle."""
+    position = np.arange(N) - N / 2 + 0.5
+    both = [(np.where(position < 0, 3.0, 1.0), np.ones(N))] * 2
+    return photograph_moments(runs(both, both, n_seeds, contributions=(-position, position)))
+
+
+def drawn(draw):
+    """Draw and render in the book's look; check that settings stay as they were, and close the figure."""
+    with style.style():
+        inside = dict(mpl.rcParams)
+        figure = draw()
+        figure.canvas.draw()
+        assert dict(mpl.rcParams) == inside
+        plt.close(figure)
+    return figure
+
+
+def curves(axes) -> dict[str, np.ndarray]:
+    """Labelled lines of the axes: first word of the label -> (x, y)."""
+    lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+    return {line.get_label().split()[0]: np.array(line.get_data()) for line in lines}
+
+
+def test_lorenz_curves_count_from_the_most_important_example_as_in_the_paper():
+    figure = drawn(lambda: figures.lorenz_pair(drawing()))
+    assert [axes.get_title() for axes in figure.axes] == ["SGD-trained networks", "SAM-trained networks"]
+    for axes in figure.axes:
+        lines = curves(axes)
+        assert lines["phantom"][1] == pytest.approx(np.linspace(0, 1, N + 1))
+        assert lines["real"][1][N // 2] == pytest.approx(0.75)  # the heavy half holds 60 of 80
+        assert [text.get_text().split(", ")[1] for text in axes.get_legend().get_texts()] == ["Gini 0.25", "Gini 0.00"]
+    assert "2 seeds" in figure.get_supxlabel()
+    told = figures.ginis_at_the_end(drawing())
+    assert told.startswith(
+        "Waterbirds: Gini coefficient **0.250** with real and **0.000** with phantom weights for SGD"
+    )
+
+
+def test_medians_are_raw_with_a_row_a_method_and_a_column_a_feature():
+    # Bins of 40 / 12 positions and two seeds: six examples or eight, fewer than ten, so four times the seeds.
+    figure = drawn(lambda: figures.medians_pair(drawing(n_seeds=8)))
+    easy, hard, *others = figure.axes
+    assert len(others) == 2 and "background" in easy.get_title() and "bird" in hard.get_title()
+    for axes, order in ((easy, 1), (hard, -1)):
+        assert curves(axes)["real"][1][::order] == pytest.approx([3.0] * 6 + [1.0] * 6)
+        assert curves(axes)["phantom"][1] == pytest.approx([1.0] * 12)
+    few = drawn(lambda: figures.medians_pair(drawing(n_seeds=2)))
+    assert all(len(line[0]) == 0 for axes in few.axes for line in curves(axes).values())
+    assert [axes.texts[0].get_text() for axes in few.axes] == ["no bin with 10 examples"] * 4
+
+
+@pytest.mark.parametrize(
+    "draw", [figures.lorenz_grid, lambda p: figures.medians_grid(p, 0), lambda p: figures.medians_grid(p, 1)]
+)
+def test_grids_have_a_row_a_method_and_a_column_an_epoch(draw):
+    figure = drawn(lambda: draw(drawing(n_seeds=8)))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"{method}-trained, epoch {epoch}" for method in ("SGD", "SAM") for epoch in (1, 20)]
+    assert all(len(curves(axes)) == 2 for axes in figure.axes)
+
+
+def test_a_method_without_runs_has_no_panel_and_different_numbers_of_seeds_are_both_said():
+    alone = [moment for moment in drawing() if moment.method == "SGD"]
+    assert len(drawn(lambda: figures.lorenz_pair(alone)).axes) == 1
+    assert len(drawn(lambda: figures.medians_pair(alone)).axes) == 2
+    assert "2 and 3 seeds;" in drawn(lambda: figures.lorenz_pair([*drawing(2)[:2], *drawing(3)[2:]])).get_supxlabel()
+    assert "1 seed;" in drawn(lambda: figures.lorenz_pair(drawing(1))).get_supxlabel()

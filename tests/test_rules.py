@@ -1,0 +1,154 @@
+"""Effects and verdicts on numbers worked out by hand: p-values, correction, and the state that follows by the rule."""
+
+import itertools
+import math
+
+import pytest
+from judging import holm
+from scipy import stats
+
+from edition.claims import Effect, Verdict
+from edition.claims.rules import QUANTIFIERS, STATES, corrected
+from edition.page.verdicts import found, verdict_class
+from samlib.measures.statistics import Estimate, detectable_difference, estimate
+
+INF, NAN = math.inf, math.nan
+VALUES = (0.1, 0.3, 0.2, 0.6)
+
+
+def interval(low: float, high: float, n: int = 4) -> Estimate:
+    return Estimate((low + high) / 2, low, high, n)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below", "within"),
+    [
+        (0.11, 0.2, True, False, False),
+        (0.1, 0.2, False, False, False),
+        (0.0, 0.09, False, True, True),
+        (-0.1, 0.0, False, True, False),
+        (-INF, INF, False, False, False),
+        (NAN, NAN, False, False, False),
+    ],
+)
+def test_an_effect_holds_if_its_whole_interval_lies_strictly_where_predicted(low, high, above, below, within):
+    effects = [Effect("x", interval(low, high), side, 0.1) for side in ("above", "below", "within")]
+    assert [effect.holds for effect in effects] == [above, below, within]
+    assert [effect.outcome == "holds" for effect in effects] == [above, below, within]  # alone, nothing is corrected
+
+
+@pytest.mark.parametrize(("predicted", "outcome"), [("above", "holds"), ("below", "reversed")])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, -1.0])
+def test_a_p_value_is_that_of_students_test(predicted, outcome, threshold):
+    effect = Effect("x", estimate(VALUES), predicted, threshold)
+    expected = stats.ttest_1samp(VALUES, threshold).pvalue
+    assert effect.p == pytest.approx(expected)
+    assert effect.outcome == (outcome if expected < 0.05 else "undecided")
+
+
+@pytest.mark.parametrize("margin", [0.5, 0.7, 1.5])
+def test_a_match_is_decided_by_the_nearer_of_two_one_sided_tests(margin):
+    ends = (stats.ttest_1samp(VALUES, -margin, alternative="greater"), stats.ttest_1samp(VALUES, margin))
+    effect = Effect("x", estimate(VALUES), "within", margin)
+    assert effect.p == pytest.approx(max(2 * ends[0].pvalue, ends[1].pvalue))  # each at 2.5 %, as the interval is
+    assert (effect.outcome == "holds") == effect.holds == (effect.p < 0.05)
+    assert [Effect("x", interval(*ends), "within", 1.0).outcome for ends in ((2, 3), (-3, -2))] == ["reversed"] * 2
+
+
+def test_degrees_of_freedom_are_the_estimates_own():
+    half = stats.t.ppf(0.975, 2.5)  # a standard error of one
+    assert Effect("x", Estimate(3, 3 - half, 3 + half, 8, df=2.5), "above").p == pytest.approx(2 * stats.t.sf(3, 2.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "p"),
+    [
+        ([0.2, 0.2], "holds", 0),
+        ([-0.2, -0.2], "reversed", 0),
+        ([0.0, 0.0], "undecided", 1),
+        ([1e-16, 2e-16], "undecided", 1),  # a rounding error is no effect
+        ([0.2], "undecided", 1),
+    ],
+)
+def test_an_interval_of_no_width_decides_and_one_seed_does_not(values, outcome, p):
+    effect = Effect("x", estimate(values), "above")
+    assert (effect.outcome, effect.p) == (outcome, p)
+
+
+def test_what_would_have_been_found_is_that_of_the_samples():
+    assert Effect("x", estimate(VALUES), "above", 3.0).detectable == pytest.approx(detectable_difference(VALUES))
+    assert Effect("x", interval(-INF, INF, n=1), "above").detectable == INF
+    assert Effect("x", estimate([0.2, 0.2]), "above").detectable == 0
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.04, 0.03, 0.005], [0.9, 0.8], [0.0, 1.0, 0.02], [0.03]])
+def test_a_family_is_corrected_by_holms_method(values):
+    effects = corrected([Effect("x", interval(0.1, 0.2), "above", p=p) for p in values])
+    assert [effect.corrected for effect in effects] == pytest.approx(holm(values))
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02]) and corrected([]) == []
+
+
+def effect(outcome: str, p: float = 0.001) -> Effect:
+    """An effect with this outcome; its interval says the same."""
+    low = {"holds": 1.0, "reversed": -2.0, "undecided": -0.5}[outcome]
+    return Effect(outcome, interval(low, low + 1), "above", p=0.5 if outcome == "undecided" else p)
+
+
+def verdict(*effects: Effect, quantifier: str = "in general", **more) -> Verdict:
+    return Verdict("id", "place", "claim", "statistic", effects, quantifier, **more)
+
+
+def test_words_follow_the_corrected_values_and_the_old_word_the_intervals():
+    weak = [effect("holds", p=0.03)] * 2
+    assert [verdict(weak[0]).state, verdict(*weak).state] == ["confirmed", "undecided"]  # twice .03 is not below .05
+    assert verdict(*weak).status == "confirmed" and verdict(*weak).counts == "0 of 2 hold"
+    family = corrected([*weak, *weak])[:1]
+    assert list(verdict(*family).effects) == family  # of another family: not corrected again
+
+
+H, R, U = "holds", "reversed", "undecided"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "in_general", "every", "some"),
+    [
+        ([], "not tested", "not tested", "not tested"),
+        ([H, H], "confirmed", "confirmed", "confirmed"),
+        ([H, U], "mixed", "mixed", "confirmed"),
+        ([H, R], "mixed", "contradicted", "confirmed"),
+        ([H, U, R], "mixed", "contradicted", "confirmed"),
+        ([U, R], "contradicted", "contradicted", "contradicted"),
+        ([R, R], "contradicted", "contradicted", "contradicted"),
+        ([U, U], "undecided", "undecided", "undecided"),
+    ],
+)
+def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(outcomes, in_general, every, some):
+    verb = {
+        "confirmed": "The records show this",
+        "contradicted": "The records show the contrary",
+        "mixed": "The records show this in part",
+        "undecided": "The records do not decide this",
+        "not tested": "The records do not test this",
+    }
+    for quantifier, state in zip(QUANTIFIERS, (in_general, every, some), strict=True):
+        for order in itertools.permutations(outcomes):
+            judged = verdict(*map(effect, order), quantifier=quantifier)
+            assert judged.state == state in STATES
+            assert (judged.held, judged.reversed) == (outcomes.count(H), outcomes.count(R))
+            assert found(judged).rstrip(".").partition(":")[0] == verb[state]  # the sentence says what the square says
+            if outcomes:
+                old = {0: "not confirmed", len(outcomes): "confirmed"}.get(judged.held, "partly")
+                assert judged.status == old
+
+
+def test_counts_and_scale_stand_in_the_sentence():
+    judged = verdict(effect(H), effect(R), scaled_down="5 of 20 epochs")
+    assert found(judged) == "The records show this in part: 1 of 2 holds, 1 reversed. Scaled down: 5 of 20 epochs."
+    assert verdict_class(judged) == "verdict-mixed scaled-down" and verdict_class(verdict()) == "verdict-not-tested"
+
+
+def test_unknown_words_are_refused():
+    with pytest.raises(ValueError, match="predicted: expected one of 'above', 'below', 'within', got 'over'"):
+        Effect("x", interval(0, 1), "over")
+    with pytest.raises(ValueError, match="quantifier: expected one of 'in general', 'every', 'some', got 'all'"):
+        verdict(quantifier="all")
