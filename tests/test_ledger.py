@@ -161,7 +161,7 @@ def test_the_papers_claims_are_counted_apart_from_the_others():
 def test_text_says_state_counts_scale_and_number_of_every_claim_and_counts_them():
     lines = text(ROWS).splitlines()
     assert len(lines) == 3 * len(ROWS) + 2
-    assert lines[3] == "mixed          some-id  (1 of 2 hold, 1 reversed; Section 5)"
+    assert lines[3] == "mixed          some-id  (1 of 2 holds, 1 reversed; Section 5)"
     assert lines[4] == "    Some claim."
     assert lines[5] == "    -3.000 [-4.000, -2.000], n = 4 (at -3; predicted above 0); some statistic"
     assert lines[6] == "contradicted   some-id  (0 of 1 hold, 1 reversed, scaled down; Section 5)"

@@ -156,7 +156,8 @@ def scaled_down(records: Sequence[Record]) -> str:
     """Say what of the paper's setting the runs scale down; its image size and length for this experiment are lost."""
     config = records[0].config
     told = [] if config["trained"] == "all" else [f"only the {config['trained']} trained, on stored activations"]
-    return "; ".join([*told, f"{config['n_epochs']} epochs at {config['image_size']} pixels"])
+    n_epochs = max(record.config["n_epochs"] for record in records)  # of the features as pretrained it is 0
+    return "; ".join([*told, f"{n_epochs} epochs at {config['image_size']} pixels"])
 
 
 def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:

@@ -69,8 +69,8 @@ class Row:
 
         Of a claim about some case, which one case confirms, it is the one that is nearest to holding.
         """
-        worst = max if self.verdict.quantifier == "some" else min
-        return worst(self.verdict.effects, key=lambda effect: settled(strength(effect)), default=None)
+        sign = -1 if self.verdict.quantifier == "some" else 1
+        return min(self.verdict.effects, key=lambda effect: sign * settled(strength(effect)), default=None)
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain values that JSON can hold; what is not finite becomes None.
