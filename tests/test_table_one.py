@@ -293,6 +293,12 @@ def test_the_page_marks_harm_and_what_was_not_tested():
     assert alone[1:] == ["30.00", "21.00", "−9.00", "no interval", "not tested", "1"]
 
 
+def test_the_same_few_images_in_every_seed_are_counted_and_decide_nothing():
+    records = [record(rho, seed, error) for seed in range(2) for rho, error in ((0.0, 0.3), (0.05, 0.2))]
+    hard = cells(figures.table_html(table_one({"Waterbirds": Entry(records)})))[3]
+    assert hard[3:6] == ["−10.00", "579 of 5794 images in every seed", "undecided"]
+
+
 def test_the_picture_draws_the_differences_and_prints_the_means():
     table = table_one({"Waterbirds": entry(note="smaller"), "CelebA": entry(1)})
     (axes,) = figures.table_picture(table).axes
