@@ -16,6 +16,7 @@ import torch
 from samlib.arguments import whole_number
 from samlib.bench.ensemble import measure_ensemble
 from samlib.bench.limits import measure_limits, share_of_limit
+from samlib.bench.memory import measure_memory
 from samlib.bench.record import save, save_uses
 from samlib.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from samlib.bench.toy import GROWTH, measure_growth, measure_toy
@@ -142,6 +143,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
     if device == "cpu":
         limits = measure_limits()
         rate = max(row["steps_per_s"] for row in measured["toy"])
+        measured["step_memory"] = measure_memory()
         measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two
