@@ -13,6 +13,7 @@ from samlib.config import check_choice
 def peak_bytes(work: Callable[[], object]) -> int:
     """Return by how much the CPU's tensors grew at most while the work ran, in bytes.
 
+    >>> import torch
     >>> peak_bytes(lambda: torch.empty(1000))
     4000
     """
