@@ -12,6 +12,7 @@ FIRST = {
     "make book": "make book",
     "hromium": ".venv/bin/playwright install chromium",
     "samlib[": ".venv/bin/pip install -e '.[benchmark]'",
+    ".[trainers]": ".venv/bin/pip install -c requirements.txt -e '.[trainers]'",
     "numba": ".venv/bin/pip install numba",
     "triton": ".venv/bin/pip install triton",
 }

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType

@@ -15,6 +15,7 @@ import torch
 
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
+from edition.bench.memory import measure_memory
 from edition.bench.record import require_writable, save, save_uses
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
@@ -133,6 +134,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
     if device == "cpu":
         limits = measure_limits()
         rate = max(row["steps_per_s"] for row in measured["toy"])
+        measured["step_memory"] = measure_memory()
         measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two

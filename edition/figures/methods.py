@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
 from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
-from edition.claims.rules import Effect
+from edition.claims.rules import Effect, corrected
 from edition.figures import style
 from edition.figures.bands import mean_point
 from edition.figures.tables import scrolling
@@ -179,19 +179,15 @@ def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
 def _one_task(title: str, table: pd.DataFrame) -> str:
     """A task's part of `in_short`."""
     values = improvements(table)
-    better = sorted(
-        (name for name, value in values.items() if settled(value.high) < 0), key=lambda name: settled(values[name].mean)
-    )
+    effects = corrected([Effect(name, value, "below") for name, value in values.items()])
+    holding = [effect.name for effect in effects if effect.outcome == "holds"]
+    better = sorted(holding, key=lambda name: settled(values[name].mean))
     said = ", ".join(f"{name} ({number(100 * values[name].mean, 1, signed=True)})" for name in better) or "no method"
-    found = follows(table)
-    going = [
-        ACCOUNTS[name][0].split(":")[0]
-        for name, value in found.items()
-        if Effect(title, value, ACCOUNTS[name][1]).holds
-    ]
+    accounts = corrected([Effect(name, value, ACCOUNTS[name][1]) for name, value in follows(table).items()])
+    going = [ACCOUNTS[effect.name][0].split(":")[0] for effect in accounts if effect.outcome == "holds"]
     return (
-        f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points, interval below "
-        f"zero; {len(better)} of {len(values)}); of flatness, rank and balance, its quality over methods follows "
+        f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points; {len(better)} of "
+        f"{len(values)}, after correction); of flatness, rank and balance, its quality over methods follows "
         f"**{' and '.join(going) or 'none'}**."
     )
 

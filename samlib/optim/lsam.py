@@ -166,8 +166,8 @@ class LSAM:
             ValueError: see lsam_loss; a gradient that is not finite.
         """
         clear_gradients(self.optimizer.param_groups)
-        features = self.trunk(inputs)
-        result = lsam_loss(features, self.head, targets, rho=self.rho, loss=self.loss, process_group=self._group)
+        options: dict[str, Any] = {"rho": self.rho, "loss": self.loss, "process_group": self._group}
+        result = lsam_loss(self.trunk(inputs), self.head, targets, **options)  # no name keeps the features alive
         result.loss.backward()
         if self._group is not None:
             average([p.grad for p in self.head.parameters() if p.grad is not None], self._group)
