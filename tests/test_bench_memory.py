@@ -1,7 +1,7 @@
 """Peak memory of a step: measured in bytes that can be counted by hand, and what SAM and LSAM promise of it."""
 
 import torch
-from samlib.bench.memory import measure_memory, peak_bytes
+from edition.bench.memory import measure_memory, peak_bytes
 
 
 def test_the_peak_counts_what_lives_together():
