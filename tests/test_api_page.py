@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+from types import SimpleNamespace
 
 import docutils.core
 import pytest
+from docutils import nodes
 
-from edition.publish.api import to_rst
+from edition.publish.api import link_names, to_rst
 from samlib.optim import SAM
 
 PUBLIC = [
@@ -38,3 +40,18 @@ def test_arguments_recipes_and_examples_keep_their_kind():
 
 def test_what_looks_like_markup_in_prose_is_shown_as_it_stands():
     assert "2 * a_ and |w| and *b*" in render(to_rst("2 * a_ and |w| and *b*."))
+
+
+def test_names_that_a_page_imports_lead_to_the_reference_and_others_do_not():
+    objects = [("samlib.optim.SAM", "", "class", "book/api", "samlib.optim.SAM", 1)]
+    app = SimpleNamespace(
+        env=SimpleNamespace(get_domain=lambda _: SimpleNamespace(get_objects=lambda: objects)),
+        builder=SimpleNamespace(get_relative_uri=lambda page, to: "api.html"),
+    )
+    text = "from samlib.optim import SAM\nSAM(LSAM)"
+    page = nodes.document("", "")
+    page += nodes.literal_block(text, text)
+    context = {"body": '<span class="n">SAM</span>(<span class="n">LSAM</span>)'}
+    link_names(app, "book/loop", "", context, page)
+    linked = '<a class="reference" href="api.html#samlib.optim.SAM"><span class="n">SAM</span></a>'
+    assert context["body"] == linked + '(<span class="n">LSAM</span>)'

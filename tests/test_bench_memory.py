@@ -1,6 +1,7 @@
 """Peak memory of a step: measured in bytes that can be counted by hand, and what SAM and LSAM promise of it."""
 
 import torch
+
 from edition.bench.memory import measure_memory, peak_bytes
 
 

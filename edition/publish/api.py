@@ -59,12 +59,12 @@ def link_names(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     if doctree is None or "body" not in context or page == PAGE:
         return
     code = "\n".join(node.astext() for node in doctree.findall(nodes.literal_block))
-    known = {name for name, *_ in app.env.get_domain("py").get_objects()}
+    known = {name: anchor for name, _, _, _, anchor, _ in app.env.get_domain("py").get_objects()}
     anchors = {}
     for module, several, one in IMPORT.findall(code):
         for name in re.findall(r"\w+", several or one):
             if f"{module}.{name}" in known:
-                anchors[name] = f"{app.builder.get_relative_uri(page, PAGE)}#{module}.{name}"
+                anchors[name] = f"{app.builder.get_relative_uri(page, PAGE)}#{known[f'{module}.{name}']}"
 
     def link(match: re.Match[str]) -> str:
         address = anchors.get(match[1])
