@@ -75,4 +75,4 @@ portable: $(STAMP) ## every chapter under nbval twice, each time computed as ano
 
 clean: ## remove what the targets built, except .venv
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache samlib.egg-info
-	find samlib data_scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find samlib edition data_scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
