@@ -37,6 +37,18 @@ def test_an_effect_holds_if_its_whole_interval_lies_strictly_where_predicted(low
     assert [effect.outcome == "holds" for effect in effects] == [above, below, within]  # alone, nothing is corrected
 
 
+@pytest.mark.parametrize(
+    ("ends", "outcome"),
+    [((-0.5, -0.3), "holds"), ((-0.1, -0.05), "too small"), ((-0.1, 0.1), "too small"), ((0.05, 0.1), "reversed")],
+)
+def test_below_a_least_effect_nothing_is_reversed_that_is_not_beyond_none(ends, outcome):
+    effect = Effect("x", interval(*ends), "below", -0.2, none=0.0)
+    assert effect.outcome == outcome
+    verdict = Verdict("x", "here", "It falls.", "slope", [effect])
+    state = {"holds": "confirmed", "too small": "undecided", "reversed": "contradicted"}[outcome]
+    assert verdict.state == state and ("too small" in verdict.counts) == (outcome == "too small")
+
+
 @pytest.mark.parametrize(("predicted", "outcome"), [("above", "holds"), ("below", "reversed")])
 @pytest.mark.parametrize("threshold", [0.0, 0.05, -1.0])
 def test_a_p_value_is_that_of_students_test(predicted, outcome, threshold):

@@ -28,7 +28,9 @@ class Effect:
         name: where it was measured, such as "360 degrees".
         value: mean over seeds with its 95 % interval, settled: a rounding error is no effect.
         predicted: "above" or "below" the threshold, or "within" it on both sides of zero (a match).
-        threshold: value of no effect, or half-width of a match.
+        threshold: value of no effect, or half-width of a match; where a claim asks for a least effect, that.
+        none: where the threshold is a least effect, the value of none: an effect is reversed only beyond it; between
+            the two it is too small.
         p: two-sided p-value of the side of the threshold that the mean is on (of a match: of the nearer of its two
             thresholds), from the interval by Student's t; None computes it.
         corrected: the same, corrected for the effect's family; None where it is no member of one yet.
@@ -38,6 +40,7 @@ class Effect:
     value: Estimate
     predicted: str
     threshold: float = 0.0
+    none: float | None = None
     p: float | None = None
     corrected: float | None = None
 
@@ -65,11 +68,16 @@ class Effect:
 
     @property
     def outcome(self) -> str:
-        """The effect's own state, after correction: "holds", "reversed" or "undecided"."""
+        """The effect's own state, after correction: "holds", "reversed", "too small" or "undecided"."""
         p = self.p if self.corrected is None else self.corrected
         if p is None or not p < 1 - CONFIDENCE or self._distance == 0:
             return "undecided"
-        return "holds" if self._distance > 0 else "reversed"
+        if self._distance > 0:
+            return "holds"
+        if self.none is None:
+            return "reversed"
+        beyond = self.value.low > self.none if self.predicted == "below" else self.value.high < self.none
+        return "reversed" if beyond else "too small"
 
     @property
     def detectable(self) -> float:
@@ -165,7 +173,8 @@ class Verdict:
     def counts(self) -> str:
         """Say how many effects there are of each outcome, such as "3 of 5 hold, 1 reversed"."""
         told = f"{self.held} of {len(self.effects)} {'holds' if self.held == 1 else 'hold'}"
-        return told + (f", {self.reversed} reversed" if self.reversed else "")
+        small = self.outcomes.count("too small")
+        return told + "".join(f", {n} {word}" for n, word in ((self.reversed, "reversed"), (small, "too small")) if n)
 
     @property
     def status(self) -> str:

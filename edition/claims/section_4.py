@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edition.claims.claim import LATER, OURS, Judged, claim
-from edition.claims.data_sets import DATA_SETS, judged_entries
+from edition.claims.data_sets import DATA_SETS, judged_entries, scaled_down
 from edition.claims.pairs import difference, pair_table
 from edition.claims.rules import Effect
 from edition.claims.table_one import Entry, curve_table, early_epoch, gap_at, has_curves, seed_table
@@ -115,16 +115,17 @@ def training_succeeds(*results: Results | None) -> Judged:
 
 @claim(
     "pair-sgd-relies-on-easy",
-    place="Sections 1 and 4",
-    says="SGD falls for the simplicity bias: its own answers follow the easy feature alone.",
+    place="Sections 1 and 4 speak of representations; the network's own answers are ours",
+    says="CIFAR-MNIST: SGD falls for the simplicity bias: its own answers follow the easy feature alone.",
     statistic="how often SGD's own answer differs from each feature's label on the balanced test set, over seeds; two "
     "seeds "
     f"or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of chance",
     chapter=IMAGES,
     figure="fig-pair-errors",
     needs="cifar_mnist_fixed",
+    origin=OURS,
 )
-def sgd_relies_on_easy(fixed: Results) -> list[Effect]:
+def sgd_relies_on_easy(fixed: Results) -> Judged:
     table = pair_table(fixed.records)
     sgd = table[table.method == "SGD"]
     n_classes = sgd.n_classes.iloc[0]
@@ -135,7 +136,7 @@ def sgd_relies_on_easy(fixed: Results) -> list[Effect]:
             f"misses the hard one's, minus {told}", estimate(sgd.hard_head_error - chance), "within", RELIANCE_MARGIN
         ),
     ]
-    return effects if sgd.seed.nunique() > 1 else []
+    return Judged(effects if sgd.seed.nunique() > 1 else [], scaled_down=scaled_down(fixed.records[0]))
 
 
 def _enter_fixed() -> None:
@@ -154,12 +155,12 @@ def _enter_fixed() -> None:
             needs="cifar_mnist_fixed",
             origin=OURS,
         )
-        def improved(fixed: Results, role: str = role) -> list[Effect]:
+        def improved(fixed: Results, role: str = role) -> Judged:
             table = pair_table(fixed.records)
             effect = Effect(
                 f"{role} feature ({table[role].iloc[0]})", difference(table, f"{role}_probe_error"), "below"
             )
-            return _tested([effect])
+            return Judged(_tested([effect]), scaled_down=scaled_down(fixed.records[0]))
 
 
 _enter_fixed()

@@ -76,13 +76,13 @@ def interventions_help(interventions: Results, complexity: Results) -> list[Effe
 )
 def gains_comparable(interventions: Results, complexity: Results) -> list[Effect]:
     ratio = mean_ratio(complexity.table)
-    effects = _gains(interventions.table, complexity.table, FACTORS, ratio)
-    if all(effect.holds for effect in effects):
-        importance, rate = (errors_at(interventions.table, term, ratio) for term in FACTORS)
-        larger = max(abs(effect.value.mean) for effect in effects)
-        value = estimate((importance - rate) / larger)
-        effects.append(Effect("importance minus rate, over the larger gain", value, "within", COMPARABLE))
-    return effects
+    gains = _gains(interventions.table, complexity.table, FACTORS, ratio)
+    if not all(effect.holds for effect in gains):
+        return []  # there are no two gains to compare
+    importance, rate = (errors_at(interventions.table, term, ratio) for term in FACTORS)
+    larger = max(abs(effect.value.mean) for effect in gains)
+    value = estimate((importance - rate) / larger)
+    return [*gains, Effect("importance minus rate, over the larger gain", value, "within", COMPARABLE)]
 
 
 @claim(
@@ -90,7 +90,7 @@ def gains_comparable(interventions: Results, complexity: Results) -> list[Effect
     place="Section 6.2, Figure 6 (right)",
     says="Both effects together match LSAM: the account is complete in the toy.",
     statistic="hard-feature probing error of both interventions at LSAM's mean phantom ratio minus LSAM's at rho = "
-    f"{REFERENCE_RHO:g}, paired by seed; a match means an interval within +-{MATCH_MARGIN:g}",
+    f"{REFERENCE_RHO:g}, paired by seed; a match means an interval within ±{MATCH_MARGIN:g}",
     chapter=CAUSES,
     figure="fig-6",
     needs=("interventions", "complexity"),
@@ -132,7 +132,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     effects = []
     for term in FACTORS:
         rows = pick(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
-        effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least))
+        effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least, none=0.0))
     return effects
 
 
@@ -142,7 +142,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     says="LSAM's phantom in the learning rates alone does what LSAM does.",
     statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g}, phantom in the learning rates minus LSAM, "
     "paired by "
-    f"seed; a match means an interval within +-{MATCH_MARGIN:g}",
+    f"seed; a match means an interval within ±{MATCH_MARGIN:g}",
     chapter=CAUSES,
     figure="fig-phantom-terms",
     needs=("phantom_terms", "complexity"),
@@ -160,7 +160,7 @@ def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect
     says="The length of the fixed vector and the gradient given to v do not matter for the hard feature.",
     statistic="hard-feature probing error at the smallest and the largest ratio: control minus main runs, paired by "
     "seed; "
-    f"'does not matter' means an interval within +-{MATCH_MARGIN:g}",
+    f"'does not matter' means an interval within ±{MATCH_MARGIN:g}",
     chapter=CAUSES,
     figure="fig-6-controls",
     needs="interventions",
@@ -183,12 +183,8 @@ def choices_matter_little(interventions: Results) -> list[Effect]:
 def _gains(interventions: pd.DataFrame, complexity: pd.DataFrame, terms: Sequence[str], ratio: float) -> list[Effect]:
     """Each intervention's error minus SGD's at a ratio, predicted to be below what counts as an improvement."""
     sgd, least = lsam_errors(complexity, 0.0), least_gain(complexity)
-    return [
-        Effect(
-            f"{term}, c = {ratio:.2f}", paired_difference(errors_at(interventions, term, ratio), sgd), "below", least
-        )
-        for term in terms
-    ]
+    gains = {term: paired_difference(errors_at(interventions, term, ratio), sgd) for term in terms}
+    return [Effect(f"{term}, c = {ratio:.2f}", gain, "below", least, none=0.0) for term, gain in gains.items()]
 
 
 def _curves(

@@ -45,7 +45,7 @@ def relative_rate_scaled(complexity: Results) -> list[Effect]:
 cannot_be_judged(
     "real-learning-rates",
     place="Section 6.2 and Appendix C.1",
-    says="In real networks too, SAM inhibits well-learned features at every layer, which contributes to its gains",
+    says="In real networks too, SAM inhibits well-learned features at every layer, which contributes to its gains.",
     statistic="none is known: effective learning rates are defined only where each feature has weights of its own",
     why="The paper states this as a belief, and says that it cannot be verified where features are not disentangled. "
     "We "
