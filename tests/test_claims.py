@@ -340,7 +340,7 @@ def test_the_least_gain_is_a_tenth_of_lsams_and_none_where_lsam_gains_nothing():
 
 @pytest.mark.parametrize(
     ("end", "state"),
-    [(0.1, "confirmed"), (0.29, "undecided"), (0.5, "undecided"), (swinging(0.2, 0.3), "undecided")],
+    [(0.1, "confirmed"), (0.29, "undecided"), (0.5, "contradicted"), (swinging(0.2, 0.3), "undecided")],
 )
 def test_interventions_can_help_looks_at_the_largest_ratio_alone(end, state):
     assert judge("toy-interventions-can-help", fixed(0.2, 0.2, 0.2, end=end), complexity()).state == state
