@@ -56,7 +56,7 @@ def anchors(source: str) -> dict[str, int]:
     Returns:
         Qualified name -> number of the line, that of the first decorator where there is one.
 
-    >>> sorted(anchors("class A:\\n    @property\\n    def b(self): ..."))
+    >>> sorted(anchors("class A:\\n    @property\\n    def b(self): ...").items())
     [('A', 1), ('A.b', 2)]
     """
     return {name: line for name, (_, line, _) in ModuleAnalyzer.for_string(source, "").find_tags().items()}
