@@ -278,7 +278,7 @@ def test_figures_draw_every_method():
 def test_the_answer_in_short_is_computed():
     assert in_short({}) == "**In short.** Nothing has been run at this profile yet."
     told = in_short({"Toy": control_table(toy_records())})
-    assert "just train twice (−19.2)" in told and "(points, interval below zero; 16 of 16)" in told
+    assert "just train twice (−19.2)" in told and "(points; 16 of 16, after correction)" in told
     assert told.endswith("its quality over methods follows **flatness**.")
 
 
