@@ -112,9 +112,9 @@ def test_every_claim_has_a_square_that_says_its_state_and_leads_to_it_and_is_hat
         )
     ]
     assert re.findall(r"<dt>([^<]+)</dt>", page) == ["Part &lt;1&gt;", "Part 2"]
-    legend = re.findall(r'<span class="square verdict-([\w -]+)"[^>]*>.</span> ([^<]+)</li>', page)
-    assert [style for style, _ in legend] == [square[0] for square in squares]
-    assert [words for _, words in legend] == [*(f"1 {state}" for state in STATES), "1 confirmed, scaled down"]
+    legend = re.findall(r'<span class="square verdict-([\w -]+)"[^>]*>.</span> (\d+)', page)
+    assert sorted(legend) == sorted((square[0], "1") for square in squares)
+    assert all(f" {state}</li>" in page for state in STATES) and "(hatched: scaled down)" in page
     assert "<li>6 claims:</li>" in page
 
 
