@@ -20,9 +20,11 @@ import sweep
 import torch
 
 from edition.records.store import Store
-from edition.runs import Run, start, work
+from edition.runs import Run, start
+from samlib.images import tiles
 from samlib.images.config import PairConfig
 from samlib.images.tiles import Block, PairSource, Tiles, load_pair
+from samlib.toy.training import best_engine
 
 OPERATIONS = ("mkdir", "open", "fsync", "chmod", "replace", "link", "unlink")
 RUNS = [
@@ -111,8 +113,8 @@ def sweep_until(store: Path, fatal: int | None) -> None:
 def main(root: Path) -> None:
     """Kill before operation 0, 1, ... until a sweep comes to its end; tell what was wrong after resuming each."""
     source = small_source()
-    work.load_pair = lambda *arguments: source
-    work.best_engine("cpu")  # imports what it chooses from
+    tiles.load_pair = lambda *arguments: source
+    best_engine("cpu")  # imports what it chooses from
     assert forked(lambda: sweep_until(root / "reference", None)) == 0, "the sweep fails without a kill"
     expected, expected_files = harness.contents(root / "reference"), harness.files(root / "reference")
     problems = []

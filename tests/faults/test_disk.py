@@ -11,6 +11,7 @@ import pytest
 import sweep
 
 from edition.__main__ import main
+from edition.experiments import EXPERIMENTS
 from edition.records.store import RecordError, Store
 
 # Does the sweep on a disk with ROOM kilobytes left, copies the disk to OUT/full, makes room, and does it again. Only
@@ -105,7 +106,8 @@ def command(reference, tmp_path, monkeypatch, capsys):
     """The command line in this process, on a copy of the reference's store."""
     store = tmp_path / "store"
     shutil.copytree(reference, store)
-    monkeypatch.setattr("edition.__main__.EXPERIMENTS", sweep.EXPERIMENTS)
+    for name, item in sweep.EXPERIMENTS.items():
+        monkeypatch.setitem(EXPERIMENTS, name, item)
 
     def run(name: str, *options: str) -> tuple[int, str]:
         status = main(["runs", name, "--store", str(store), "--experiment", "sweep_toy", *options])
