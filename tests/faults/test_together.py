@@ -180,8 +180,9 @@ def test_a_cluster_whose_client_and_then_a_worker_are_killed_loses_no_more_than_
         harness.finish(client)
     harness.assert_complete(store, reference)
     after = [event for _, event, *_ in harness.events(log)[n_events:]]
-    # The first client's jobs end when their epochs do: nobody would take their results.
-    assert len(list(itertools.takewhile(lambda event: event == "save", after))) <= 2
+    # The first client's jobs end when their epochs do: nobody would take their results. On a busy machine the news of
+    # the client's end may take an epoch to reach a worker.
+    assert len(list(itertools.takewhile(lambda event: event == "save", after))) <= 2 * len(workers)
     assert repeated(log) <= 3
 
 
