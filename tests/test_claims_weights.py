@@ -177,9 +177,9 @@ CASES = {
 def judged(monkeypatch, id: str, found: list[Moment]):
     """A verdict from moments: reading them from records is tested above."""
     for module in (section_6_2_weights, appendix_g):
-        for name in ("toy_moments", "photograph_moments"):
-            monkeypatch.setattr(module, name, lambda records: found)
-        monkeypatch.setattr(module, "of_photographs", lambda records: "5 epochs")
+        monkeypatch.setattr(module, "toy_moments", lambda records: found)
+    monkeypatch.setattr(section_6_2_weights, "photograph_moments", lambda records: found)
+    monkeypatch.setattr(section_6_2_weights, "scaled_down", lambda record: "5 epochs")
     return judge(id, results([record(0, 0.0, TIDY)]))
 
 

@@ -1,10 +1,17 @@
 """Appendix G of the paper: what Section 6.2 finds at the end of training holds along the whole of it."""
 
 from edition.claims.claim import Judged, claim
-from edition.claims.data_sets import PHOTOGRAPHS, of_photographs
-from edition.claims.moments import easy_side, more_uniform, photograph_moments, poorly_fit, testable, toy_moments
+from edition.claims.moments import easy_side, more_uniform, poorly_fit, toy_moments
 from edition.claims.rules import Effect
-from edition.claims.section_6_2_weights import EFFECTS, GINI, POORLY, SAYS_POORLY, TOY_RHO
+from edition.claims.section_6_2_weights import (
+    EFFECTS,
+    GINI,
+    POORLY,
+    SAYS_POORLY,
+    TOY_RHO,
+    of_both,
+    on_photographs,
+)
 from edition.runs.results import Results
 
 EASY_SIDE = (
@@ -60,56 +67,35 @@ def easy_side_heavier(checkpoints: Results) -> list[Effect]:
     return easy_side(toy_moments(checkpoints.records))
 
 
-def _enter_photographs() -> None:
-    """The same of each set of photographs."""
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-uniform-throughout",
-            place="Appendix G, Figure 7",
-            says=f"{title}: {UNIFORM}",
-            statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
-            chapter=EFFECTS,
-            figure=f"fig-7-{experiment}",
-            needs=experiment,
-            quantifier="every",
-        )
-        def uniform(results: Results) -> Judged:
-            moments = photograph_moments(results.records)
-            effects = more_uniform(moments) if testable(moments) else []
-            return Judged(effects, scaled_down=of_photographs(results.records))
-
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-poorly-fit-throughout",
-            place="Appendix G, Figure 8",
-            says=f"{title}: SAM {SAYS_POORLY}",
-            statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
-            chapter=EFFECTS,
-            figure=f"fig-8-{experiment}-hard",
-            needs=experiment,
-            quantifier="every",
-        )
-        def poorly(results: Results) -> Judged:
-            moments = photograph_moments(results.records)
-            effects, shown = poorly_fit(moments) if testable(moments) else ([], [])
-            return Judged(effects, scaled_down=of_photographs(results.records), shown=shown)
-
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-easy-side",
-            place="Appendix G, Figure 8",
-            says=f"{title}: {SAYS_EASY_SIDE}",
-            statistic=EASY_SIDE,
-            figure=f"{EFFECTS}#fig-8-{experiment}-hard",
-            needs=experiment,
-            quantifier="every",
-        )
-        def heavier(results: Results) -> Judged:
-            scaled = of_photographs(results.records)
-            return Judged(easy_side(photograph_moments(results.records)), scaled_down=scaled)
-
-
-_enter_photographs()
+on_photographs(
+    "uniform-throughout",
+    place="Appendix G, Figure 7",
+    says=UNIFORM,
+    statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
+    chapter=EFFECTS,
+    figure="fig-7-{}",
+    quantifier="every",
+    judge=lambda moments: (more_uniform(of_both(moments)), []),
+    file=__name__,
+)
+on_photographs(
+    "poorly-fit-throughout",
+    place="Appendix G, Figure 8",
+    says=f"SAM {SAYS_POORLY}",
+    statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
+    chapter=EFFECTS,
+    figure="fig-8-{}-hard",
+    quantifier="every",
+    judge=lambda moments: poorly_fit(of_both(moments)),
+    file=__name__,
+)
+on_photographs(
+    "easy-side",
+    place="Appendix G, Figure 8",
+    says=SAYS_EASY_SIDE,
+    statistic=EASY_SIDE,
+    figure=f"{EFFECTS}#fig-8-{{}}-hard",
+    quantifier="every",
+    judge=lambda moments: (easy_side(moments), []),
+    file=__name__,
+)

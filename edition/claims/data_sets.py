@@ -141,11 +141,6 @@ def scaled_down(record: Record) -> str:
     return "; ".join(told)
 
 
-def of_photographs(records: Sequence[Record]) -> str:
-    """Say what the runs on one set of photographs scale down."""
-    return scaled_down(records[0])
-
-
 def _of_network(config: FinetuneConfig) -> list[str]:
     """What differs from a whole ResNet-18 on the official split."""
     told = [] if config.backbone == "resnet18" else [f"{config.backbone} in place of ResNet-18"]

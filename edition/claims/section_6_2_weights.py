@@ -4,10 +4,13 @@ Figures 5 and 8 of the paper plot the median weight by bin of signed contributio
 What each group gains relative to the others (median over mean weight, rank, share) is shown beside it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.data_sets import PHOTOGRAPHS, of_photographs
+from edition.claims.data_sets import PHOTOGRAPHS, scaled_down
 from edition.claims.moments import (
     Moment,
     ginis,
@@ -24,6 +27,7 @@ from edition.experiments.toy import REFERENCE_RHO
 from edition.runs.results import Results
 from samlib.measures.statistics import paired_difference
 
+Weighed = tuple[list[Effect], list[Effect]]  # by the paper's statistic, and by others
 EFFECTS = "04_two_effects"
 GINI = (
     "Gini coefficient of the importance weights (twice the area between diagonal and Lorenz curve), phantom minus real"
@@ -100,86 +104,86 @@ def only_easy_gains(checkpoints: Results) -> Judged:
     return Judged(effects, shown=shown)
 
 
-def _of_photographs(results: Results) -> tuple[list[Moment], str]:
-    """The moments of one set of photographs, none where a method lacks two seeds, and what is scaled down."""
-    moments = photograph_moments(results.records)
-    return (moments if testable(moments) else []), of_photographs(results.records)
+def on_photographs(
+    name: str, *, says: str, figure: str, judge: Callable[[list[Moment]], Weighed], file: str, **words: Any
+) -> None:
+    """Enter a claim once for each set of photographs.
 
-
-def _enter_photographs() -> None:
-    """The same of each set of photographs; below it, the question whether SAM's own weights are more even."""
+    Args:
+        name: of the claim, behind the set's.
+        says: the claim; the set's title is put before it.
+        figure: as `claim` takes it, "{}" standing for the set's name.
+        judge: the set's moments, SGD's first -> effects, and those in other statistics.
+        file: the `__name__` of the file that enters it.
+        words: what else `claim` takes.
+    """
     for title, experiment in PHOTOGRAPHS.items():
 
-        @claim(
-            f"{experiment}-weights-uniform",
-            place="Section 6.2, Figure 3 (centre and right)",
-            says=f"{title}: Training examples are weighed more uniformly at the phantom than at the real parameters.",
-            statistic=f"{GINI}, at the end of training, paired by seed; two seeds or more of each method",
-            chapter=EFFECTS,
-            figure=f"fig-3-{experiment}",
-            needs=experiment,
-        )
-        def uniform(results: Results) -> Judged:
-            moments, scaled = _of_photographs(results)
-            return Judged(more_uniform(last(moments)), scaled_down=scaled)
+        def judged(results: Results) -> Judged:
+            effects, shown = judge(photograph_moments(results.records))
+            return Judged(effects, scaled_down=scaled_down(results.records[0]), shown=shown)
 
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-poorly-fit",
-            place="Section 6.2, Figure 5 (centre and right)",
-            says=f"{title}: SAM {SAYS_POORLY}",
-            statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
-            chapter=EFFECTS,
-            figure=f"fig-5-{experiment}",
-            needs=experiment,
-        )
-        def poorly(results: Results) -> Judged:
-            moments, scaled = _of_photographs(results)
-            effects, shown = poorly_fit(last(moments))
-            return Judged(effects, scaled_down=scaled, shown=shown)
-
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-joint-fit",
-            place="Section 6.2, Figure 5 (centre and right)",
-            says=f"{title}: SAM {SAYS_ONLY_EASY}",
-            statistic=ONLY_EASY,
-            figure=f"{EFFECTS}#fig-5-{experiment}",
-            needs=experiment,
-        )
-        def only_easy(results: Results) -> Judged:
-            moments, scaled = _of_photographs(results)
-            effects, shown = only_easy_fits(last(moments))
-            return Judged(effects, scaled_down=scaled, shown=shown)
-
-    for title, experiment in PHOTOGRAPHS.items():
-
-        @claim(
-            f"{experiment}-sam-more-uniform",
-            place="Section 6.2, said of the toy; the test on photographs is ours",
-            says=f"{title}: SAM weighs its training examples more uniformly than SGD weighs its own.",
-            statistic="Gini coefficient at the end of training, of phantom weights for SAM-trained and of real "
-            "weights for "
-            "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
-            chapter=EFFECTS,
-            figure=f"fig-3-{experiment}",
-            needs=experiment,
-            origin=OURS,
-        )
-        def own(results: Results) -> Judged:
-            moments, scaled = _of_photographs(results)
-            at = {
-                m.method: dict(zip(m.seeds, ginis(m.importance, kind), strict=True))
-                for m, kind in zip(last(moments), ("real", "phantom"), strict=False)
-            }
-            seeds = sorted(set(at.get("SGD", {})) & set(at.get("SAM", {})))
-            if len(seeds) < 2:
-                return Judged([], scaled_down=scaled)
-            sam, sgd = (np.array([at[method][seed] for seed in seeds]) for method in ("SAM", "SGD"))
-            effect = Effect("SAM-trained phantom - SGD-trained real", paired_difference(sam, sgd), "below")
-            return Judged([effect], scaled_down=scaled)
+        judged.__module__ = file
+        place = figure.format(experiment)
+        claim(f"{experiment}-{name}", says=f"{title}: {says}", figure=place, needs=experiment, **words)(judged)
 
 
-_enter_photographs()
+def of_both(moments: list[Moment]) -> list[Moment]:
+    """The moments; none where a method lacks two seeds."""
+    return moments if testable(moments) else []
+
+
+def _own_weights(moments: list[Moment]) -> Weighed:
+    """Gini coefficient of the weights that each method trains with: SAM's phantom ones minus SGD's real ones."""
+    at = {
+        m.method: dict(zip(m.seeds, ginis(m.importance, kind), strict=True))
+        for m, kind in zip(last(of_both(moments)), ("real", "phantom"), strict=False)
+    }
+    seeds = sorted(set(at.get("SGD", {})) & set(at.get("SAM", {})))
+    if len(seeds) < 2:
+        return [], []
+    sam, sgd = (np.array([at[method][seed] for seed in seeds]) for method in ("SAM", "SGD"))
+    return [Effect("SAM-trained phantom - SGD-trained real", paired_difference(sam, sgd), "below")], []
+
+
+on_photographs(
+    "weights-uniform",
+    place="Section 6.2, Figure 3 (centre and right)",
+    says="Training examples are weighed more uniformly at the phantom than at the real parameters.",
+    statistic=f"{GINI}, at the end of training, paired by seed; two seeds or more of each method",
+    chapter=EFFECTS,
+    figure="fig-3-{}",
+    judge=lambda moments: (more_uniform(last(of_both(moments))), []),
+    file=__name__,
+)
+on_photographs(
+    "poorly-fit",
+    place="Section 6.2, Figure 5 (centre and right)",
+    says=f"SAM {SAYS_POORLY}",
+    statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
+    chapter=EFFECTS,
+    figure="fig-5-{}",
+    judge=lambda moments: poorly_fit(last(of_both(moments))),
+    file=__name__,
+)
+on_photographs(
+    "joint-fit",
+    place="Section 6.2, Figure 5 (centre and right)",
+    says=f"SAM {SAYS_ONLY_EASY}",
+    statistic=ONLY_EASY,
+    figure=f"{EFFECTS}#fig-5-{{}}",
+    judge=lambda moments: only_easy_fits(last(of_both(moments))),
+    file=__name__,
+)
+on_photographs(
+    "sam-more-uniform",
+    place="Section 6.2, said of the toy; the test on photographs is ours",
+    says="SAM weighs its training examples more uniformly than SGD weighs its own.",
+    statistic="Gini coefficient at the end of training, of phantom weights for SAM-trained and of real weights for "
+    "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
+    chapter=EFFECTS,
+    figure="fig-3-{}",
+    judge=_own_weights,
+    file=__name__,
+    origin=OURS,
+)
