@@ -40,8 +40,7 @@ ROUNDING = 1e-10
     place="Appendix D, Eqs 25, 27, 31, 37",
     says="The squared norm of the logit's gradient is a weighted sum of the squared norms of the representations.",
     statistic="largest relative difference over inputs and layers between the closed forms and automatic "
-    "differentiation; "
-    f"equal up to rounding below {ROUNDING:g}",
+    f"differentiation; equal up to rounding below {ROUNDING:g}",
     chapter="c_theory",
 )
 def closed_forms() -> list[Effect]:
@@ -59,8 +58,7 @@ def closed_forms() -> list[Effect]:
     place="Appendix D, Eq 23",
     says="With one example a batch, the log of the importance ratio is about rho times the norm of the logit gradient.",
     statistic="median over inputs of the relative error of rho |grad f| against the exact log ratio (exponential "
-    "loss), by "
-    f"kind of network and radius; the law holds where it is below {TENTH:g}",
+    f"loss), by kind of network and radius; the law holds where it is below {TENTH:g}",
     chapter="c_theory",
     figure="fig-theory-radius",
 )
@@ -77,8 +75,8 @@ def first_order_law() -> list[Effect]:
     "theory-last-layer",
     place="Appendix D, Eq 25",
     says="Under LSAM the log of the importance ratio is proportional to the norm of the representation.",
-    statistic="largest relative difference over inputs between the exact log ratio and rho |Phi(x)| "
-    f"(rho = {REFERENCE_RHO:g}, one example a batch, exponential loss); equal up to rounding below {ROUNDING:g}",
+    statistic="largest relative difference over inputs between the exact log ratio and rho |Phi(x)| (rho = "
+    f"{REFERENCE_RHO:g}, one example a batch, exponential loss); equal up to rounding below {ROUNDING:g}",
     chapter="c_theory",
     figure="fig-theory-radius",
 )
@@ -97,8 +95,8 @@ def last_layer_exact() -> list[Effect]:
     "theory-losses",
     place="Appendix D, preliminaries",
     says="For correctly classified points, cross-entropy is almost identical to the exponential loss.",
-    statistic="relative difference of the importance weight, and of its log ratio at the phantom, between logistic and "
-    f"exponential loss (rho = {TENTH:g}, one example a batch), mean over the correctly classified inputs of ReLU "
+    statistic="relative difference of the importance weight, and of its log ratio at the phantom, between logistic "
+    f"and exponential loss (rho = {TENTH:g}, one example a batch), mean over the correctly classified inputs of ReLU "
     f"networks; almost identical below {TENTH:g}",
     chapter="c_theory",
     figure="sec-theory-loss",
@@ -119,8 +117,7 @@ def losses_agree() -> list[Effect]:
     place="Appendix D, end",
     says="The computation for linear networks gives a sensible approximation of the gradient's norm in general ones.",
     statistic="ReLU networks' |grad f| against Eq 31 with constant c_l (every unit on): rank correlation over inputs, "
-    "above "
-    f"{RANKED:g}; and how many doublings the approximation is off, median over inputs, below 1 (a factor of "
+    f"above {RANKED:g}; and how many doublings the approximation is off, median over inputs, below 1 (a factor of "
     f"{FACTOR:g})",
     chapter="c_theory",
     figure="fig-theory-linear",

@@ -16,8 +16,7 @@ from edition.runs.results import Results
 
 EASY_SIDE = (
     "median phantom weight of the examples to which the easy feature contributes more, minus that of the others, mean "
-    "over "
-    "the networks that have both; two or more"
+    "over the networks that have both; two or more"
 )
 SAYS_EASY_SIDE = (
     "The median importance is higher for examples with a higher contribution of the easy than of the hard feature."

@@ -86,8 +86,7 @@ DEGRADES = "As the batch becomes very large, the improvement of LSAM degrades."
 AT_EACH = f"{GAIN}, at each batch size but the full batch"
 TREND = (
     f"gain (LSAM at rho = {REFERENCE_RHO:g} minus SGD, negative is better): largest batch against {PAPER_BATCH}, and "
-    "rank "
-    "correlation with batch size, over seeds"
+    "rank correlation with batch size, over seeds"
 )
 
 
@@ -109,10 +108,8 @@ def robust_at_equal_epochs(batch_size: Results) -> list[Effect]:
     place="Appendix H.2, Figure 10",
     says="The radius at which LSAM is best is similar across batch sizes.",
     statistic="position on our grid of radii of each seed's lowest hard-feature probing error (the smallest radius "
-    "where "
-    f"several tie): each batch size but the full batch minus {PAPER_BATCH}, paired by seed, at equal epochs; similar "
-    "means "
-    "an interval within one step",
+    f"where several tie): each batch size but the full batch minus {PAPER_BATCH}, paired by seed, at equal epochs; "
+    "similar means an interval within one step",
     figure=f"{BATCH}#fig-10",
     needs="batch_size",
 )
@@ -146,8 +143,7 @@ def degrades_at_equal_epochs(batch_size: Results) -> list[Effect]:
     place="Appendix H.2, Figure 10",
     says="The larger the radius, the more sensitive the hard feature's probing error is to the batch size.",
     statistic="range of the hard-feature probing error over batch sizes, by seed, at equal epochs: largest radius "
-    "minus "
-    "SGD, and rank correlation with the radius",
+    "minus SGD, and rank correlation with the radius",
     figure=f"{BATCH}#fig-10",
     needs="batch_size",
 )

@@ -3,6 +3,7 @@
 The comparisons of one task are one family: of sixteen methods some would look better by chance.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ QUESTIONS = {
 }
 
 
+@functools.lru_cache(maxsize=len(TASKS))  # seven questions ask for one task's
 def comparisons(results: Results) -> dict[tuple[str, str], Effect]:
     """Estimate every comparison of `QUESTIONS` on one task, corrected together: (method, counterpart) -> effect."""
     table = control_table(results.records)
@@ -63,6 +65,14 @@ def comparisons(results: Results) -> dict[tuple[str, str], Effect]:
     found = {pair: improvement(table, *pair) for pair in pairs}
     effects = {pair: Effect(" − ".join(pair), value, "below") for pair, value in found.items() if value}
     return dict(zip(effects, corrected(list(effects.values())), strict=True))
+
+
+@functools.lru_cache(maxsize=len(TASKS))
+def accounts(results: Results) -> dict[str, Effect]:
+    """Estimate every account of `ACCOUNTS` on one task, corrected together."""
+    found = follows(control_table(results.records))
+    effects = corrected([Effect(name, found[name], predicted) for name, (_, predicted) in ACCOUNTS.items()])
+    return dict(zip(ACCOUNTS, effects, strict=True))
 
 
 def _scaled_down(results: Results) -> str:
@@ -82,17 +92,14 @@ def _enter() -> None:
                 says=f"{title}: over methods, the hard feature's probing error follows {told}.",
                 statistic="rank correlation over methods and settings of the hard feature's probing error with "
                 f"{account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error; "
-                "corrected "
-                "for three accounts; it does not say what causes what",
+                "corrected for three accounts; it does not say what causes what",
                 chapter=BEYOND,
                 figure="fig-follows",
                 needs=experiment,
                 origin=OURS,
             )
             def follows_account(results: Results, account: str = account) -> Judged:
-                found = follows(control_table(results.records))
-                effects = corrected([Effect(name, found[name], ACCOUNTS[name][1]) for name in ACCOUNTS])
-                return Judged([effects[list(ACCOUNTS).index(account)]], scaled_down=_scaled_down(results))
+                return Judged([accounts(results)[account]], scaled_down=_scaled_down(results))
 
     for title, experiment in TASKS.items():
         for question, asked in QUESTIONS.items():
@@ -102,9 +109,8 @@ def _enter() -> None:
                 place="asked by the paper's reviewers and later work; the test is ours",
                 says=f"{title}: {asked.claim}",
                 statistic="probing error of the hard feature, each method minus its counterpart, paired by seed; "
-                "where a "
-                "method has several settings, each seed at the one that the other seeds choose; corrected for all "
-                "comparisons of the task",
+                "where a method has several settings, each seed at the one that the other seeds choose; corrected for "
+                "all comparisons of the task",
                 chapter=BEYOND,
                 figure=f"fig-methods-{title.lower()}",
                 needs=experiment,
@@ -123,8 +129,7 @@ _enter()
     place="asked by the paper's reviewers; the test is ours",
     says="With three redundant features, mixed by a rotation, SAM improves both of the harder ones.",
     statistic="linear probing error of the two spirals on examples whose features are independent, minus SGD's, "
-    "paired by "
-    "seed; each seed at the setting that the other seeds choose",
+    "paired by seed; each seed at the setting that the other seeds choose",
     chapter=BEYOND,
     figure="fig-three-features",
     needs="three_features",

@@ -167,8 +167,8 @@ def in_short(entries: Mapping[str, Entry]) -> str:
     parts = [f"**{word}** on {', '.join(sets)}" for word, sets in said.items() if sets]
     scaled = " Settings are scaled down where the table says so." if any(e.note for e in entries.values()) else ""
     return (
-        f"**In short.** Against SGD's, SAM's probing error on the hard feature is {'; '.join(parts)}. "
-        f"A 95 % interval over seeds that includes no change is called undecided.{scaled}"
+        f"**In short.** Against SGD's, SAM's probing error on the hard feature is {'; '.join(parts)}. A 95 % interval "
+        f"over seeds that includes no change is called undecided.{scaled}"
     )
 
 

@@ -69,8 +69,8 @@ def trials(records: Sequence[Record]) -> dict[tuple[str, int], Trial]:
         untrained = [record for record in group if record.config["n_epochs"] == 0]
         if len(untrained) != 1:
             raise ValueError(
-                f"records: expected one record without training on {key[0]} with seed {key[1]}, got "
-                f"{len(untrained)}; run the experiment"
+                f"records: expected one record without training on {key[0]} with seed {key[1]}, got {len(untrained)}; "
+                "run the experiment"
             )
         found[key] = Trial(tuple(record for record in group if record is not untrained[0]), untrained[0])
     return found
@@ -103,7 +103,7 @@ def chosen(grid: Sequence[Record], *, reading: str = "sources", radius: float | 
     if lost:
         raise ValueError(
             f"records: expected at least one run that converged, got none of {' and '.join(lost)}; add lower learning "
-            f"rates and smaller radii"
+            "rates and smaller radii"
         )
     return {method: min(converged(records), key=_held_out) for method, records in methods.items()}
 

@@ -220,7 +220,7 @@ def _agreement(record: Record) -> int:
     if covariance == 0:
         raise ValueError(
             f"records: expected label and attribute to be correlated in training, got group frequencies {f}; the "
-            f"attribute then fits no label, and has no signed contribution"
+            "attribute then fits no label, and has no signed contribution"
         )
     return 1 if covariance > 0 else -1
 

@@ -27,8 +27,8 @@ def pair_roles(records: Sequence[Record]) -> dict[str, str]:
     sgd = [r.metrics for r in records if r.config["rho"] == 0 and not r.metrics["diverged"]]
     if not sgd:
         raise ValueError(
-            f"records: expected at least one of SGD (rho = 0) that converged, got none among {len(records)}; "
-            f"SGD's probes decide which feature is easy: run it too"
+            f"records: expected at least one of SGD (rho = 0) that converged, got none among {len(records)}; SGD's "
+            "probes decide which feature is easy: run it too"
         )
     names = [name.removesuffix("_head_error") for name in sgd[0] if name.endswith("_head_error")]
     easy, hard = sorted(names, key=lambda name: settled(np.mean([m[f"{name}_probe_error"] for m in sgd])))

@@ -70,8 +70,7 @@ def _enter_probes() -> None:
             place="Section 4.2, Table 1; the joint test is ours",
             says=f"Over the data sets together, SAM achieves a lower probing error than SGD on the {role} feature.",
             statistic=f"probing error of the {role} feature, SAM minus SGD: mean of the data sets' means, each with "
-            "equal "
-            "weight, interval with Satterthwaite's degrees of freedom; confirmatory runs where they are complete",
+            "equal weight, interval with Satterthwaite's degrees of freedom; confirmatory runs where they are complete",
             chapter=IMAGES,
             figure=TABLE,
             needs=EXPLORATORY,
@@ -118,8 +117,7 @@ def training_succeeds(*results: Results | None) -> Judged:
     place="Sections 1 and 4 speak of representations; the network's own answers are ours",
     says="CIFAR-MNIST: SGD falls for the simplicity bias: its own answers follow the easy feature alone.",
     statistic="how often SGD's own answer differs from each feature's label on the balanced test set, over seeds; two "
-    "seeds "
-    f"or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of chance",
+    f"seeds or more; 'alone' means within {RELIANCE_MARGIN:g} of 0 and of chance",
     chapter=IMAGES,
     figure="fig-pair-errors",
     needs="cifar_mnist_fixed",
@@ -148,8 +146,7 @@ def _enter_fixed() -> None:
             place=FIXED,
             says=f"SAM achieves a lower probing error than SGD on the {role} feature.",
             statistic=f"probing error of the {role} feature on the balanced test set, SAM minus SGD at one setting "
-            "fixed "
-            "beforehand, paired by seed; two seeds or more",
+            "fixed beforehand, paired by seed; two seeds or more",
             chapter=IMAGES,
             figure="fig-pair-errors",
             needs="cifar_mnist_fixed",
@@ -171,8 +168,7 @@ _enter_fixed()
     place="later work: Nguyen et al. (2024)",
     says="SAM's lower probing error on the hard feature is there early in training.",
     statistic="probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), "
-    "SAM "
-    "minus SGD, paired by seed; two seeds or more",
+    "SAM minus SGD, paired by seed; two seeds or more",
     chapter=IMAGES,
     figure="fig-probe-epochs",
     needs=EXPLORATORY,

@@ -55,8 +55,7 @@ def easy_learned(complexity: Results) -> list[Effect]:
     place="Sections 5 and 5.2, Figure 1",
     says="SGD exhibits the simplicity bias: it represents the spiral worse than the line.",
     statistic="probing error under SGD, the spiral's minus the line's, paired by seed, at each complexity "
-    f"{WHERE_HARD} "
-    "on average",
+    f"{WHERE_HARD} on average",
     figure=f"{SETUP}#fig-contours",
     needs="complexity",
 )
@@ -118,8 +117,7 @@ def hard_error_falls(complexity: Results) -> list[Effect]:
     place="Section 5.2 (from LSAM to SAM); the test is ours",
     says="SAM on all parameters represents the toy's hard feature better than SGD does, while the label is learned.",
     statistic="hard-feature probing error, SAM minus SGD, paired by seed, at each of ten radii at which the label's "
-    "mean "
-    f"test error stays below {ROOM:g}; one radius is enough",
+    f"mean test error stays below {ROOM:g}; one radius is enough",
     chapter=SETUP,
     figure="fig-full-sam",
     needs="full_sam_toy",

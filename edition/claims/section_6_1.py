@@ -61,8 +61,8 @@ def phantom_ratio_falls_where_easy(complexity: Results) -> list[Effect]:
     "toy-condition-exact",
     place="derived in chapter 3, not in the paper; a check of the code",
     says="The phantom ratio rises exactly in the steps in which E[λ y φ_hard] / v_hard < E[λ y φ_easy] / v_easy.",
-    statistic="share of steps in which the prediction and the ratio agree: the worst run of each seed; the claim needs "
-    "more than 0.999",
+    statistic="share of steps in which the prediction and the ratio agree: the worst run of each seed; the claim "
+    "needs more than 0.999",
     chapter=PHANTOM,
     figure="fig-condition",
     needs="complexity",

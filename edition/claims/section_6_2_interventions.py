@@ -52,8 +52,8 @@ def least_gain(complexity: pd.DataFrame) -> float:
     "toy-interventions-help",
     place="Section 6.2, Figure 6",
     says="Either effect alone, and both together, improve the hard feature's probing error.",
-    statistic="hard-feature probing error minus SGD's, paired by seed, at LSAM's mean phantom ratio "
-    f"(rho = {REFERENCE_RHO:g}); {COUNTS}",
+    statistic="hard-feature probing error minus SGD's, paired by seed, at LSAM's mean phantom ratio (rho = "
+    f"{REFERENCE_RHO:g}); {COUNTS}",
     chapter=CAUSES,
     figure="fig-6",
     needs=("interventions", "complexity"),
@@ -68,8 +68,7 @@ def interventions_help(interventions: Results, complexity: Results) -> list[Effe
     place="Section 6.2, Figure 6 (left and centre)",
     says="The two effects offer gains, and comparable ones.",
     statistic="hard-feature probing error at LSAM's mean phantom ratio: each intervention minus SGD; and, where both "
-    "gain, "
-    f"importance minus rate over the larger gain, paired by seed; {COUNTS}; comparable within ±{COMPARABLE:g}",
+    f"gain, importance minus rate over the larger gain, paired by seed; {COUNTS}; comparable within ±{COMPARABLE:g}",
     chapter=CAUSES,
     figure="fig-6",
     needs=("interventions", "complexity"),
@@ -106,8 +105,8 @@ def both_match_lsam(interventions: Results, complexity: Results) -> list[Effect]
     "toy-interventions-can-help",
     place="Section 6.2, Figure 6; the size of the ratio is ours",
     says="A ratio far above LSAM's own, in either factor or in both, improves the hard feature.",
-    statistic="hard-feature probing error minus SGD's, paired by seed, at the largest ratio run, c = "
-    f"{max(RATIOS):g}; {COUNTS}",
+    statistic=f"hard-feature probing error minus SGD's, paired by seed, at the largest ratio run, c = {max(RATIOS):g}; "
+    f"{COUNTS}",
     chapter=CAUSES,
     figure="fig-6",
     needs=("interventions", "complexity"),
@@ -141,8 +140,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     place="Section 6.2; the test is ours",
     says="LSAM's phantom in the learning rates alone does what LSAM does.",
     statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g}, phantom in the learning rates minus LSAM, "
-    "paired by "
-    f"seed; a match means an interval within ±{MATCH_MARGIN:g}",
+    f"paired by seed; a match means an interval within ±{MATCH_MARGIN:g}",
     chapter=CAUSES,
     figure="fig-phantom-terms",
     needs=("phantom_terms", "complexity"),
@@ -159,8 +157,7 @@ def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect
     place="Appendix C; the question is ours",
     says="The length of the fixed vector and the gradient given to v do not matter for the hard feature.",
     statistic="hard-feature probing error at the smallest and the largest ratio: control minus main runs, paired by "
-    "seed; "
-    f"'does not matter' means an interval within ±{MATCH_MARGIN:g}",
+    f"seed; 'does not matter' means an interval within ±{MATCH_MARGIN:g}",
     chapter=CAUSES,
     figure="fig-6-controls",
     needs="interventions",

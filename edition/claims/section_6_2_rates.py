@@ -48,7 +48,6 @@ cannot_be_judged(
     says="In real networks too, SAM inhibits well-learned features at every layer, which contributes to its gains.",
     statistic="none is known: effective learning rates are defined only where each feature has weights of its own",
     why="The paper states this as a belief, and says that it cannot be verified where features are not disentangled. "
-    "We "
-    "know of no statistic for it either.",
+    "We know of no statistic for it either.",
     file=__name__,
 )

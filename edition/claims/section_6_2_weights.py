@@ -38,8 +38,7 @@ POORLY = (
 )
 ONLY_EASY = (
     "median importance weight of the examples with a positive signed contribution of the easy feature and a negative "
-    "one "
-    "of the hard feature, phantom minus real, over the networks that have such examples; two or more"
+    "one of the hard feature, phantom minus real, over the networks that have such examples; two or more"
 )
 SAYS_POORLY = (
     "gives less weight to examples that the easy feature fits poorly and more to those that the hard feature fits "

@@ -94,7 +94,7 @@ def curve_table(records: Sequence[Record]) -> pd.DataFrame:
         if not has_curves([record]):
             raise ValueError(
                 f"records: expected probing errors after each epoch, got none in {record.id}; run it with "
-                f"probe_each_epoch = True"
+                "probe_each_epoch = True"
             )
         method = method_of(record)
         for role, feature in roles.items():
@@ -132,21 +132,21 @@ def seed_table(title: str, entry: Entry) -> pd.DataFrame:
     if others:
         raise ValueError(
             f"{title}: expected one data set and one setting a method, got records that differ in {', '.join(others)}; "
-            f"make an entry of each"
+            "make an entry of each"
         )
     for name in ("weights_sha256", "images_sha256"):
         found = sorted({str(record.metrics.get(name)) for record in entry.records})
         if len(found) > 1:
             raise ValueError(
                 f"{title}: expected one {name} for all records, got {', '.join(found)}; run them again from the same "
-                f"weights and images"
+                "weights and images"
             )
     settings = table[["method", "learning_rate", "rho"]].drop_duplicates()
     if sorted(settings.method) != ["SAM", "SGD"]:
         told = "; ".join(f"{row.method}: {row.learning_rate:g}, {row.rho:g}" for row in settings.itertuples())
         raise ValueError(
             f"{title}: expected SGD and SAM at one setting each, got (learning rate, rho) {told}; select them first, "
-            f"see edition.records.selection"
+            "see edition.records.selection"
         )
     if by_seed(table, "test_error", "method").dropna().empty:
         raise ValueError(f"{title}: expected a seed at which SGD and SAM both converged, got none; run more seeds")

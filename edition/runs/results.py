@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """The records of one experiment at one profile.
+    """The records of one experiment at one profile; equal to itself alone, so that what is computed of it can be kept.
 
     Attributes:
         name: the experiment.
