@@ -34,4 +34,4 @@ def test_a_page_that_sums_up_finds_what_a_later_chapter_recorded(tmp_path: Path)
 
 def test_the_books_pages_that_sum_up_say_so() -> None:
     found = {path.stem for path in BOOK.glob("*.ipynb") if nbformat.read(path, 4).metadata.get("sums_up")}
-    assert found == {"index", "claims", "records"}
+    assert found >= {"index", "claims", "records", "summary"}

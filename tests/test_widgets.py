@@ -308,7 +308,7 @@ def test_training_panel_stands_as_frames_in_a_page(panel: TrainingPanel) -> None
 
 
 def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel) -> None:
-    before = panel.picture.value
+    before, open_figures = panel.picture.value, plt.get_fignums()
     panel.rho.value, panel.complexity.value, panel.seed.value = 0.7, 270.0, 2
     panel.button.click()
     (alone,) = train_networks([quick_network(2, 60).vary(complexity=270.0, rho=0.7)])
@@ -317,7 +317,7 @@ def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel
     assert f"{alone.metrics['phantom_ratio'][0]:.2f} phantom" in panel.message.value
     assert panel.picture.value != before and panel.picture.value.startswith("<img")
     assert panel.bar.value == panel.bar.max == 60
-    assert not panel.button.disabled and plt.get_fignums() == []
+    assert not panel.button.disabled and plt.get_fignums() == open_figures
 
 
 def test_errors_stand_in_the_panel_as_one_line(panel: TrainingPanel) -> None:
