@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from scipy import stats
+import scipy
 
 from samlib.config import check_choice
 from samlib.measures.statistics import CONFIDENCE, Estimate, detectable_at, settled
@@ -93,8 +93,8 @@ def _p_value(value: Estimate, distance: float) -> float:
     if half == 0:
         return 0.0 if distance else 1.0
     degrees = value.degrees
-    error = half / stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
-    return float(2 * stats.t.sf(abs(distance) / error, degrees))
+    error = half / scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    return float(2 * scipy.stats.t.sf(abs(distance) / error, degrees))
 
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts take a second to import: they are, where they are first used
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 SETTLED = 12  # decimals: far above the last bit of a double, far below any effect
@@ -61,7 +61,7 @@ def estimate(values: ArrayLike) -> Estimate:
     mean = float(numbers.mean())
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -111,7 +111,7 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     if variances.sum() == 0:
         return Estimate(mean, mean, mean, n)
     degrees = variances.sum() ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, strata, strict=True))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
     return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
 
 
@@ -145,15 +145,15 @@ def detectable_at(value: Estimate, power: float = 0.8) -> float:
     half, degrees = max(value.high - value.mean, value.mean - value.low), value.degrees
     if value.n < 2 or not math.isfinite(half):
         return math.inf
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
 
     def excess(shift: float) -> float:
-        return float(stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
+        return float(scipy.stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
 
     high = critical
     while excess(high) < 0:
         high *= 1.2  # in small steps: far out scipy's noncentral t is NaN
-    return float(optimize.brentq(excess, 0.0, high)) * half / float(critical)
+    return float(scipy.optimize.brentq(excess, 0.0, high)) * half / float(critical)
 
 
 def settled(value: float) -> float:
@@ -208,7 +208,7 @@ def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
         One number a seed.
     """
     results = [
-        0.0 if np.ptp(curve) == 0 else float(stats.spearmanr(x, curve).statistic)
+        0.0 if np.ptp(curve) == 0 else float(scipy.stats.spearmanr(x, curve).statistic)
         for curve in np.asarray(curves, dtype=float)
     ]
     return np.array(results)
