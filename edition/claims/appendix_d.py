@@ -1,6 +1,6 @@
 """The paper's claims in Appendix D, judged on random networks: without records.
 
-n is the number of networks. The rules were fixed before the numbers were seen: a law holds where it is less than a
+n is the number of networks. The margins were fixed before the numbers were seen: a law holds where it is less than a
 tenth off; an approximation where it ranks the inputs with a correlation above 0.7, about half of the variance, and is
 within a factor of two.
 """
