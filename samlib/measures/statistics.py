@@ -34,6 +34,11 @@ class Estimate:
         """Degrees of freedom of the interval."""
         return self.n - 1 if self.df is None else self.df
 
+    @property
+    def exact(self) -> bool:
+        """Whether all values are the same, up to rounding, so that the interval has no width."""
+        return settled(self.high - self.low) == 0
+
     def __str__(self) -> str:
         mean, low, high = (settled(end) for end in (self.mean, self.low, self.high))
         return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
@@ -156,6 +161,18 @@ def detectable_at(value: Estimate, power: float = 0.8) -> float:
     return float(scipy.optimize.brentq(excess, 0.0, high)) * half / float(critical)
 
 
+def agreement_p(n: int) -> float:
+    """Return the two-sided p-value of n seeds that give one and the same value: the sign test's, 2^(1 - n).
+
+    A metric that moves in whole images can differ by as many in every seed. Student's interval then has no width, which
+    is no certainty: there is no spread to judge by, only the number of seeds.
+
+    >>> agreement_p(4), agreement_p(6)
+    (0.125, 0.03125)
+    """
+    return min(1.0, 2.0 ** (1 - n))
+
+
 def settled(value: float) -> float:
     """Round off what differs from processor to processor: what is compared, ordered or written goes through this.
 
@@ -183,7 +200,7 @@ def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def with_interval(value: Estimate, digits: int = 3, *, scale: float = 1, signed: bool = False, alone: str = "") -> str:
-    """Write a mean with its interval; a single value has none.
+    """Write a mean with its interval; a single value has none, and neither has what is the same in every seed.
 
     Args:
         value: the estimate.
@@ -193,8 +210,12 @@ def with_interval(value: Estimate, digits: int = 3, *, scale: float = 1, signed:
 
     >>> with_interval(Estimate(-0.12, -0.15, -0.09, 20)), with_interval(Estimate(0.5, -math.inf, math.inf, 1), 1)
     ('−0.120 [−0.150, −0.090]', '0.5')
+    >>> with_interval(Estimate(0.5, 0.5, 0.5, 4), 1)
+    '0.5 [in every seed]'
     """
     mean, low, high = (number(scale * end, digits, signed=signed) for end in (value.mean, value.low, value.high))
+    if value.n > 1 and value.exact:
+        return f"{mean} [in every seed]"
     return f"{mean} [{low}, {high}]" if value.n > 1 else mean + alone
 
 
