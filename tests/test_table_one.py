@@ -293,10 +293,11 @@ def test_the_page_marks_harm_and_what_was_not_tested():
     assert alone[1:] == ["30.00", "21.00", "−9.00", "no interval", "not tested", "1"]
 
 
-def test_the_same_few_images_in_every_seed_are_counted_and_decide_nothing():
-    records = [record(rho, seed, error) for seed in range(2) for rho, error in ((0.0, 0.3), (0.05, 0.2))]
+@pytest.mark.parametrize(("n_seeds", "word"), [(2, "undecided"), (5, "undecided"), (6, "lower")])
+def test_the_same_few_images_in_every_seed_are_counted_and_only_many_seeds_decide(n_seeds, word):
+    records = [record(rho, seed, error) for seed in range(n_seeds) for rho, error in ((0.0, 0.3), (0.05, 0.2))]
     hard = cells(figures.table_html(table_one({"Waterbirds": Entry(records)})))[3]
-    assert hard[3:6] == ["−10.00", "579 of 5794 images in every seed", "undecided"]
+    assert hard[3:6] == ["−10.00", "579 of 5794 images in every seed", word]
 
 
 def test_the_picture_draws_the_differences_and_prints_the_means():

@@ -8,9 +8,9 @@ import pandas as pd
 from edition.claims.claim import OURS, PAPER, Judged, claim
 from edition.claims.rules import Effect
 from edition.claims.section_5 import GAIN
-from edition.claims.toy import ROOM, WHERE_HARD, correlation, difference, noise_levels, where_hard
+from edition.claims.toy import ROOM, WHERE_HARD, at_each_noise, correlation, difference, relative_rate
 from edition.experiments.toy import REFERENCE_RHO
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import Results, by_seed
 from samlib.measures.statistics import estimate, paired_difference, rank_correlations
 
 ONE_STEP = 1.0  # "similar" optima: within one step of our grid of radii
@@ -28,11 +28,7 @@ NOISE, BATCH = "a_data_and_noise", "b_batch_size"
     needs="noise",
 )
 def noise_robust(noise: Results) -> list[Effect]:
-    effects = []
-    for kind, features, level, part in noise_levels(noise.table):
-        if len(where_hard(part, room=ROOM)):
-            effects.append(Effect(f"{kind} {level:g}, {features}", difference(part, "final_hard_error"), "below"))
-    return effects
+    return at_each_noise(noise.table, lambda part: difference(part, "final_hard_error"), "below", room=ROOM)
 
 
 @claim(
@@ -45,13 +41,7 @@ def noise_robust(noise: Results) -> list[Effect]:
     needs="noise",
 )
 def mechanism_under_noise(noise: Results) -> list[Effect]:
-    effects = []
-    for kind, features, level, part in noise_levels(noise.table):
-        rows = pick(where_hard(part), rho=REFERENCE_RHO)
-        if len(rows):
-            value = estimate((rows.hard_rate - rows.easy_rate).to_numpy(dtype=float))
-            effects.append(Effect(f"{kind} {level:g}, {features}", value, "above"))
-    return effects
+    return at_each_noise(noise.table, relative_rate, "above")
 
 
 def minibatches(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from edition.claims.claim import cannot_be_judged, claim
 from edition.claims.rules import Effect
-from edition.claims.toy import WHERE_HARD, at_each, complexities, where_hard
+from edition.claims.toy import WHERE_HARD, at_each, complexities, relative_rate, where_hard
 from edition.experiments.toy import REFERENCE_RHO
 from edition.runs.results import Results, pick
 from samlib.measures.statistics import estimate
@@ -48,8 +48,7 @@ _enter()
     needs="complexity",
 )
 def relative_rate_scaled(complexity: Results) -> list[Effect]:
-    rows = pick(where_hard(complexity.table), rho=REFERENCE_RHO)
-    return at_each(rows, lambda part: estimate((part.hard_rate - part.easy_rate).to_numpy(dtype=float)), "above")
+    return at_each(where_hard(complexity.table), relative_rate, "above")
 
 
 cannot_be_judged(

@@ -62,11 +62,19 @@ def where_easy(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table.complexity.isin(where_hard(table).complexity)]
 
 
-def noise_levels(table: pd.DataFrame) -> list[tuple[str, str, float, pd.DataFrame]]:
-    """Split the noise experiment into (kind, noisy features, level, rows), levels above zero."""
-    parts = []
+def at_each_noise(
+    table: pd.DataFrame, value: Callable[[pd.DataFrame], Estimate], predicted: str, *, room: float = 0.0
+) -> list[Effect]:
+    """One effect a noise, place of it, and level above zero, wherever the spiral is the hard feature: as `at_each`."""
+    effects = []
     for kind in ("flip", "gaussian_noise", "dropout"):
-        rows = table[table[kind] > 0]
-        for (features, level), part in rows.groupby(["noisy_features", kind]):
-            parts.append((kind, features, level, part))
-    return parts
+        for (features, level), rows in table[table[kind] > 0].groupby(["noisy_features", kind]):
+            if len(part := where_hard(rows, room=room)):
+                effects.append(Effect(f"{kind} {level:g}, {features}", value(part), predicted))
+    return effects
+
+
+def relative_rate(table: pd.DataFrame) -> Estimate:
+    """Return the mean over seeds of v~_hard/v_hard - v~_easy/v_easy under LSAM."""
+    rows = pick(table, rho=REFERENCE_RHO)
+    return estimate((rows.hard_rate - rows.easy_rate).to_numpy(dtype=float))
