@@ -295,12 +295,6 @@ def test_on_the_records_square_and_table_say_the_state(rows):
         assert f'<strong class="status">{state}</strong>' in claims_table([item])
 
 
-def test_other_statistics_are_listed_for_a_claim_with_one_effect_too():
-    told = claims_table([row(verdict(STRONG, shown=[WEAK]))])
-    assert "In other statistics" in told and "at 0.02" in told
-    assert "<details>" not in claims_table([row(verdict(STRONG))])
-
-
 def cells(page: str) -> list[dict[str, Any]]:
     return json.loads((ROOT / "book" / f"{page}.ipynb").read_text())["cells"]
 

@@ -71,6 +71,7 @@ def test_the_claims_table_shows_everything_escaped_with_its_links():
     ):
         assert part in page, part
     assert "<details>" not in claims_table([row(HOLDS)])  # a single effect is not listed again
+    assert "decide nothing" in claims_table([row(HOLDS, shown=[ALONE])])
 
 
 def test_an_untested_claim_shows_its_reason_and_no_figure():

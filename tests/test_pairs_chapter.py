@@ -118,7 +118,7 @@ def test_an_improvement_is_confirmed_only_where_there_is_one(role, gains, state)
     ],
 )
 def test_reliance_on_the_easy_feature_needs_both_answers(pair, head, state):
-    found = [record(0.0, seed, digit=0.1, patch=0.3, head=head, pair=pair) for seed in range(3)]
+    found = [record(0.0, seed, digit=0.1, patch=0.3, head=head, pair=pair) for seed in range(8)]
     assert judge("pair-sgd-relies-on-easy", results(found)).state == state
     assert judge("pair-sgd-relies-on-easy", results(found[:1])).state == "not tested"
 
