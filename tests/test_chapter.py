@@ -237,7 +237,7 @@ def test_a_verdict_shows_state_claim_finding_and_every_effect_escaped():
     assert rows == [
         ["first &amp; best", "−0.250", "[−0.300, −0.200]", "20", "below 0", "< .001", "holds", detectable],
         ["second", "−1.0e−04", "[−∞, ∞]", "1", "above 0.5", "1.000", "undecided", "∞"],
-        ["third", "−0.013", "[in every seed]", "12", "above 0", "< .001", "reversed", "0.000"],
+        ["third", "−0.013", "[in every seed]", "12", "above 0", "< .001", "reversed", ""],
     ]
     assert "effects" not in verdict_html(Verdict("id", "place", "claim", "statistic", []))
 

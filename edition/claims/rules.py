@@ -89,8 +89,11 @@ class Effect:
 
     @property
     def detectable(self) -> float:
-        """The smallest difference from the threshold that such runs find with 80 % power, before correction."""
-        return detectable_at(self.value)
+        """The smallest difference from the threshold that such runs find with 80 % power, before correction.
+
+        NaN where all seeds agree exactly: without a spread it is not known.
+        """
+        return math.nan if self.value.n > 1 and self.value.exact else detectable_at(self.value)
 
 
 def _p_value(value: Estimate, distance: float) -> float:

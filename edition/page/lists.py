@@ -12,7 +12,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, verdict_class
+from edition.page.verdicts import MARKS, all_effects_html, found, interval, seen, short, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
@@ -109,10 +109,10 @@ def _deciding(row: Row) -> str:
     if effect is None:
         return html.escape(row.why)
     value = effect.value
+    known = f"; these runs would have found a difference of {seen(effect)} with 80 % power" if seen(effect) else ""
     return (
         f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
-        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}; "
-        f"these runs would have found a difference of {short(effect.detectable)} with 80 % power."
+        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}{known}."
     )
 
 
