@@ -58,7 +58,7 @@ def toy_records() -> list[Record]:
                 hard_probe_error=error.tolist(),
                 sharpness=(10 * error).tolist(),
                 gini_used=(1 - error).tolist(),
-                effective_rank=[5.0 + (-1) ** k, 5.0 + (-1) ** (k // 2), 5.0 + (-1) ** (k // 4)] * 3,
+                effective_rank=[5.0 + (-1) ** (seed + k // (1 + seed)) for seed in range(9)],
             )
         )
     return found

@@ -79,11 +79,14 @@ def accounts_of(table: pd.DataFrame) -> dict[str, Effect]:
     return dict(zip(ACCOUNTS, effects, strict=True))
 
 
-@functools.lru_cache(maxsize=len(TASKS))  # ten claims ask for one task's
-def _judged(results: Results) -> tuple[dict[tuple[str, str], Effect], dict[str, Effect]]:
-    """Both families of one task."""
-    table = control_table(results.records)
-    return family(table), accounts_of(table)
+@functools.lru_cache(maxsize=len(TASKS))  # seven questions ask for one task's
+def _comparisons(results: Results) -> dict[tuple[str, str], Effect]:
+    return family(control_table(results.records))
+
+
+@functools.lru_cache(maxsize=len(TASKS))
+def _accounts(results: Results) -> dict[str, Effect]:
+    return accounts_of(control_table(results.records))
 
 
 def _scaled_down(results: Results) -> str:
@@ -113,7 +116,7 @@ def _enter() -> None:
                 origin=OURS,
             )
             def follows_account(results: Results, account: str = account) -> Judged:
-                return Judged([_judged(results)[1][account]], scaled_down=_scaled_down(results))
+                return Judged([_accounts(results)[account]], scaled_down=_scaled_down(results))
 
     for title, experiment in TASKS.items():
         for question, asked in QUESTIONS.items():
@@ -131,7 +134,7 @@ def _enter() -> None:
                 origin=OURS,
             )
             def improves(results: Results, pairs: Sequence[tuple[str, str]] = asked.pairs) -> Judged:
-                found, _ = _judged(results)
+                found = _comparisons(results)
                 return Judged([found[pair] for pair in pairs if pair in found], scaled_down=_scaled_down(results))
 
 
