@@ -122,7 +122,7 @@ def test_the_law_holds_for_flat_networks_and_not_for_curved_ones_and_at_small_ra
     with_networks(monkeypatch, by_hand(numbers_of([1, 2], [1, 3]), weight))
     verdict = judge("theory-first-order")
     assert verdict.state == state and verdict.effects[0].value.n == 16
-    assert numbers(verdict)["ReLU, rho = 0.1"] == pytest.approx(0.1 / (2 * math.sqrt(2) * weight))
+    assert numbers(verdict)["ReLU, rho = 0.01"] == pytest.approx(0.01 / (2 * math.sqrt(2) * weight))
     assert {effect.name.partition(", rho = ")[2] for effect in verdict.effects} == {"0.01", "0.1"}
     assert [effect.outcome for effect in verdict.shown] == ["reversed"] * 4  # at the toy's radius
 
