@@ -26,8 +26,8 @@ SCALED = DomainConfig(trained="last block", n_epochs=3)
 WHOLE = DomainConfig(backbone="resnet18", colour_jitter=True, probe_folds=5, n_epochs=6)
 WHOLE_SEEDS = (100, 101, 102)
 RATES = (0.005, 0.02)
-# What validation chose of these, at seed 0 on Sketch, by the rule of `edition.records.selection`; a test applies it again, once there are
-# records. Until then the lower rate stands here.
+# What validation chose of these, at seed 0 on Sketch, by the rule of `edition.records.selection`; a test applies it
+# again, once there are records. Until then the lower rate stands here.
 CHOSEN = {"SGD": 0.005, "SAM": 0.005}
 SIZES = ((75, 64), (112, 96), (112, 112))  # stored and shown pixels of the ablation
 LENGTHS = (2, 6)  # its epochs
