@@ -231,10 +231,10 @@ def effects(table: pd.DataFrame) -> dict[str, Effect]:
     Args:
         table: what `transfer_table` returned.
     """
-    found = {name: Effect(name, value, "above") for name, value in gains(table).items()}
-    mean = found.pop(MEAN)
-    members = corrected(list(found.values()))
-    return dict(zip(found, members, strict=True)) | {MEAN: corrected([mean])[0]}
+    values = gains(table)
+    mean = Effect("mean of the targets", values.pop(MEAN), "above")
+    members = corrected([Effect(name, value, "above") for name, value in values.items()])
+    return dict(zip(values, members, strict=True)) | {MEAN: corrected([mean])[0]}
 
 
 def other_probes(records: Sequence[Record]) -> list[Effect]:
