@@ -83,6 +83,13 @@ def test_figures_show_every_method_and_engine():
     assert [round(bar.get_width()) for bar in bars.patches] == [90, 180, 180]
 
 
+def test_a_promise_costs_what_its_part_takes_over_sgds():
+    parts = {key: 10.0 for key in performance.PROMISES} | {("sgd", "head and loss"): 4.0}
+    rows = [{"workload": "mlp", "method": m, "part": p, "percent_of_sgd": v} for (m, p), v in parts.items()]
+    told = performance.promises_table(rows).set_index(["step", "part"]).iloc[:, 0]
+    assert told["LSAM (samlib)", "head and loss, twice"] == "6.0" and told["SAM (samlib)", "w saved"] == "10.0"
+
+
 def test_memory_stands_beside_the_least_possible():
     row = {"workload": "convnet", "method": "sam", "peak_bytes": 5_000_000, "copies_over_sgd": 1.004}
     told = performance.memory_table([row, row | {"method": "lsam", "copies_over_sgd": 0.08}])

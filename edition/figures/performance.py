@@ -23,6 +23,17 @@ METHODS = {
     "two_step_sam": "SAM, common two-step code",
     "pytorch_optimizer_sam": "SAM (pytorch-optimizer)",
 }
+# What a part of a step that its floor has not is spent on; by method and part of the profile.
+PROMISES = {
+    ("sam", "norm"): "the perturbation's length is rho whatever the gradient's; one that is not finite is refused",
+    ("sam", "w saved"): "w comes back to the bit, in the same storage, whatever happens",
+    ("sam", "ascent"): "none: it is SAM",
+    ("sam", "w put back"): "as for w saved",
+    ("sam", "finite check"): "no NaN reaches the weights; check_finite=False leaves it out",
+    ("sam", "rest"): "errors put the weights back, dropped gradients are told, autocast's casts are dropped, hooks run",
+    ("lsam", "head and loss, twice"): "loss and logits at w are returned, and the phantom head is never in the weights",
+    ("lsam", "finite check"): "no NaN reaches the weights; check_finite=False leaves it out",
+}
 COLOURS = {"sgd": style.SGD, "lsam": style.SAM, "sam": style.SAM, "floor": "black"}
 ENGINES = {"batched": style.SGD, "compiled": style.SAM}
 
@@ -97,6 +108,19 @@ def profile_table(rows: Rows) -> pd.DataFrame:
     wide = wide.sort_index(level="method", key=lambda names: names.map(list(METHODS).index), sort_remaining=False)
     wide = wide.rename(index={name: METHODS.get(name, name) for name in METHODS}, columns=WORKLOADS)
     return wide.round(1)
+
+
+def promises_table(rows: Rows, workload: str = "mlp") -> pd.DataFrame:
+    """Which promise costs what on one network: percent of an SGD step of each part that the floor has not.
+
+    Of the part that SGD has, too (head and loss), what it takes there is subtracted.
+    """
+    percent = {(row["method"], row["part"]): row["percent_of_sgd"] for row in rows if row["workload"] == workload}
+    told = []
+    for (method, part), promise in PROMISES.items():
+        own = percent[method, part] - (percent["sgd", "head and loss"] if part.startswith("head") else 0.0)
+        told.append((METHODS[method], part, f"{own:.1f}", promise))
+    return pd.DataFrame(told, columns=["step", "part", "% of an SGD step", "promise that it keeps"])
 
 
 def memory_table(rows: Rows) -> pd.DataFrame:
