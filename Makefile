@@ -44,10 +44,11 @@ lab: $(STAMP) ## open the chapters in JupyterLab
 paper: $(STAMP) ## start the full-scale runs (hours, those meant for a GPU days without one; resumes where it stopped)
 	$(BIN)/python -m edition runs start --profile paper
 
-transfer: $(STAMP) ## prepare one of DomainBed's sets and do its runs: make transfer SET=officehome DATA=DIR
+transfer: $(STAMP) ## prepare one of DomainBed's sets and do its runs, last block and whole network: make transfer SET=officehome DATA=DIR
 	@test -n "$(SET)" -a -n "$(DATA)" || { echo "make transfer: expected SET=pacs, officehome or vlcs and DATA=the folder that holds it"; exit 1; }
 	$(BIN)/python -m data_scripts.prepare $(SET) --size 112 --root "$(DATA)"
 	SAMLIB_DATA="$(DATA)" $(BIN)/python -m edition runs start --experiment $(SET) --workers $(WORKERS)
+	SAMLIB_DATA="$(DATA)" $(BIN)/python -m edition runs start --experiment $(SET)_whole --workers $(WORKERS)
 
 bench: $(STAMP) ## measure this machine and record it for the performance page (a quarter of an hour, quiet)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytorch-optimizer==4.1.0'

@@ -23,7 +23,7 @@ from edition.console import run_piped
 from edition.experiments import EXPERIMENTS, PROFILES
 from edition.records.store import RecordError, Store
 from edition.runs.backends import Backend, InProcess, Pool
-from edition.runs.cost import Costs
+from edition.runs.cost import Costs, expectation
 from edition.runs.plan import Run, needed, soonest_first, states, unique
 from edition.runs.progress import terminal_progress
 from edition.runs.schedule import Summary, start
@@ -158,8 +158,11 @@ def _status(options: argparse.Namespace) -> int:
 def _start(options: argparse.Namespace) -> int:
     """Do what is pending."""
     store = _store(options, options.profile)
-    costs = Costs(store.all(), options.device)
+    records = list(store.all())
+    costs = Costs(records, options.device)
     parts = [runs.pending(items, store) for items in _needed(options, options.profile).values()]
+    if told := expectation(unique(run for part in parts for run in part), records):
+        print(told, flush=True)
     summary = start(
         soonest_first(parts, costs.seconds),
         store,

@@ -14,6 +14,7 @@ from samlib.images.catalogue import DOMAINS
 from samlib.images.config import DomainConfig, part_sizes
 from samlib.images.domains import draw_batches, train_domains
 from samlib.images.image_sets import PreparedSet, digit_domains, draw_in, load_images
+from samlib.images.probing import CHOICES
 from samlib.images.splits import class_labels, domain_splits
 from samlib.images.training import evaluate
 from samlib.images.views import ImageViews
@@ -158,6 +159,16 @@ def test_errors_are_those_of_the_named_images(data):
         "classes": 10,
         "features": 32,
     }
+
+
+def test_a_cross_validated_probe_is_recorded_beside_other_choices_and_jitter_trains_another_network(data):
+    plain = train_domains(change(n_epochs=1), data).metrics
+    folded = train_domains(change(n_epochs=1, probe_folds=3), data).metrics
+    assert folded["probe_sensitivity"].keys() == CHOICES.keys() and "probe_sensitivity" not in plain
+    assert folded["curves"] == plain["curves"] and folded["zero_shot_error"] == plain["zero_shot_error"]
+    assert train_domains(change(n_epochs=1, colour_jitter=True), data).metrics["curves"] != plain["curves"]
+    lost = train_domains(change(learning_rate=1e9, probe_folds=3), data).metrics
+    assert lost["diverged"] and lost.keys() == folded.keys()
 
 
 def test_validation_counts_every_source_alike_whatever_its_size(data):

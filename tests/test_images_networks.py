@@ -14,7 +14,7 @@ from torchvision import models
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import hflip, resized_crop
 
-from samlib.images.augment import augmented_view, centre_view, random_boxes, resized_boxes
+from samlib.images.augment import augmented_view, centre_view, jittered, random_boxes, resized_boxes
 from samlib.images.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone, state_sha256
 from samlib.streams import stream
 
@@ -362,3 +362,20 @@ def test_augmented_view_draws_for_each_image_from_its_generator() -> None:
     torch.testing.assert_close(
         augmented_view(white, 32, stream(0, "augmentation")), centre_view(white, 32).expand(3, -1, -1, -1)
     )
+
+
+def test_colours_change_as_much_as_in_domainbed_and_some_images_are_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.get_rng_state()
+    grey = torch.full((400, 3, 2, 2), 0.5)  # of a grey image brightness alone changes
+    factors = jittered(grey, stream(0, "augmentation"))[:, 0, 0, 0] / 0.5
+    assert 0.7 <= factors.min() < 0.72 and 1.28 < factors.max() <= 1.3
+    assert abs(factors.mean() - 1) < 4 * 0.6 / math.sqrt(12 * 400)
+    red = torch.tensor([0.8, 0.2, 0.2])[None, :, None, None].expand(400, 3, 2, 2)
+    views, again = (jittered(red, stream(0, "augmentation"))[:, :, 0, 0] for _ in range(2))
+    assert torch.equal(views, again) and torch.equal(torch.get_rng_state(), state)
+    colourless = (views.amax(1) - views.amin(1) < 1e-6).sum()
+    assert 16 <= colourless <= 64  # a tenth, give or take four standard deviations
+    assert (views.argmax(1) == 0).sum() < 300  # a hue further than a sixth of the circle away is no longer red
+    monkeypatch.setattr("samlib.images.augment.JITTER", 0)
+    monkeypatch.setattr("samlib.images.augment.GREY", 0)
+    torch.testing.assert_close(jittered(red, stream(0, "augmentation")), red)

@@ -1,5 +1,6 @@
 """`start`: what it does, in which order, within which budget; and what it leaves alone."""
 
+import dataclasses
 import errno
 import fcntl
 import threading
@@ -14,7 +15,7 @@ from edition.records.provenance import device_name
 from edition.records.store import RecordError, Store
 from edition.runs import Run, pending, schedule, start
 from edition.runs.backends import Done, InProcess, Pool
-from edition.runs.cost import Costs, work
+from edition.runs.cost import GPU_SPEEDUP, Costs, expectation, work
 from edition.runs.locks import Locks
 from edition.runs.progress import Silent
 from edition.runs.work import Job, Outcome
@@ -270,6 +271,20 @@ def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store)
     assert Costs(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
     elsewhere = [record for record in store.all() if record.provenance["device"] == "elsewhere"]
     assert Costs(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
+
+
+def test_what_long_runs_take_is_told_for_a_core_and_for_a_gpu_and_assumed_where_none_was_measured(store):
+    config = PairConfig(pair="digits_patches", n_train=1000, n_epochs=10)
+    for seed, (seconds, device) in enumerate([(7200.0, "a core, 1 of 2 cores"), (60.0, "a GPU")]):
+        provenance = {"wall_seconds": seconds, "device": device}
+        run = dataclasses.replace(config, seed=seed)
+        store.write("pair", run, metrics={}, arrays={}, provenance=provenance)
+    core, gpu = sorted(store.all(), key=lambda record: record.provenance["device"] == "a GPU")
+    long = [Run("pair", dataclasses.replace(config, seed=seed)) for seed in (2, 3)]
+    assert expectation([*long, RUNS[0]], [core, gpu]) == "2 long runs: about 4.0 h on one core, about 2 min on a GPU"
+    told = expectation(long[:1], [core])
+    assert told.startswith(f"1 long run: about 2.0 h on one core, about 6 min on a GPU (assumed {GPU_SPEEDUP} times")
+    assert expectation(RUNS, [core]) == ""
 
 
 def test_the_same_configuration_gives_the_same_bytes_in_any_order_and_process(tmp_path):

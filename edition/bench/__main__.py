@@ -1,4 +1,4 @@
-"""The command line: `python -m edition.bench step|toy|limits|uses|all`.
+"""The command line: `python -m edition.bench step|toy|limits|memory|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -16,7 +16,7 @@ import torch
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
 from edition.bench.memory import measure_memory
-from edition.bench.record import require_writable, save, save_uses
+from edition.bench.record import require_writable, save, save_untimed
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
 from edition.bench.uses import measure_uses
@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
     toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
+    memory = _add(commands, "memory", _memory, _rows_told, "peak memory of a training step of each method")
+    memory.add_argument("--record", action="store_true", help="write results/uses/memory.json for the page")
     uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
@@ -110,10 +112,20 @@ def _toy_told(result: dict[str, Any]) -> str:
 
 def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
     """Try every use, and record the outcomes on demand."""
+    return _untimed("uses", measure_uses, options.record)
+
+
+def _memory(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure peak memory, and record it on demand."""
+    return _untimed("memory", measure_memory, options.record)
+
+
+def _untimed(name: str, measure: Callable[[], list[dict[str, Any]]], record: bool) -> list[dict[str, Any]]:
+    """Measure what does not depend on the machine's speed."""
     begin = time.perf_counter()
-    rows = measure_uses()
-    if options.record:
-        path = save_uses(rows, store_for("paper"), wall_seconds=time.perf_counter() - begin)
+    rows = measure()
+    if record:
+        path = save_untimed(name, rows, store_for("paper"), wall_seconds=time.perf_counter() - begin)
         print(f"written: {path}", file=sys.stderr)
     return rows
 
@@ -134,12 +146,12 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
     if device == "cpu":
         limits = measure_limits()
         rate = max(row["steps_per_s"] for row in measured["toy"])
-        measured["step_memory"] = measure_memory()
         measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two
     if options.record:
         _uses(options)
+        _memory(options)
         path = save(measured, store_for("paper"), device=device, wall_seconds=time.perf_counter() - begin)
         print(f"written: {path}", file=sys.stderr)
     return measured

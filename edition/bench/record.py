@@ -46,27 +46,28 @@ def save(measured: dict[str, Any], store: Store, *, device: str, wall_seconds: f
     return _write({"measured": measured, "provenance": source}, store.root / "bench" / f"{name}.json")
 
 
-def save_uses(rows: list[dict[str, str]], store: Store, *, wall_seconds: float) -> Path:
-    """Write which uses came out right: no timing, so one record for all machines.
+def save_untimed(name: str, rows: list[dict[str, Any]], store: Store, *, wall_seconds: float) -> Path:
+    """Write what holds no timing, so that one record serves all machines.
 
     Args:
-        rows: what `edition.bench.uses.measure_uses` returned.
+        name: "uses" for what `edition.bench.uses.measure_uses` returned, "memory" for `measure_memory`'s.
+        rows: that.
         store: the record goes to its folder "uses".
         wall_seconds: how long it took.
     Returns:
         The file.
     """
     source = provenance(device="cpu", wall_seconds=wall_seconds) | {"pytorch_optimizer": _version("pytorch-optimizer")}
-    return _write({"measured": rows, "provenance": source}, store.root / "uses" / "uses.json")
+    return _write({"measured": rows, "provenance": source}, store.root / "uses" / f"{name}.json")
 
 
-def load_uses(store: Store) -> dict[str, Any] | None:
-    """Read the record of `save_uses`: {"measured": ..., "provenance": ..., "path": ...}; None where there is none.
+def load_untimed(name: str, store: Store) -> dict[str, Any] | None:
+    """Read the record of `save_untimed`: {"measured": ..., "provenance": ..., "path": ...}; None where there is none.
 
     Raises:
         RecordError: the file is damaged or was edited.
     """
-    path = store.root / "uses" / "uses.json"
+    path = store.root / "uses" / f"{name}.json"
     return {**_read(path), "path": path} if path.exists() else None
 
 

@@ -1,15 +1,18 @@
 """Table 2 (Appendix F): accuracy of a probe on a domain that the network has not seen, SGD against SAM.
 
-Every seed has its own splits, and on every target it chooses its own settings on validation images: learning rate for
-SGD, learning rate and radius for SAM. Test images choose nothing.
+Every seed has its own splits, and on every target it chooses its own settings on validation images: of the last block
+learning rate and radius; of the whole network, whose rates are chosen once, the radius alone. Test images choose
+nothing. What is judged are the whole network's runs at one radius (book/protocol.md), where they are complete.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from edition.claims.rules import Effect, corrected
 from edition.records.selection import DIGITS, at_radius, converged, select
 from edition.records.store import Record
 from edition.runs.results import Results
@@ -19,8 +22,11 @@ from samlib.measures.statistics import Estimate, estimate
 # Appendix F's "10% of the training dataset" can be read in two ways: of the sources' training splits, on which the
 # network's own answers are validated (as in DomainBed), or of the target's, on which the probe is.
 READINGS = ("sources", "target")
-# The paper's data sets -> their experiments.
+# The paper's data sets -> the experiments with the last block alone, and with the whole network.
 EXPERIMENTS = {"PACS": "pacs", "OfficeHome": "officehome", "VLCS": "vlcs"}
+WHOLE = {title: f"{name}_whole" for title, name in EXPERIMENTS.items()}
+OTHER_RADII = "pacs_whole_radii"
+LAST_BLOCK = "{}, last block"  # how its rows are entitled beside the whole network's
 MEAN = "mean"  # of the targets
 
 
@@ -31,21 +37,44 @@ class Trial(NamedTuple):
     untrained: Record
 
 
-def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
-    """Return the records of the data sets whose runs are complete.
+def judged(results: Mapping[str, Results], title: str) -> Results:
+    """Return the runs that a data set is judged by: the whole network's where they are complete, else the last block's.
 
     Args:
-        results: title of the data set -> its experiment's results.
-    Returns:
-        Title -> records. Below the profile "paper" all experiments train one embedded set: it appears once, under a
-        title that says what it stands for.
+        results: by experiment.
+        title: of the data set, a key of `EXPERIMENTS`.
     """
-    found: dict[str, Sequence[Record]] = {}
-    for title, result in results.items():
-        if result:
-            name = result.records[0].config["image_set"]
-            found[title if name == EXPERIMENTS[title] else f"{name} in place of PACS"] = result.records
-    return found
+    whole = results.get(WHOLE[title])
+    return whole if whole else results[EXPERIMENTS[title]]
+
+
+def swept(results: Mapping[str, Results]) -> Results:
+    """Return the runs that PACS is judged by with those at the other radii, where these are complete."""
+    own, radii = judged(results, "PACS"), results.get(OTHER_RADII)
+    if not radii or own is not results.get(WHOLE["PACS"]):
+        return own
+    return dataclasses.replace(own, records=own.records + radii.records)
+
+
+def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
+    """Return the records of the data sets whose runs are complete: those that judge first, then the other ones.
+
+    Args:
+        results: by experiment.
+    Returns:
+        Title -> records; the last block's rows beside the whole network's have a title of their own. Below the profile
+        "paper" all experiments train one embedded set: it appears once, under a title that says what it stands for.
+    """
+    first: dict[str, Sequence[Record]] = {}
+    beside: dict[str, Sequence[Record]] = {}
+    for title, name in EXPERIMENTS.items():
+        own = judged(results, title)
+        if own:
+            image_set = own.records[0].config["image_set"]
+            first[title if image_set == name else f"{image_set} in place of PACS"] = own.records
+            if own is not results[name] and results[name] and image_set == name:
+                beside[LAST_BLOCK.format(title)] = results[name].records
+    return first | beside
 
 
 def trials(records: Sequence[Record]) -> dict[tuple[str, int], Trial]:
@@ -56,11 +85,16 @@ def trials(records: Sequence[Record]) -> dict[tuple[str, int], Trial]:
     Returns:
         (target, seed) -> the trial, in the order of the records.
     Raises:
-        ValueError: two image sets, or a trial without the untrained features.
+        ValueError: two image sets, two networks' first weights, or a trial without the untrained features.
     """
     sets = sorted({record.config["image_set"] for record in records})
     if len(sets) > 1:
         raise ValueError(f"records: expected one image set, got {', '.join(sets)}; pass one experiment's records")
+    weights = sorted({str(record.metrics.get("weights_sha256")) for record in records if not _drawn(record)})
+    if len(weights) > 1:
+        raise ValueError(
+            f"records: expected one weights_sha256 for all, got {', '.join(weights)}; run them from the same weights"
+        )
     groups: dict[tuple[str, int], list[Record]] = {}
     for record in records:
         groups.setdefault((record.config["target"], record.config["seed"]), []).append(record)
@@ -118,10 +152,13 @@ def transfer_table(records: Sequence[Record], *, reading: str = "sources", radiu
         One row per (target, seed). Columns: "image_set", "target", "seed"; "untrained", accuracy of the probe on
         features without training; for method m of "sgd" and "sam": m, accuracy of the probe; m_zero_shot, of the
         network's own answers; m_sources, of these on the sources' test splits; m_learning_rate; "rho" (SAM's);
-        m_source_rank and m_target_rank, effective ranks, with m of "untrained" too. Accuracies are 0 to 1.
+        m_source_rank and m_target_rank, effective ranks, with m of "untrained" too. Accuracies are 0 to 1. A trial in
+        which no run of one method converged has no row; see `left_out`.
     """
     rows = []
     for (target, seed), trial in trials(records).items():
+        if not _decided(trial, radius):
+            continue
         row: dict[str, Any] = {"image_set": trial.untrained.config["image_set"], "target": target, "seed": seed}
         row["untrained"] = 1 - trial.untrained.metrics["probe_error"]
         for part in ("source", "target"):
@@ -137,14 +174,14 @@ def radius_table(records: Sequence[Record]) -> pd.DataFrame:
 
     Returns:
         One row per (target, seed, rho). Columns: "target", "seed", "rho", "learning_rate",
-        "accuracy" (of the probe, 0 to 1), "gain" (minus that at rho = 0).
-    Raises:
-        ValueError: no run at one of the radii converged.
+        "accuracy" (of the probe, 0 to 1), "gain" (minus that at rho = 0). A radius at which no run converged has no
+        row, and a trial none where that is the radius 0.
     """
     rows = []
     for (target, seed), trial in trials(records).items():
-        accuracies = {}
-        for rho in sorted({record.config["rho"] for record in trial.grid}):
+        accuracies: dict[float, float] = {}
+        radii = sorted({record.config["rho"] for record in converged(trial.grid)})
+        for rho in radii if 0.0 in radii else ():
             best = at_radius(trial.grid, rho)
             accuracies[rho] = 1 - best.metrics["probe_error"]
             row = {"target": target, "seed": seed, "rho": rho, "learning_rate": best.config["learning_rate"]}
@@ -155,9 +192,11 @@ def radius_table(records: Sequence[Record]) -> pd.DataFrame:
 def scaled_down(records: Sequence[Record]) -> str:
     """Say what of the paper's setting the runs scale down; its image size and length for this experiment are lost."""
     config = records[0].config
-    told = [] if config["trained"] == "all" else [f"only the {config['trained']} trained, on stored activations"]
+    told = f"only the {config['trained']} trained, on stored activations"
+    if config["trained"] == "all":
+        told = f"{config['backbone']} trained whole"
     n_epochs = max(record.config["n_epochs"] for record in records)  # of the features as pretrained it is 0
-    return "; ".join([*told, f"{n_epochs} epochs at {config['image_size']} pixels"])
+    return f"{told}; {n_epochs} epochs at {config['image_size']} pixels"
 
 
 def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
@@ -179,6 +218,60 @@ def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
 def gains(table: pd.DataFrame) -> dict[str, Estimate]:
     """Estimate SAM's accuracy minus SGD's, in points, by target and averaged; see `over_targets`."""
     return over_targets(table, 100 * (table.sam - table.sgd))
+
+
+def left_out(records: Sequence[Record]) -> list[tuple[str, int]]:
+    """Return target and seed of the trials in which no run of SGD or none of SAM converged."""
+    return [key for key, trial in trials(records).items() if not _decided(trial, None)]
+
+
+def effects(table: pd.DataFrame) -> dict[str, Effect]:
+    """Return SAM's gain on each target, corrected as one family by Holm's method, and their mean, a family of its own.
+
+    Args:
+        table: what `transfer_table` returned.
+    """
+    values = gains(table)
+    mean = Effect("mean of the targets", values.pop(MEAN), "above")
+    members = corrected([Effect(name, value, "above") for name, value in values.items()])
+    return dict(zip(values, members, strict=True)) | {MEAN: corrected([mean])[0]}
+
+
+def other_probes(records: Sequence[Record]) -> list[Effect]:
+    """Return SAM's mean gain with every other choice of the probe's C that the runs recorded; it decides nothing."""
+    found = {}
+    for way in records[0].metrics.get("probe_sensitivity") or ():
+        moved = [
+            dataclasses.replace(r, metrics=r.metrics | {"probe_error": r.metrics["probe_sensitivity"][way]})
+            for r in converged(records)
+        ]
+        found[way] = gains(transfer_table(moved))[MEAN]
+    return [Effect(f"probe's C: {way}", value, "above") for way, value in found.items()]
+
+
+def size_table(records: Sequence[Record]) -> pd.DataFrame:
+    """Tabulate the ablation, a row a run that converged.
+
+    Returns:
+        Columns "target", "image_size" (pixels), "n_epochs", "accuracy" of the probe (0 to 1).
+    """
+    names = ("target", "image_size", "n_epochs")
+    rows = [
+        {name: r.config[name] for name in names} | {"accuracy": 1 - r.metrics["probe_error"]}
+        for r in converged(records)
+    ]
+    return pd.DataFrame(rows).sort_values(list(names), ignore_index=True)
+
+
+def _decided(trial: Trial, radius: float | None) -> bool:
+    """Whether both methods have a run that converged, SAM at this radius or at any."""
+    radii = {record.config["rho"] for record in converged(trial.grid)}
+    return 0.0 in radii and (radius in radii if radius is not None else len(radii) > 1)
+
+
+def _drawn(record: Record) -> bool:
+    """Whether the network's first weights are drawn from the seed and not pretrained."""
+    return bool(record.config["backbone"] == "smallnet")
 
 
 def _reached(method: str, record: Record) -> dict[str, Any]:

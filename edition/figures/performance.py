@@ -23,6 +23,17 @@ METHODS = {
     "two_step_sam": "SAM, common two-step code",
     "pytorch_optimizer_sam": "SAM (pytorch-optimizer)",
 }
+# What a part of a step that its floor has not is spent on; by method and part of the profile.
+PROMISES = {
+    ("sam", "norm"): "the perturbation's length is rho whatever the gradient's; one that is not finite is refused",
+    ("sam", "w saved"): "w comes back to the bit, in the same storage, whatever happens",
+    ("sam", "ascent"): "none: it is SAM",
+    ("sam", "w put back"): "as for w saved",
+    ("sam", "finite check"): "no NaN reaches the weights; check_finite=False leaves it out",
+    ("sam", "rest"): "errors put the weights back, dropped gradients are told, autocast's casts are dropped, hooks run",
+    ("lsam", "head and loss, twice"): "loss and logits at w are returned, and the phantom head is never in the weights",
+    ("lsam", "finite check"): "no NaN reaches the weights; check_finite=False leaves it out",
+}
 COLOURS = {"sgd": style.SGD, "lsam": style.SAM, "sam": style.SAM, "floor": "black"}
 ENGINES = {"batched": style.SGD, "compiled": style.SAM}
 
@@ -99,6 +110,40 @@ def profile_table(rows: Rows) -> pd.DataFrame:
     return wide.round(1)
 
 
+def promises_table(rows: Rows, workload: str = "mlp") -> pd.DataFrame:
+    """Which promise costs what on one network: percent of an SGD step of each part that the floor has not.
+
+    Of the part that SGD has, too (head and loss), what it takes there is subtracted.
+    """
+    percent = {(row["method"], row["part"]): row["percent_of_sgd"] for row in rows if row["workload"] == workload}
+    told = []
+    for (method, part), promise in PROMISES.items():
+        own = percent[method, part] - (percent["sgd", "head and loss"] if part.startswith("head") else 0.0)
+        told.append((METHODS[method], part, f"{own:.1f}", promise))
+    return pd.DataFrame(told, columns=["step", "part", "% of an SGD step", "promise that it keeps"])
+
+
+def memory_table(rows: Rows) -> pd.DataFrame:
+    """Peak memory of three steps from the first on, beside the least: one row a workload and method.
+
+    SAM must keep one copy of the parameters to come back to; LSAM, which never writes its phantom into the weights,
+    none.
+    """
+    least = {"sgd": 0.0, "floor": 0.0, "lsam": 0.0}
+    told = [
+        (
+            WORKLOADS[row["workload"]],
+            METHODS[row["method"]],
+            f"{row['peak_bytes'] / 1e6:.2f} MB",
+            f"{row['copies_over_sgd']:.2f}",
+            f"{least.get(row['method'], 1.0):.0f}",
+        )
+        for row in rows
+    ]
+    heads = ("network", "step", "peak", "over SGD's, in copies of the parameters", "least possible")
+    return pd.DataFrame(told, columns=heads)
+
+
 def limits_table(measured: dict[str, Any]) -> pd.DataFrame:
     """What one core reaches, and which rate of model-steps each limit would allow."""
     limits, share = measured["limits"], measured["limit_share"]
@@ -117,13 +162,15 @@ def limits_table(measured: dict[str, Any]) -> pd.DataFrame:
 def targets_table(measured: dict[str, Any]) -> pd.DataFrame:
     """What was asked of steps and engines, what was measured, and whether it is met; computed from the record."""
     ratio = {(row["workload"], row["method"]): row["ratio_to_sgd"] for row in measured["step"]}
-    rows = [
-        (f"LSAM's step, {WORKLOADS[name]}", "at most 1.10 x SGD", ratio[name, "lsam"], ratio[name, "lsam"] <= 1.10)
-        for name in ("convnet", "resnet18")
-    ]
-    for name, most in (("mlp", 1.95), ("convnet", 2.05), ("resnet18", 2.05)):
+    rows = []
+    for name, most in (("mlp", 1.30), ("convnet", 1.05), ("resnet18", 1.05)):
+        value = ratio[name, "lsam"]
+        rows.append((f"LSAM's step, {WORKLOADS[name]}", f"at most {most:.2f} x SGD", value, value <= most))
+    for name, most in (("mlp", 1.10), ("convnet", 1.03), ("resnet18", 1.03)):
         value = ratio[name, "sam"]
-        rows.append((f"SAM's step, {WORKLOADS[name]}", f"at most {most:.2f} x SGD", value, value <= most))
+        over = value / ratio[name, "floor"]
+        asked = f"at most {most:.2f} x two passes, one update"
+        rows.append((f"SAM's step, {WORKLOADS[name]}", asked, over, over <= most))
         for peer in ("two_step_sam", "pytorch_optimizer_sam"):
             if (name, peer) in ratio:
                 other = next(row for row in measured["step"] if (row["workload"], row["method"]) == (name, peer))

@@ -5,38 +5,57 @@ What was `found` is what `edition.claims.domainbed.transfer_table` returned of o
 """
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from edition.claims.domainbed import MEAN, READINGS, gains, over_targets, transfer_table
+from edition.claims.domainbed import (
+    MEAN,
+    READINGS,
+    WHOLE,
+    effects,
+    gains,
+    left_out,
+    over_targets,
+    scaled_down,
+    size_table,
+    transfer_table,
+)
+from edition.claims.rules import Effect
 from edition.experiments.finetune import RADIUS  # of the equal budget, fixed before the runs
 from edition.figures.domainbed import shown_name
 from edition.figures.table_one import BACKBONES
-from edition.figures.tables import Html, group_heading, scrolling, table
+from edition.figures.tables import Html, group_heading, p_value, scrolling, table
 from edition.records.store import Record
 from samlib.images.config import DomainConfig
 from samlib.measures.statistics import Estimate, number, with_interval
 
-HEADINGS = ("target", "paper: SGD", "SAM", "SAM − SGD", "ours: SGD", "SAM", "SAM − SGD", "95 % interval", "SAM is", "n")
+HEADINGS = (
+    *("target", "paper: SGD", "SAM", "SAM − SGD", "ours: before training", "SGD", "SAM", "SAM − SGD", "95 % interval"),
+    *("p, corrected", "SAM is", "would have seen", "n"),
+)
 TRAINED = ("zero-shot, SGD", "zero-shot, SAM", "sources' test, SGD", "sources' test, SAM")
 PROTOCOLS = {
-    "all ρ, sources (as above)": {"reading": READINGS[0]},
     f"ρ = {RADIUS:g}, sources": {"reading": READINGS[0], "radius": RADIUS},
-    "all ρ, target": {"reading": READINGS[1]},
+    "all ρ, sources": {"reading": READINGS[0]},
     f"ρ = {RADIUS:g}, target": {"reading": READINGS[1], "radius": RADIUS},
+    "all ρ, target": {"reading": READINGS[1]},
 }
+OUTCOMES = {"holds": "better", "reversed": "worse"}
 
 
 def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]]) -> str:
     """Return Table 2 with the paper's accuracies and ours, in percent.
 
-    The paper prints one number a cell. Ours are means over seeds, with the paired difference and its 95 % interval; a
-    word says where the whole interval lies: "better", "worse", or "undecided" where it includes 0.
+    The paper prints one number a cell. Ours are means over seeds: the probe before training, after SGD and after SAM,
+    the paired difference with its 95 % interval, its p-value (the targets' corrected by Holm's method, the mean's its
+    own), what that says ("better", "worse" or "undecided"), and the difference that would have been found with 80 %
+    power.
 
     Args:
-        records: title of the data set -> its experiment's records; the paper's data sets that are not among them have
-            not been run.
+        records: title -> records, as `edition.claims.domainbed.complete` returns them; the paper's data sets that are
+            not among them have not been run.
     """
     titles = [*records, *(title for title in dict.fromkeys(paper.data_set) if title not in records)]
     groups = dict(_data_set(title, paper[paper.data_set == title], records.get(title, ())) for title in titles)
@@ -49,7 +68,7 @@ def protocols_html(records: Sequence[Record]) -> str:
     SAM has all radii or one, and settings are validated on the sources or by the probe on the target.
 
     Args:
-        records: of one data set's experiment, at profile "paper".
+        records: of one data set's experiment, at profile "paper"; without other radii "all ρ" is the one there is.
     """
     found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
     rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
@@ -99,6 +118,55 @@ def controls_sentence(found: pd.DataFrame) -> str:
     )
 
 
+def levels_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]], sizes: Sequence[Record]) -> str:
+    """Return SGD's accuracies on PACS beside the paper's, in percent, with the distance: what moves the level.
+
+    Args:
+        records: as for `table_two_html`.
+        sizes: the ablation's, SGD at one seed; none leaves its rows out.
+    """
+    theirs = {row.domain: 100 * row.sgd for row in paper[paper.data_set == "PACS"].itertuples()}
+    rows: list[tuple[str, dict[str, float]]] = [("the paper", theirs)]
+    for title, own in records.items():
+        if title.startswith("PACS"):
+            found = transfer_table(own)
+            for column, what in (("untrained", "before training"), ("sgd", "SGD")):
+                means = over_targets(found, 100 * found[column])
+                rows.append((f"{title}: {what}", {shown_name(name): mean.mean for name, mean in means.items()}))
+    told = size_table(sizes) if sizes else pd.DataFrame(columns=["image_size", "n_epochs"])
+    for (side, n_epochs), part in told.groupby(["image_size", "n_epochs"]):
+        accuracies = {shown_name(row.target): 100 * row.accuracy for row in part.itertuples()}
+        rows.append((f"SGD, whole, one seed: {side} pixels, {n_epochs} epochs", accuracies))
+
+    def cell(accuracies: Mapping[str, float], name: str) -> str:
+        if name not in accuracies:
+            return ""
+        distance = number(accuracies[name] - theirs[name], 1, signed=True)
+        return f"{accuracies[name]:.1f}" + ("" if accuracies is theirs else f" ({distance})")
+
+    lines = [(what, *(cell(accuracies, name) for name in theirs)) for what, accuracies in rows]
+    return scrolling(table(("accuracy, % (minus the paper's)", *theirs), lines), "Levels, wide: scrolls")
+
+
+def levels_sentence(sizes: Sequence[Record]) -> str:
+    """Say what the ablation's runs say of image size and length of training (Markdown)."""
+    wide = size_table(sizes).pivot_table(index="target", columns=["image_size", "n_epochs"], values="accuracy") * 100
+    sides, lengths = (sorted(set(wide.columns.get_level_values(level))) for level in (0, 1))
+
+    def moved(start: tuple[int, int], end: tuple[int, int]) -> str:
+        change = wide[end] - wide[start]
+        return " and ".join(
+            f"{number(value, 1, signed=True)} on {shown_name(str(target))}" for target, value in change.items()
+        )
+
+    bigger = moved((sides[0], lengths[-1]), (sides[-1], lengths[-1]))
+    longer = moved((sides[-1], lengths[0]), (sides[-1], lengths[-1]))
+    return (
+        f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves by {bigger} points; from {lengths[0]} to "
+        f"{lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths."
+    )
+
+
 def in_short(records: Mapping[str, Sequence[Record]]) -> str:
     """Say in a sentence (Markdown) what SAM's gain is on the data sets that have been run."""
     if not records:
@@ -109,8 +177,9 @@ def in_short(records: Mapping[str, Sequence[Record]]) -> str:
         ahead = [value.mean > 0 for target, value in found.items() if target != MEAN]
         mean = found[MEAN]
         told.append(
-            f"on {title} the probe's accuracy is **{word(mean)}** with SAM: {number(mean.mean, 2, signed=True)} points "
-            f"{_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} targets, ahead on {sum(ahead)} of them"
+            f"on {title} ({scaled_down(own)}) the probe's accuracy is **{word(mean)}** with SAM: "
+            f"{number(mean.mean, 2, signed=True)} points {_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} "
+            f"targets, ahead on {sum(ahead)} of them"
         )
     return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
 
@@ -120,10 +189,11 @@ def _settings(config: DomainConfig) -> str:
 
     The paper's network, image size and length of training for this experiment are lost in our copy.
     """
-    trained = "" if config.trained == "all" else f", only the {config.trained} trained, on stored activations"
-    views = "" if config.trained == "all" else ", with mirror images for augmentation"
+    trained = f", only the {config.trained} trained, on stored activations, with mirror images for augmentation"
+    if config.trained == "all":
+        trained = f", trained whole, on random crops{' and colours' if config.colour_jitter else ''}"
     return (
-        f"{BACKBONES.get(config.backbone, config.backbone)}{trained}{views}; {config.image_size} pixels; "
+        f"{BACKBONES.get(config.backbone, config.backbone)}{trained}; {config.image_size} pixels; "
         f"{config.n_epochs} epochs of {config.batch_per_domain} images of each source a step"
     )
 
@@ -144,30 +214,36 @@ def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> tup
     theirs = {row.domain: (row.sgd, row.sam) for row in paper.itertuples()}
     if theirs:
         theirs[MEAN] = (paper.sgd.mean(), paper.sam.mean())
-    ours: dict[str, tuple[Estimate, Estimate, Estimate]] = {}
-    told = f"not run here; <code>python -m edition runs start --experiment {title.lower()}</code> fills it"
+    ours: dict[str, tuple[list[Estimate], Effect]] = {}
+    told = f"not run here; <code>python -m edition runs start --experiment {WHOLE.get(title, '')}</code> fills it"
     if records:
         found = transfer_table(records)
-        parts = [over_targets(found, found[name]) for name in ("sgd", "sam")] + [gains(found)]
-        ours = {shown_name(target): tuple(part[target] for part in parts) for target in parts[0]}  # type: ignore[misc]
+        parts = [over_targets(found, found[name]) for name in ("untrained", "sgd", "sam")]
+        ours = {shown_name(name): ([part[name] for part in parts], gain) for name, gain in effects(found).items()}
         config = next(DomainConfig(**record.config) for record in records if record.config["n_epochs"])
         devices = sorted({record.provenance["device"] for record in records})
-        told = html.escape(f"{_settings(config)}; on {' and '.join(devices)}")
+        lost = [f"{shown_name(target)} at seed {seed}" for target, seed in left_out(records)]
+        words = [_settings(config), f"on {' and '.join(devices)}"]
+        words += [f"{len(lost)} left out, where a run diverged: {', '.join(lost)}"] if lost else []
+        told = html.escape("; ".join(words))
     return group_heading(title, told), [_target(name, theirs.get(name), ours.get(name)) for name in (ours or theirs)]
 
 
 def _target(
-    name: str, paper: tuple[float, float] | None, ours: tuple[Estimate, Estimate, Estimate] | None
+    name: str, paper: tuple[float, float] | None, ours: tuple[list[Estimate], Effect] | None
 ) -> tuple[str, ...]:
     """One target: the paper's three numbers, and ours."""
     first = ("", "", "")
     if paper:
         first = (f"{100 * paper[0]:.1f}", f"{100 * paper[1]:.1f}", number(100 * (paper[1] - paper[0]), 1, signed=True))
     if ours is None:
-        return (name, *first, *([""] * 6))
-    sgd, sam, gain = ours
-    means = (f"{100 * sgd.mean:.1f}", f"{100 * sam.mean:.1f}", number(gain.mean, 2, signed=True))
-    return (name, *first, *means, _ends(gain), word(gain), str(gain.n))
+        return (name, *first, *([""] * 9))
+    accuracies, effect = ours
+    gain, seen = effect.value, effect.detectable
+    means = (*(f"{100 * value.mean:.1f}" for value in accuracies), number(gain.mean, 2, signed=True))
+    outcome = OUTCOMES.get(effect.outcome, effect.outcome)
+    least = f"{seen:.2f}" if math.isfinite(seen) else ""
+    return (name, *first, *means, _ends(gain), p_value(effect.corrected), outcome, least, str(gain.n))
 
 
 def _ends(value: Estimate) -> str:

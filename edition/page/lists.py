@@ -156,10 +156,10 @@ def benchmark_source(record: dict[str, Any]) -> str:
     return f'<p class="source">Source: benchmark record {link}: {html.escape(told)}.</p>'
 
 
-def benchmark_box(device: str) -> HTML:
+def benchmark_box(device: str, what: str = "all") -> HTML:
     """Return the box that stands where a kind of machine has not been measured, with the command that does it."""
     told = f"No benchmark record was made on <em>{html.escape(device)}</em>. This makes one:"
-    return box("Not measured yet.", told, f"python -m edition.bench all --device {device} --record")
+    return box("Not measured yet.", told, f"python -m edition.bench {what} --device {device} --record")
 
 
 IMPLEMENTATIONS = {"sam": "ours", "two_step_sam": "two-step", "pytorch_optimizer_sam": "pytorch-optimizer"}
@@ -169,7 +169,7 @@ def uses_table(record: dict[str, Any] | None) -> str:
     """Return HTML with one row a use and one column an implementation, and the source; a box where nothing is recorded.
 
     Args:
-        record: what `edition.bench.record.load_uses` returned.
+        record: what `edition.bench.record.load_untimed` returned.
     """
     if record is None:
         return (

@@ -9,7 +9,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-PAGE = "book/api"
+PAGES = "book/api"  # how their names begin
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Side effects", "Example")
 NAMED = ("Args", "Attributes", "Raises")  # sections of "name: text"
 IMPORT = re.compile(r"^from (samlib[\w.]*) import (?:\(([^)]*)\)|(.*))$", re.M)
@@ -20,6 +20,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Load autodoc, and connect to its docstrings and to the finished pages."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", rewrite)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", link_names)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -36,6 +37,11 @@ def rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
             f'   <p><a href="../code/{module}.html#{obj.__qualname__}">source</a></p>',
             "",
         ]
+
+
+def skip_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out a named tuple's fields, which the class describes and Python calls "Alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
 
 
 def to_rst(docstring: str) -> str:
@@ -56,15 +62,16 @@ def to_rst(docstring: str) -> str:
 
 def link_names(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Link names in a page's code that it imports from samlib to their place in the reference."""
-    if doctree is None or "body" not in context or page == PAGE:
+    if doctree is None or "body" not in context or page.startswith(PAGES):
         return
     code = "\n".join(node.astext() for node in doctree.findall(nodes.literal_block))
-    known = {name: anchor for name, _, _, _, anchor, _ in app.env.get_domain("py").get_objects()}
+    known = {name: (place, anchor) for name, _, _, place, anchor, _ in app.env.get_domain("py").get_objects()}
     anchors = {}
     for module, several, one in IMPORT.findall(code):
         for name in re.findall(r"\w+", several or one):
             if f"{module}.{name}" in known:
-                anchors[name] = f"{app.builder.get_relative_uri(page, PAGE)}#{known[f'{module}.{name}']}"
+                place, anchor = known[f"{module}.{name}"]
+                anchors[name] = f"{app.builder.get_relative_uri(page, place)}#{anchor}"
 
     def link(match: re.Match[str]) -> str:
         address = anchors.get(match[1])

@@ -10,6 +10,8 @@ from edition.records.store import Record
 from edition.runs.plan import Run
 from samlib.config import from_dict
 
+GPU_SPEEDUP = 20  # of a GPU over one core, on networks on images: assumed where no run on one is on record
+
 
 def work(run: Run) -> float:
     """Return a run's amount of work, in the unit of its kind."""
@@ -42,10 +44,47 @@ class Costs:
         """Return how long a run is expected to take."""
         return work(run) * self._rates.get(_alike(run), KINDS[run.kind].seconds)
 
+    def knows(self, run: Run) -> bool:
+        """Whether such a run was measured."""
+        return _alike(run) in self._rates
+
     def learn(self, run: Run, seconds: float) -> None:
         """Take a run into account that was just measured: from then on, only such runs count for those like it."""
         self._seen[_alike(run)].append(seconds / work(run))
         self._rates[_alike(run)] = statistics.median(self._seen[_alike(run)])
+
+
+def expectation(runs: Iterable[Run], records: Iterable[Record]) -> str:
+    """Say what the long runs among these are expected to take, on one core and on a GPU; "" where there is none.
+
+    Args:
+        runs: to be done.
+        records: what was measured before, anywhere.
+    """
+    long = [run for run in runs if KINDS[run.kind].checkpointed]
+    if not long:
+        return ""
+    by_device: dict[bool, list[Record]] = {False: [], True: []}
+    for record in records:
+        by_device["core" not in record.provenance.get("device", "core")].append(record)
+    core, gpu = Costs(by_device[False], "cpu"), Costs(by_device[True], "cpu")
+    seconds = sum(map(core.seconds, long))
+    measured = all(map(gpu.knows, long))
+    on_gpu = sum(map(gpu.seconds, long)) if measured else seconds / GPU_SPEEDUP
+    assumed = "" if measured else f" (assumed {GPU_SPEEDUP} times as fast; no such run on a GPU is on record)"
+    count = f"{len(long)} long run{'' if len(long) == 1 else 's'}"
+    return f"{count}: about {duration(seconds)} on one core, about {duration(on_gpu)} on a GPU{assumed}"
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time in its largest unit.
+
+    >>> duration(40), duration(600), duration(9000)
+    ('40 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _alike(run: Run) -> Hashable:

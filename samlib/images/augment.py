@@ -1,4 +1,4 @@
-"""Views of stored images: the middle crop, or a random crop and flip of each image (Appendix B)."""
+"""Views of stored images: the middle crop, or a random crop, flip and colours of each image (Appendices B and F)."""
 
 import math
 
@@ -12,6 +12,8 @@ from samlib.shapes import Bool, Float, Int64, UInt8
 SCALE = (0.7, 1.0)  # area of a random crop, as a share of the image's
 RATIO = (3 / 4, 4 / 3)  # its width / height
 TRIES = 10
+JITTER = 0.3  # DomainBed's: brightness, contrast and saturation by up to this share, hue by this much of the circle
+GREY = 0.1  # of the images are made grey
 
 
 def centre_view(images: UInt8[Tensor, "batch side side 3"], size: int) -> Float[Tensor, "batch 3 size size"]:
@@ -35,7 +37,7 @@ def centre_view(images: UInt8[Tensor, "batch side side 3"], size: int) -> Float[
 
 
 def augmented_view(
-    images: UInt8[Tensor, "batch side side 3"], size: int, generator: torch.Generator
+    images: UInt8[Tensor, "batch side side 3"], size: int, generator: torch.Generator, *, jitter: bool = False
 ) -> Float[Tensor, "batch 3 size size"]:
     """Cut a random box out of each image, resize it to size x size, and flip it with probability 1/2.
 
@@ -46,13 +48,44 @@ def augmented_view(
         images: 0..255.
         size: side of the view, pixels.
         generator: on the CPU, so that the boxes do not depend on the images' device; it is advanced.
+        jitter: whether colours are changed, too; see `jittered`.
     Returns:
         A new tensor, single precision, normalized like `centre_view`'s.
     """
     n, side = images.shape[:2]
     boxes = random_boxes(n, side, generator)
     flipped = torch.rand(n, generator=generator) < 0.5
-    return _normalized(resized_boxes(images, boxes, flipped, size))
+    pixels = resized_boxes(images, boxes, flipped, size)
+    return _normalized(255 * jittered(pixels / 255, generator) if jitter else pixels)
+
+
+def jittered(
+    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator
+) -> Float[Tensor, "batch 3 height width"]:
+    """Change each image's brightness, contrast, saturation and hue, in an order of its own; make some grey.
+
+    ColorJitter(.3, .3, .3, .3) and RandomGrayscale of torchvision, as in DomainBed, but in single precision, where
+    DomainBed rounds to 256 levels after each change.
+
+    Args:
+        images: 0..1.
+        generator: on the CPU; it is advanced.
+    Returns:
+        A new tensor, 0..1, on the images' device.
+    """
+    from torchvision.transforms import functional as change  # slow to import
+
+    changes = (change.adjust_brightness, change.adjust_contrast, change.adjust_saturation, change.adjust_hue)
+    amounts = JITTER * (2 * torch.rand(len(images), 4, generator=generator, dtype=torch.float64) - 1)
+    amounts[:, :3] += 1  # factors; the hue's is a shift
+    orders = torch.rand(len(images), 4, generator=generator).argsort(1)
+    grey = torch.rand(len(images), generator=generator) < GREY
+    found = []
+    for image, own, order, colourless in zip(images, amounts.tolist(), orders.tolist(), grey.tolist(), strict=True):
+        for i in order:
+            image = changes[i](image, own[i])
+        found.append(change.rgb_to_grayscale(image, 3) if colourless else image)
+    return torch.stack(found)
 
 
 def random_boxes(n: int, side: int, generator: torch.Generator) -> Int64[Tensor, "box 4"]:

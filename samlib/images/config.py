@@ -225,6 +225,9 @@ class DomainConfig(_Shape):
         batch_per_domain: images of each source domain in a step (DomainBed: 32).
         n_epochs: as many steps each as the sources' training images fill; 0 leaves the network as pretrained.
         precision: of the network's computations; see `FinetuneConfig`.
+        colour_jitter: whether training images change colours as in DomainBed; only where all is trained.
+        probe_folds: 0 chooses the probe's C on a held-out tenth, 2 or more by so many folds; with folds, what other
+            choices of C give is recorded beside it.
         seed: root seed of splits, head, batch order, augmentation and probe; SGD and SAM share all of them.
     """
 
@@ -241,6 +244,8 @@ class DomainConfig(_Shape):
     batch_per_domain: int = 32
     n_epochs: int = 20
     precision: str = "float32"
+    colour_jitter: bool = False
+    probe_folds: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -248,9 +253,12 @@ class DomainConfig(_Shape):
         check_choice("target", self.target, self.domains)
         for name, choices in (("backbone", BACKBONES), ("trained", TRAINED), ("precision", PRECISIONS)):
             check_choice(name, getattr(self, name), choices)
+        # Stored activations have no colours to change.
+        check_choice("colour_jitter", self.colour_jitter, (False, True) if self.trained == "all" else (False,))
         for name in ("image_size", "batch_per_domain"):
             check_number(name, getattr(self, name), low=1, integer=True)
         _check_stored_size(self.stored_size, self.image_size)
+        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out tenth")
         for name in ("learning_rate", "rho", "weight_decay"):
             check_number(name, getattr(self, name), low=0)
         check_number("momentum", self.momentum, low=0, high=0.9999, advice="0.9 is usual")

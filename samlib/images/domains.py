@@ -12,10 +12,11 @@ from torch import Tensor
 from samlib.images.backbones import Backbone, build_backbone, repeatable
 from samlib.images.config import VALIDATION_SHARE, DomainConfig
 from samlib.images.image_sets import PreparedSet
+from samlib.images.probing import CHOICES
 from samlib.images.splits import DomainSplits, class_labels, domain_splits
 from samlib.images.training import Checkpoint, Result, evaluate, fit, has_diverged, origin
 from samlib.images.views import Views, make_views
-from samlib.measures.probe import FrozenFeatures, probe_error
+from samlib.measures.probe import FrozenFeatures, ProbeResult, probe_error
 from samlib.measures.rank import effective_rank, n_components, principal_variances
 from samlib.shapes import Int64
 from samlib.streams import stream
@@ -61,8 +62,9 @@ def train_domains(
     Returns:
         Metrics, errors as shares of 1:
             probe_error: of a linear probe trained on the target's training split, on its test split;
-                probe_held_out_error, probe_strength: error at the chosen C on the tenth of that training split that
-                chose it, and C.
+                probe_held_out_error, probe_strength: error at the chosen C on the images that chose it, a tenth of
+                that training split or all folds of it, and C; with folds, probe_sensitivity: the probing error under
+                each of `samlib.images.probing.CHOICES`.
             zero_shot_error: of the network's own answers on the target's test split.
             validation_error: of its own answers on the held-out tenths of the sources' training splits, mean over
                 sources; source_test_errors: on the sources' test splits, in the order of `config.sources`.
@@ -102,7 +104,8 @@ def train_domains(
         )
         probed, _ = evaluate(network, views, splits.probe_train, precision=config.precision)
         diverged = has_diverged(network, probed, curves)
-        metrics = dict.fromkeys(MEASURED) if diverged else measure(network, images, config, probed)
+        measured = (*MEASURED, "probe_sensitivity") if config.probe_folds else MEASURED
+        metrics = dict.fromkeys(measured) if diverged else measure(network, images, config, probed)
     metrics |= {
         "n_train": sum(map(len, splits.train.values())),
         "n_validation": sum(map(len, splits.validation.values())),
@@ -126,19 +129,21 @@ def measure(network: Backbone, images: Images, config: DomainConfig, probed: Ten
     source, _ = evaluate(network, views, torch.cat(list(splits.train.values())), precision=config.precision)
     rows = splits.test[config.target]
     tested, answers = evaluate(network, views, rows, precision=config.precision)
-    probe = probe_error(
-        FrozenFeatures(probed, labels[splits.probe_train], torch.zeros_like(splits.probe_train)),
-        FrozenFeatures(tested, labels[rows], torch.zeros_like(rows)),
-        n_groups=1,
-        generator=stream(config.seed, "probe"),
-        held_out_share=VALIDATION_SHARE,
-    )
+    train = FrozenFeatures(probed, labels[splits.probe_train], torch.zeros_like(splits.probe_train))
+    test = FrozenFeatures(tested, labels[rows], torch.zeros_like(rows))
+
+    def read(**options: Any) -> ProbeResult:
+        return probe_error(train, test, n_groups=1, generator=stream(config.seed, "probe"), **options)
+
+    probe = read(held_out_share=VALIDATION_SHARE, n_folds=config.probe_folds)
+    others = {way: read(strengths=values).error for way, values in CHOICES.items()} if config.probe_folds else {}
     spectra = [principal_variances(features) for features in (source, probed)]
     of_sources = {source: splits.test[source] for source in config.sources}
     return {
         "probe_error": probe.error,
         "probe_held_out_error": probe.held_out_error,
         "probe_strength": probe.strength,
+        **({"probe_sensitivity": others} if others else {}),
         "zero_shot_error": (answers != labels[rows]).double().mean().item(),
         "validation_error": statistics.fmean(_errors(network, images, splits.validation, config)),
         "source_test_errors": _errors(network, images, of_sources, config),

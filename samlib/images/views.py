@@ -87,15 +87,22 @@ class ImageViews:
         data: the set.
         rows: which images; on a GPU they are kept there.
         size: side of the input, pixels.
+        jitter: whether augmented views change colours.
         device: where the network is.
     """
 
     chunk = 250
 
     def __init__(
-        self, data: PreparedSet, rows: Int64[Tensor, " row"], *, size: int, device: torch.device | str
+        self,
+        data: PreparedSet,
+        rows: Int64[Tensor, " row"],
+        *,
+        size: int,
+        jitter: bool = False,
+        device: torch.device | str,
     ) -> None:
-        self._size = size
+        self._size, self._jitter = size, jitter
         self._on_disk = data.images
         self._rows = rows.numpy()
         self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None
@@ -112,7 +119,7 @@ class ImageViews:
 
     def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """Return random crops, resized, half of them mirrored."""
-        return _channels_last(augmented_view(self._images(places), self._size, generator))
+        return _channels_last(augmented_view(self._images(places), self._size, generator, jitter=self._jitter))
 
 
 class ActivationViews:
@@ -177,13 +184,14 @@ def make_views(
         data: the set.
         rows: which images.
         backbone: the run's network.
-        config: trained and image_size are read.
+        config: trained, image_size and, of domains, colour_jitter are read.
         mirrored: whether augmented views will be needed.
         folder: where activations are kept; None keeps none.
         device: where the network is.
     """
     if config.trained == "all":
-        return ImageViews(data, rows, size=config.image_size, device=device)
+        jitter = isinstance(config, DomainConfig) and config.colour_jitter
+        return ImageViews(data, rows, size=config.image_size, jitter=jitter, device=device)
     return ActivationViews(
         data, rows, backbone, size=config.image_size, mirrored=mirrored, folder=folder, device=device
     )

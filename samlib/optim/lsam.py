@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samlib.optim._ascent import host_norm
+from samlib.optim._ascent import ascent_factor, host_norm
 from samlib.optim._checks import check_radius, clear_gradients, require_finite
 from samlib.optim._shards import average, find_shards, is_shard, replicas
 from samlib.shapes import Float, Int
@@ -210,22 +210,23 @@ def _loss_and_residual(logits: Tensor, targets: Tensor, loss: LossName) -> tuple
     if loss == "logistic":
         signs = targets.to(logits.dtype).unsqueeze(1)
         return _mean_loss(logits, targets, loss), (-signs * torch.sigmoid(-signs * logits)).div_(len(logits))
-    logarithms, columns = torch.log_softmax(logits, 1), targets.unsqueeze(1)
-    residual = logarithms.exp()
-    residual.scatter_add_(1, columns, torch.full_like(columns, -1, dtype=residual.dtype))
-    return F.nll_loss(logarithms, targets), residual.div_(len(logits))
+    logarithms = torch.log_softmax(logits, 1)
+    ascent = torch.zeros_like(logarithms).scatter_(1, targets.unsqueeze(1), -1 / len(logits))
+    # What autograd calls for softmax(f) - onehot, in one kernel.
+    residual = torch._log_softmax_backward_data(ascent, logarithms, 1, logarithms.dtype)
+    return F.nll_loss(logarithms, targets), residual
 
 
 def _perturbation(gradients: list[Tensor], rho: float, dtype: torch.dtype) -> Sequence[Tensor]:
     """Return epsilon, rho g / ||g||, in the gradients' shapes."""
-    vector = torch.cat([gradient.flatten() for gradient in gradients])
-    wide = torch.promote_types(vector.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(vector, dtype=wide)
-    vector = vector.div_(norm.clamp_min_(torch.finfo(wide).tiny ** 0.5)).mul_(rho).to(dtype)  # 0 stays 0
-    if len(gradients) == 1:
-        return [vector.view_as(gradients[0])]
-    weight, bias = vector.split([gradients[0].numel(), gradients[1].numel()])
-    return weight.view_as(gradients[0]), bias
+    wide = torch.promote_types(gradients[0].dtype, torch.float32)
+    norm = torch.linalg.vector_norm(torch._C._nn.flatten_dense_tensors(gradients), dtype=wide)
+    if norm.device.type == "cpu" and wide is gradients[0].dtype:  # nobody waits for the number
+        length = max(norm.item(), torch.finfo(wide).tiny ** 0.5)  # 0 stays 0, and NaN is NaN
+        epsilon = torch._foreach_mul(gradients, rho / length)
+    else:
+        epsilon = torch._foreach_mul(gradients, ascent_factor(norm, rho))
+    return epsilon if gradients[0].dtype is dtype else [each.to(dtype) for each in epsilon]
 
 
 def _mean_loss(logits: Tensor, targets: Tensor, loss: LossName) -> Tensor:
