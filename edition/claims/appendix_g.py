@@ -4,7 +4,6 @@ from edition.claims.claim import Judged, claim
 from edition.claims.moments import easy_side, more_uniform, poorly_fit, toy_moments
 from edition.claims.rules import Effect
 from edition.claims.section_6_2_weights import (
-    EFFECTS,
     GINI,
     POORLY,
     SAYS_POORLY,
@@ -14,6 +13,7 @@ from edition.claims.section_6_2_weights import (
 )
 from edition.runs.results import Results
 
+ALONG = "d_along_training"
 EASY_SIDE = (
     "median phantom weight of the examples to which the easy feature contributes more, minus that of the others, mean "
     "over the networks that have both; two or more"
@@ -29,7 +29,7 @@ UNIFORM = "Phantom importance weights are more uniform than real ones throughout
     place="Appendix G, Figure 7",
     says=UNIFORM,
     statistic=f"{GINI} ({TOY_RHO}) at each kept step, paired by seed",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-7",
     needs="checkpoints",
     quantifier="every",
@@ -43,7 +43,7 @@ def uniform_throughout(checkpoints: Results) -> list[Effect]:
     place="Appendix G, Figure 8",
     says=f"LSAM {SAYS_POORLY}",
     statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-8-hard",
     needs="checkpoints",
     quantifier="every",
@@ -58,7 +58,7 @@ def poorly_fit_throughout(checkpoints: Results) -> Judged:
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{EFFECTS}#fig-8-hard",
+    figure=f"{ALONG}#fig-8-hard",
     needs="checkpoints",
     quantifier="every",
 )
@@ -71,7 +71,7 @@ on_photographs(
     place="Appendix G, Figure 7",
     says=UNIFORM,
     statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-7-{}",
     quantifier="every",
     judge=lambda moments: (more_uniform(of_both(moments)), []),
@@ -82,7 +82,7 @@ on_photographs(
     place="Appendix G, Figure 8",
     says=f"SAM {SAYS_POORLY}",
     statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-8-{}-hard",
     quantifier="every",
     judge=lambda moments: poorly_fit(of_both(moments)),
@@ -93,7 +93,7 @@ on_photographs(
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{EFFECTS}#fig-8-{{}}-hard",
+    figure=f"{ALONG}#fig-8-{{}}-hard",
     quantifier="every",
     judge=lambda moments: (easy_side(moments), []),
     file=__name__,
