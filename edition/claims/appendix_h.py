@@ -8,7 +8,7 @@ from edition.claims.rules import Effect
 from edition.claims.section_5 import GAIN
 from edition.claims.toy import ROOM, WHERE_HARD, correlation, difference, noise_levels, where_hard
 from edition.experiments.toy import REFERENCE_RHO
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import NotOnRecord, Results, by_seed, pick
 from samlib.measures.statistics import estimate, paired_difference, rank_correlations
 
 ONE_STEP = 1.0  # "similar" optima: within one step of our grid of radii
@@ -70,9 +70,11 @@ def degrades(table: pd.DataFrame) -> list[Effect]:
     """Gain at the largest batch against that at 5, and its trend over sizes; negative gains are better."""
     gains = {}
     for size, part in table.groupby("batch_size"):
-        values = by_seed(part, "final_hard_error", "rho")
+        values = by_seed(part, "final_hard_error", "rho", need=(0.0, REFERENCE_RHO))
         gains[size] = values[REFERENCE_RHO] - values[0.0]
     sizes = sorted(gains)
+    if PAPER_BATCH not in gains:
+        raise NotOnRecord(f"no run with batches of {PAPER_BATCH}")
     trend = rank_correlations(sizes, np.column_stack([gains[size] for size in sizes]))
     largest = estimate((gains[sizes[-1]] - gains[PAPER_BATCH]).to_numpy())
     return [
@@ -118,6 +120,8 @@ def optimum_similar(batch_size: Results) -> list[Effect]:
         size: by_seed(part, "final_hard_error", "rho").to_numpy().argmin(axis=1)
         for size, part in minibatches(batch_size.table).groupby("batch_size")
     }
+    if PAPER_BATCH not in best:
+        raise NotOnRecord(f"no run with batches of {PAPER_BATCH}")
     return [
         Effect(f"batch {size}", paired_difference(positions, best[PAPER_BATCH]), "within", ONE_STEP)
         for size, positions in best.items()

@@ -42,7 +42,7 @@ def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
     """
     found: dict[str, Sequence[Record]] = {}
     for title, result in results.items():
-        if result:
+        if result.complete:
             name = result.records[0].config["image_set"]
             found[title if name == EXPERIMENTS[title] else f"{name} in place of PACS"] = result.records
     return found

@@ -4,9 +4,8 @@ from edition.claims.claim import OURS, claim
 from edition.claims.controls import seed_rows
 from edition.claims.rules import Effect
 from edition.claims.toy import ROOM, WHERE_HARD, at_each, complexities, correlation, difference, where_hard
-from edition.experiments.controls import FULL_RADII
 from edition.experiments.toy import REFERENCE_RHO, SENSITIVITY
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import Results, by_seed, only, pick
 from samlib.measures.statistics import estimate, paired_difference
 
 LEARNED = 0.001  # a test error below this is "perfectly" learned
@@ -27,7 +26,7 @@ METHODS = (("SGD", 0.0), (f"LSAM, rho = {REFERENCE_RHO:g}", REFERENCE_RHO))
 )
 def labels_learned(complexity: Results) -> list[Effect]:
     return [
-        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_test_error), "below", LEARNED)
+        Effect(f"{method}, {name}", estimate(only(part, rho=rho).final_test_error), "below", LEARNED)
         for name, part in complexities(complexity.table)
         for method, rho in METHODS
     ]
@@ -44,7 +43,7 @@ def labels_learned(complexity: Results) -> list[Effect]:
 )
 def easy_learned(complexity: Results) -> list[Effect]:
     return [
-        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_easy_error), "below", ROOM)
+        Effect(f"{method}, {name}", estimate(only(part, rho=rho).final_easy_error), "below", ROOM)
         for name, part in complexities(where_hard(complexity.table))
         for method, rho in METHODS
     ]
@@ -91,7 +90,7 @@ def hard_error_lower(complexity: Results) -> list[Effect]:
 def sgd_is_poorest(complexity: Results) -> list[Effect]:
     effects = []
     for name, part in complexities(where_hard(complexity.table, room=ROOM)):
-        values = by_seed(part, "final_hard_error", "rho")
+        values = by_seed(part, "final_hard_error", "rho", need=(0.0,))
         for rho in values.columns[values.columns > 0]:
             effects.append(Effect(f"{name}, rho = {rho:g}", paired_difference(values[rho], values[0.0]), "below"))
     return effects
@@ -126,11 +125,11 @@ def hard_error_falls(complexity: Results) -> list[Effect]:
 )
 def full_sam_helps(full_sam_toy: Results) -> list[Effect]:
     table = seed_rows(full_sam_toy.records)
-    errors = by_seed(table, "hard_probe_error", "rho")
+    errors = by_seed(table, "hard_probe_error", "rho", need=(0.0,))
     labels = table.groupby("rho").test_error.mean()
     return [
         Effect(f"rho = {rho:g}", paired_difference(errors[rho], errors[0.0]), "below")
-        for rho in FULL_RADII
+        for rho in errors.columns[errors.columns > 0]
         if labels[rho] < ROOM
     ]
 

@@ -37,7 +37,8 @@ def phantom_ratio_rises(complexity: Results) -> list[Effect]:
 def real_ratio_constant(complexity: Results) -> list[Effect]:
     effects = []
     for name, part in complexities(where_hard(complexity.table)):
-        ratios = (by_seed(part, metric, "rho") for metric in ("real_ratio", "phantom_ratio"))
+        needed = (0.0, REFERENCE_RHO)
+        ratios = (by_seed(part, metric, "rho", need=needed) for metric in ("real_ratio", "phantom_ratio"))
         real, phantom = ((values[REFERENCE_RHO] - values[0.0]).abs() for values in ratios)
         effects.append(Effect(name, estimate((real - phantom / 2).to_numpy()), "below"))
     return effects

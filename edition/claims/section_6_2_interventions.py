@@ -11,7 +11,7 @@ import pandas as pd
 from edition.claims.claim import OURS, claim
 from edition.claims.rules import Effect
 from edition.experiments.toy import RATIOS, REFERENCE_COMPLEXITY, REFERENCE_RHO
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import Results, by_seed, only, pick
 from samlib.measures.statistics import estimate, paired_difference
 
 LEAST = 0.1  # of LSAM's gain: the least that counts as an improvement; our choice
@@ -25,7 +25,7 @@ COUNTS = f"a gain counts from {LEAST:g} of LSAM's own at rho = {REFERENCE_RHO:g}
 
 def mean_ratio(complexity: pd.DataFrame) -> float:
     """Return LSAM's phantom ratio at the reference radius and 360 degrees, mean over training and seeds."""
-    return float(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=REFERENCE_RHO).phantom_ratio.mean())
+    return float(only(complexity, complexity=REFERENCE_COMPLEXITY, rho=REFERENCE_RHO).phantom_ratio.mean())
 
 
 def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarray:
@@ -40,7 +40,7 @@ def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarra
 
 def lsam_errors(complexity: pd.DataFrame, rho: float) -> np.ndarray:
     """Return the hard-feature errors of LSAM (SGD at rho = 0) at 360 degrees, by seed."""
-    return pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
+    return only(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
 
 
 def least_gain(complexity: pd.DataFrame) -> float:
@@ -130,7 +130,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     sgd, least = lsam_errors(complexity.table, 0.0), least_gain(complexity.table)
     effects = []
     for term in FACTORS:
-        rows = pick(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
+        rows = only(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
         effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least, none=0.0))
     return effects
 
@@ -147,7 +147,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     origin=OURS,
 )
 def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect]:
-    rows = pick(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
+    rows = only(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
     value = paired_difference(rows.final_hard_error.to_numpy(), lsam_errors(complexity.table, REFERENCE_RHO))
     return [Effect("rates only minus LSAM", value, "within", MATCH_MARGIN)]
 

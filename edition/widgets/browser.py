@@ -40,6 +40,7 @@ class BrowserToy:
     complexity: float
     learning_rate: float
     seed: int
+    view: str = "toy"
 
     def html(self) -> str:
         """Return the block as a page takes it: markup, style and script; equal panels give equal bytes."""
@@ -70,7 +71,7 @@ class BrowserToy:
 
 
 def train_in_browser(
-    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6
+    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6, view: str = "toy"
 ) -> BrowserToy:
     """Make a panel in which the reader's browser trains the toy network of chapter 2 with SGD and with LSAM.
 
@@ -97,7 +98,7 @@ def train_in_browser(
         check_number(name, value, low=low, high=high, integer=name == "seed")
         if abs(value / step - round(value / step)) > 1e-9:
             raise ValueError(f"{name}: expected a multiple of {step:g}, got {value!r}; the slider stands at these only")
-    return BrowserToy(rho, complexity, learning_rate, seed)
+    return BrowserToy(rho, complexity, learning_rate, seed, view)
 
 
 def script() -> str:
