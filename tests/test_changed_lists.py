@@ -22,7 +22,7 @@ OTHER_RADII = {"RHOS": (0.0, 0.4), "RATIOS": (0.5, 2.0)}
 OTHER_COMPLEXITIES = {"COMPLEXITIES": (270.0, 400.0), "RHOS": (0.0, 0.25, 0.5)}
 FEWER_CONSTANTS = {"SENSITIVITY": {name: toy.SENSITIVITY[name][:2] for name in toy.SENSITIVITY}}
 OTHER_METHODS = {
-    "PERTURBED": {"SAM": {}, "last layer only": {"perturbed": "last layer"}, "SAM in the middle": {"start": 0.4}},
+    "PERTURBED": {"last layer only": {"perturbed": "last layer"}, "SAM from the middle on": {"start": 0.5}},
     "TOY_SEEDS": (3, 5),
     "FULL_RADII": (0.07, 0.3),
 }
@@ -32,7 +32,7 @@ CASES = [
     ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
     ("04_two_effects", toy, OTHER_RADII),
     ("05_interventions", toy, OTHER_RADII),
-    ("07_beyond", controls, OTHER_METHODS),
+    ("07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}),
     ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "RHOS": (0.0, 0.4)}),
     ("b_batch_size", toy, {"BATCH_SIZES": (10, 60), "RHOS": (0.0, 0.4)}),
 ]

@@ -130,7 +130,8 @@ def improvement(
     Returns:
         The estimate; None where no seed has both.
     """
-    return _paired(chosen(table[table.method.isin([treated, control])], metric), treated, control, metric)
+    rows = table[table.method.isin([treated, control])]
+    return None if rows.empty else _paired(chosen(rows, metric), treated, control, metric)
 
 
 def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
