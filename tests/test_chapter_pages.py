@@ -42,12 +42,16 @@ def caption(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_opens_with_its_question_and_answer_and_ends_with_a_solution_that_is_executed(name):
-    opening, *_, exercises, solution = cells(name)
+def test_a_chapter_opens_with_its_question_and_answer_and_ends_with_a_solution_of_each_exercise(name):
+    opening, *others = cells(name)
     assert "**The question.**" in opening["source"] and "**The answer" in opening["source"]
-    assert "## Exercises" in exercises["source"]
-    assert solution["cell_type"] == "code" and solution["source"].startswith("# Solution of exercise ")
-    assert "hide-cell" in solution["tags"]
+    place = max(index for index, cell in enumerate(others) if "## Exercises" in cell["source"])
+    asked = re.findall(r"^(\d)\. ", others[place]["source"].partition("## Exercises")[2], re.M)
+    solutions = others[place + 1 :]
+    assert all(cell["cell_type"] == "code" and "hide-cell" in cell["tags"] for cell in solutions)
+    solved = [match[1] for cell in solutions if (match := re.match(r"# Solution of exercise (\d)", cell["source"]))]
+    written = re.findall(r"Solution of exercise (\d)", others[place]["source"])  # a derivation, which nothing computes
+    assert len(solved) == len(solutions) and sorted(solved + written) == asked
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -71,8 +71,8 @@ def comparisons(results: Results) -> dict[tuple[str, str], Effect]:
 def accounts(results: Results) -> dict[str, Effect]:
     """Estimate every account of `ACCOUNTS` on one task, corrected together."""
     found = follows(control_table(results.records))
-    effects = corrected([Effect(name, found[name], predicted) for name, (_, predicted) in ACCOUNTS.items()])
-    return dict(zip(ACCOUNTS, effects, strict=True))
+    effects = corrected([Effect(name, value, ACCOUNTS[name][1]) for name, value in found.items()])
+    return dict(zip(found, effects, strict=True))
 
 
 def _scaled_down(results: Results) -> str:
