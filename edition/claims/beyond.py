@@ -99,7 +99,8 @@ def _enter() -> None:
                 origin=OURS,
             )
             def follows_account(results: Results, account: str = account) -> Judged:
-                return Judged([accounts(results)[account]], scaled_down=_scaled_down(results))
+                found = [effect for name, effect in accounts(results).items() if name == account]
+                return Judged(found, scaled_down=_scaled_down(results))
 
     for title, experiment in TASKS.items():
         for question, asked in QUESTIONS.items():
