@@ -65,10 +65,11 @@ lint: $(STAMP) ## ruff check, ruff format --check, mypy, who imports whom
 check: lint ## lint, types, and the tests that take no book, no browser and no faults
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)
 
-test: lint ## lint, the book and its links, then the unit tests and every chapter under nbval
-	$(BIN)/python -m edition.publish book
+# With ALL=1 the chapters are executed for the pages too, and the slow tests run: faults, trainers, several processes.
+test: lint ## lint, the pages and their links, the unit tests, every chapter under nbval; ALL=1 adds what is slow
+	$(BIN)/python -m edition.publish $(if $(ALL),book,pages)
 	$(BIN)/python -m edition.publish links
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) $(if $(ALL),,-m "not slow") --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
 
 portable: $(STAMP) ## every chapter under nbval twice, each time computed as another processor would
 	$(BIN)/python tests/portable.py

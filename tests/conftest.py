@@ -1,6 +1,7 @@
 """What holds for all tests: slow files go first; at the end of a run, what was skipped, why, and how to run it."""
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,14 @@ FIRST = {
     "numba": ".venv/bin/pip install numba",
     "triton": ".venv/bin/pip install triton",
 }
+
+
+SLOW = ("faults", "trainers")  # folders in which every test is slow
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without the slow tests their folders are not even imported: what the trainers bring takes half a minute."""
+    return True if config.option.markexpr == "not slow" and collection_path.name in SLOW else None
 
 
 @pytest.hookimpl(trylast=True)  # when the folders have marked their tests
@@ -48,6 +57,8 @@ def skipped_table(reports: list[Any]) -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table, where a test was skipped; pytest-xdist's workers have no terminal and print none."""
     lines = skipped_table(terminalreporter.stats.get("skipped", []))
+    if terminalreporter.config.option.markexpr == "not slow":
+        lines += ["   .. slow: faults, trainers, several processes", "      make test ALL=1"]
     if lines:
         terminalreporter.section("skipped: how many, why, and what runs them")
         terminalreporter.write("\n".join(lines) + "\n")

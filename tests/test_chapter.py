@@ -232,7 +232,7 @@ def test_a_sentence_that_lacks_a_run_names_it(tmp_path, shown):
 EFFECTS = (
     Effect("first & best", Estimate(-0.25, -0.3, -0.2, 20), "below"),
     Effect("second", Estimate(-0.0001, float("-inf"), float("inf"), 1), "above", 0.5),
-    Effect("third", Estimate(-0.0125, -0.0125, -0.0125, 4), "above"),
+    Effect("third", Estimate(-0.0125, -0.0125, -0.0125, 12), "above"),
 )
 VERDICT = Verdict(
     "some-claim", "Section <5>", "a < b & c", "mean <difference>", EFFECTS, scaled_down="5 <of> 20 epochs"
@@ -257,7 +257,7 @@ def test_a_verdict_shows_state_claim_finding_and_every_effect_escaped():
     assert rows == [
         ["first &amp; best", "−0.250", "[−0.300, −0.200]", "20", "below 0", "< .001", "holds", detectable],
         ["second", "−1.0e−04", "[−∞, ∞]", "1", "above 0.5", "1.000", "undecided", "∞"],
-        ["third", "−0.013", "the same in every seed", "4", "above 0", "< .001", "reversed", "0.000"],
+        ["third", "−0.013", "[in every seed]", "12", "above 0", "< .001", "reversed", "0.000"],
     ]
     assert "effects" not in verdict_html(Verdict("id", "place", "claim", "statistic", []))
 

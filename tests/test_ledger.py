@@ -46,9 +46,10 @@ def effect(
         (effect(-1, -2, 0, "within", 4), 3.0),
         (effect(5, 4, 6, "within", 4), -1.0),
         (effect(2, -INF, INF, n=1), 0.0),
-        (effect(2, 2, 2), INF),
-        (effect(-2, -2, -2), -INF),
-        (effect(0, 0, 0), 0.0),
+        (effect(2, 2, 2, n=6), INF),
+        (effect(-2, -2, -2, n=6), -INF),
+        (effect(2, 2, 2, n=5), 0.0),  # five seeds that agree exactly are too few
+        (effect(0, 0, 0, n=6), 0.0),
     ],
 )
 def test_strength_counts_half_widths_between_the_mean_and_the_threshold(measured, expected):

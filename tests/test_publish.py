@@ -1,6 +1,7 @@
 """Staging, execution, cleaning, freezing, rendering and link checks, on books of one or two chapters."""
 
 import copy
+import dataclasses
 import errno
 import json
 import shlex
@@ -297,9 +298,21 @@ def test_freezing_twice_differs_in_no_byte_even_from_a_fresh_execution(root: Pat
     assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2]
 
 
-def test_freezing_a_profile_is_refused(root: Path) -> None:
-    with pytest.raises(ValueError, match="freeze the default build"):
-        freeze(layout_of(root, "quick"))
+def test_without_execution_a_chapter_shows_its_committed_outputs_unless_it_was_executed_meanwhile(root: Path) -> None:
+    committed = nbformat.read(root / "book/one.ipynb", as_version=4)
+    committed.cells[-1].outputs = [new_output("stream", text="committed\n")]
+    nbformat.write(committed, root / "book/one.ipynb")
+    frozen = dataclasses.replace(layout_of(root), frozen=True)
+    for execution, shown in ((False, "committed\n"), (True, "standard\n")):
+        if execution:
+            execute_book(layout_of(root), progress_bar=False)
+        (entry,) = execute_book(frozen, progress_bar=False)
+        assert printed(nbformat.read(frozen.stage / "book/one.ipynb", as_version=4)) == shown
+        assert entry["reused"] and ("utc" in entry) == execution
+        assert ("committed outputs" in status_page([entry])) != execution
+    for layout in (frozen, layout_of(root, "quick")):
+        with pytest.raises(ValueError, match="freeze the default build"):
+            freeze(layout)
 
 
 # --- pages and links

@@ -22,7 +22,7 @@ def test_gains_are_shown_data_set_by_data_set_with_the_last_epochs_difference():
     assert [slider.texts for slider in frames.sliders] == [("A", "B")] and frames.initial == 0
     assert [picture.alt for picture in frames.pictures] == [
         "A: curves of SAM's probing error minus SGD's over the epochs with 95 % bands; after the last, epoch 2, in "
-        "points: −10.00 [−10.00, −10.00] for the hard feature, 0.00 [0.00, 0.00] for the easy feature; n = 3 seeds.",
+        "points: −10.00 [in every seed] for the hard feature, 0.00 [in every seed] for the easy feature; n = 3 seeds.",
         "B: curves of SAM's probing error minus SGD's over the epochs with 95 % bands; after the last, epoch 2, in "
         "points: −2.00 (one seed, no interval) for the hard feature, 0.00 (one seed, no interval) for the easy "
         "feature; n = 1 seeds.",
@@ -43,7 +43,7 @@ def test_targets_open_at_their_mean_and_count_the_seeds_above_zero():
     # Means over targets, seed by seed: (2 + 4) / 2 and (-1 + 5) / 2 points; on Photo 2 and -1.
     assert "SAM, ρ = 0.05 +2.50 [" in mean and "above zero in 2 of 2 seeds" in mean
     assert "SAM, ρ = 0.05 +0.50 [" in photo and "above zero in 1 of 2 seeds" in photo
-    assert "before training −10.00 [−10.00, −10.00], above zero in 0 of 2 seeds" in sketch
+    assert "before training −10.00 [in every seed], above zero in 0 of 2 seeds" in sketch
 
 
 def test_no_data_set_is_refused():

@@ -8,6 +8,7 @@ from judging import holm
 from scipy import stats
 
 from edition.claims import Effect, Verdict
+from edition.claims.ledger import strength
 from edition.claims.rules import QUANTIFIERS, STATES, corrected
 from edition.page.verdicts import found, verdict_class
 from samlib.measures.statistics import Estimate, detectable_difference, estimate
@@ -75,16 +76,18 @@ def test_degrees_of_freedom_are_the_estimates_own():
 @pytest.mark.parametrize(
     ("values", "outcome", "p"),
     [
-        ([0.2, 0.2], "holds", 0),
-        ([-0.2, -0.2], "reversed", 0),
-        ([0.0, 0.0], "undecided", 1),
-        ([1e-16, 2e-16], "undecided", 1),  # a rounding error is no effect
+        ([0.2] * 6, "holds", 2**-5),  # the sign test's: six seeds of six on one side
+        ([-0.2] * 6, "reversed", 2**-5),
+        ([0.2] * 5, "undecided", 2**-4),
+        ([0.0] * 6, "undecided", 1),
+        ([1e-16, 2e-16] * 3, "undecided", 1),  # a rounding error is no effect
         ([0.2], "undecided", 1),
     ],
 )
-def test_an_interval_of_no_width_decides_and_one_seed_does_not(values, outcome, p):
+def test_seeds_that_agree_exactly_decide_by_their_number(values, outcome, p):
     effect = Effect("x", estimate(values), "above")
-    assert (effect.outcome, effect.p) == (outcome, p)
+    assert (effect.outcome, effect.p, effect.holds) == (outcome, p, outcome == "holds")
+    assert (strength(effect) > 1) == effect.holds
 
 
 def test_what_would_have_been_found_is_that_of_the_samples():

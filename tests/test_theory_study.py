@@ -104,24 +104,27 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(study, "fitted", lambda: fitted)
 
 
-def by_hand(margins: torch.Tensor) -> Ensemble:
-    """Networks f(x) = x with the given margins as inputs, all labels +1."""
+def by_hand(margins: torch.Tensor, weight: float = 1.0) -> Ensemble:
+    """Networks f(x) = weight^2 x with the given margins, all labels +1; enough of them to decide by agreeing."""
+    margins = margins.repeat(8, 1)
     n = len(margins)
-    one = torch.ones(n, 1, dtype=torch.float64)
-    return Ensemble(Network(one, (one[..., None],), "relu"), margins[..., None], torch.ones_like(margins))
+    one = torch.full((n, 1), weight, dtype=torch.float64)
+    return Ensemble(Network(one, (one[..., None],), "relu"), margins[..., None] / weight**2, torch.ones_like(margins))
 
 
 def with_networks(monkeypatch, networks: Ensemble) -> None:
     monkeypatch.setattr(claims, "ensemble", lambda name: networks)
 
 
-def test_the_law_holds_for_flat_networks_and_not_for_curved_ones(monkeypatch):
-    # v = W = 1 at x = m: |grad f|^2 = 2 m^2, and the second-order term is rho^2 m / 2 against rho m sqrt(2).
-    with_networks(monkeypatch, by_hand(numbers_of([1, 2], [1, 3])))
+@pytest.mark.parametrize(("weight", "state"), [(1.0, "confirmed"), (0.1, "mixed"), (0.01, "contradicted")])
+def test_the_law_holds_for_flat_networks_and_not_for_curved_ones_and_at_small_radii(monkeypatch, weight, state):
+    # v = W = a at x = m / a^2: |grad f| = m sqrt(2) / a, and the second-order term is rho^2 m / (2 a^2).
+    with_networks(monkeypatch, by_hand(numbers_of([1, 2], [1, 3]), weight))
     verdict = judge("theory-first-order")
-    assert verdict.state == "mixed" and verdict.effects[0].value.n == 2
-    assert numbers(verdict)["ReLU, rho = 0.1"] == pytest.approx(0.1 / (2 * math.sqrt(2)))
-    assert verdict.outcomes == ["holds", "holds", "reversed"] * 4
+    assert verdict.state == state and verdict.effects[0].value.n == 16
+    assert numbers(verdict)["ReLU, rho = 0.1"] == pytest.approx(0.1 / (2 * math.sqrt(2) * weight))
+    assert {effect.name.partition(", rho = ")[2] for effect in verdict.effects} == {"0.01", "0.1"}
+    assert [effect.outcome for effect in verdict.shown] == ["reversed"] * 4  # at the toy's radius
 
 
 def scaled(true, factors: torch.Tensor):
@@ -142,7 +145,7 @@ def scaled(true, factors: torch.Tensor):
 def test_equalities_hold_up_to_rounding(monkeypatch, id, off, state):
     with_networks(monkeypatch, by_hand(numbers_of([1, 2], [1, 3])))
     for name in ("squared_norms", "gradient_norm"):
-        monkeypatch.setattr(claims, name, scaled(getattr(claims, name), 1 + numbers_of(*off)))
+        monkeypatch.setattr(claims, name, scaled(getattr(claims, name), 1 + numbers_of(*off * 8)))
     assert judge(id).state == state
 
 
@@ -150,24 +153,29 @@ def test_equalities_hold_up_to_rounding(monkeypatch, id, off, state):
     ("margins", "state"), [((9.0, 12.0), "confirmed"), ((0.5, 1.0), "contradicted")], ids=["large", "small"]
 )
 def test_losses_agree_at_large_margins_only(monkeypatch, margins, state):
+    def apart(margin: float) -> float:
+        return 1 - math.log(1 + math.exp(-margin)) / math.exp(-margin)
+
     networks = by_hand(numbers_of(margins, margins))
     with_networks(monkeypatch, networks)
     verdict = judge("theory-losses")
+    assert verdict.state == state and verdict.effects[0].value.mean == pytest.approx(np.mean([*map(apart, margins)]))
     expected = np.mean([1 / (1 + math.exp(margin)) for margin in margins])
-    assert verdict.state == state and verdict.effects[0].value.mean == pytest.approx(expected)
+    assert verdict.shown[0].value.mean == pytest.approx(expected)  # of the importance weight
     # Points that are not classified correctly do not count.
-    with_networks(monkeypatch, networks._replace(labels=numbers_of([1, -1], [1, -1])))
-    assert judge("theory-losses").effects[0].value.mean == pytest.approx(1 / (1 + math.exp(margins[0])))
+    with_networks(monkeypatch, networks._replace(labels=numbers_of(*[[1, -1]] * 16)))
+    assert judge("theory-losses").effects[0].value.mean == pytest.approx(apart(margins[0]))
 
 
 def test_the_linear_approximation_is_judged_by_ranks_and_size(monkeypatch):
-    with_networks(monkeypatch, fresh("deep linear", (0, 1)))
+    with_networks(monkeypatch, fresh("deep linear", range(12)))
     assert judge("theory-linear").state == "confirmed"
     # v = (0.1, 3), W = diag(2, 1): at (1, 0) |grad f|^2 = 4 + 0.01, at (0, 1) it is 1 + 9; with c = 9.01 throughout
     # the estimates are 13.01 and 10.01, the other way round.
-    net = Network(numbers_of([0.1, 3], [0.1, 3]), (numbers_of([[2, 0], [0, 1]], [[2, 0], [0, 1]]),), "relu")
-    inputs = numbers_of([[1, 0], [0, 1]], [[1, 0], [0, 1]])
-    with_networks(monkeypatch, Ensemble(net, inputs, numbers_of([1, 1], [1, 1])))
+    many = 12  # alike
+    net = Network(numbers_of(*[[0.1, 3]] * many), (numbers_of(*[[[2, 0], [0, 1]]] * many),), "relu")
+    inputs, labels = numbers_of(*[[[1, 0], [0, 1]]] * many), numbers_of(*[[1, 1]] * many)
+    with_networks(monkeypatch, Ensemble(net, inputs, labels))
     verdict = judge("theory-linear")
     assert [effect.value.mean for effect in verdict.effects[:4]] == pytest.approx([-1] * 4)
     assert verdict.outcomes == ["reversed"] * 4 + ["holds"] * 2  # their size is still right to a factor of two

@@ -5,18 +5,19 @@ from edition.claims.moments import easy_side, more_uniform, poorly_fit, toy_mome
 from edition.claims.rules import Effect
 from edition.claims.section_6_2_weights import (
     GINI,
+    HALVES,
     POORLY,
-    SAYS_POORLY,
     TOY_RHO,
     of_both,
     on_photographs,
+    poorly_fit_of,
 )
 from edition.runs.results import Results
 
 ALONG = "d_along_training"
 EASY_SIDE = (
     "median phantom weight of the examples to which the easy feature contributes more, minus that of the others, mean "
-    "over the networks that have both; two or more"
+    "over the networks that have both; two or more; beside it the same of what the phantom adds to the real weight"
 )
 SAYS_EASY_SIDE = (
     "The median importance is higher for examples with a higher contribution of the easy than of the hard feature."
@@ -38,19 +39,25 @@ def uniform_throughout(checkpoints: Results) -> list[Effect]:
     return more_uniform(toy_moments(checkpoints.records))
 
 
-@claim(
-    "toy-poorly-fit-throughout",
-    place="Appendix G, Figure 8",
-    says=f"LSAM {SAYS_POORLY}",
-    statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
-    chapter=ALONG,
-    figure="fig-8-hard",
-    needs="checkpoints",
-    quantifier="every",
-)
-def poorly_fit_throughout(checkpoints: Results) -> Judged:
-    effects, shown = poorly_fit(toy_moments(checkpoints.records))
-    return Judged(effects, shown=shown)
+def _enter_halves() -> None:
+    for role, (suffix, says) in HALVES.items():
+
+        @claim(
+            f"toy-poorly-fit{suffix}-throughout",
+            place="Appendix G, Figure 8",
+            says=f"LSAM {says}",
+            statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
+            chapter=ALONG,
+            figure=f"fig-8-{role}",
+            needs="checkpoints",
+            quantifier="every",
+        )
+        def throughout(checkpoints: Results, role: str = role) -> Judged:
+            effects, shown = poorly_fit(toy_moments(checkpoints.records), role)
+            return Judged(effects, shown=shown)
+
+
+_enter_halves()
 
 
 @claim(
@@ -62,8 +69,9 @@ def poorly_fit_throughout(checkpoints: Results) -> Judged:
     needs="checkpoints",
     quantifier="every",
 )
-def easy_side_heavier(checkpoints: Results) -> list[Effect]:
-    return easy_side(toy_moments(checkpoints.records))
+def easy_side_heavier(checkpoints: Results) -> Judged:
+    effects, shown = easy_side(toy_moments(checkpoints.records))
+    return Judged(effects, shown=shown)
 
 
 on_photographs(
@@ -77,17 +85,18 @@ on_photographs(
     judge=lambda moments: (more_uniform(of_both(moments)), []),
     file=__name__,
 )
-on_photographs(
-    "poorly-fit-throughout",
-    place="Appendix G, Figure 8",
-    says=f"SAM {SAYS_POORLY}",
-    statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
-    chapter=ALONG,
-    figure="fig-8-{}-hard",
-    quantifier="every",
-    judge=lambda moments: poorly_fit(of_both(moments)),
-    file=__name__,
-)
+for _role, (_suffix, _says) in HALVES.items():
+    on_photographs(
+        f"poorly-fit{_suffix}-throughout",
+        place="Appendix G, Figure 8",
+        says=f"SAM {_says}",
+        statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
+        chapter=ALONG,
+        figure=f"fig-8-{{}}-{_role}",
+        quantifier="every",
+        judge=poorly_fit_of(_role, list),
+        file=__name__,
+    )
 on_photographs(
     "easy-side",
     place="Appendix G, Figure 8",
@@ -95,6 +104,6 @@ on_photographs(
     statistic=EASY_SIDE,
     figure=f"{ALONG}#fig-8-{{}}-hard",
     quantifier="every",
-    judge=lambda moments: (easy_side(moments), []),
+    judge=lambda moments: easy_side(of_both(moments)),
     file=__name__,
 )

@@ -200,12 +200,6 @@ def _paired(rows: pd.DataFrame, treated: str, control: str, metric: str) -> Esti
     return paired_difference(both[treated].to_numpy(), both[control].to_numpy()) if len(both) else None
 
 
-def _told(table: pd.DataFrame) -> str:
-    """How settings were chosen."""
-    several = table.groupby("method").setting.nunique().max() > 1
-    return "; each seed at the setting that the other seeds choose" if several else "; one setting a method"
-
-
 def _method(config: ControlConfig) -> tuple[object, ...]:
     """What tells methods and settings apart: everything but the task, its length and its seeds."""
     return all_but(config, "seeds", "n_epochs", "task", "n_train")

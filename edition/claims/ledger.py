@@ -127,7 +127,8 @@ def strength(effect: Effect) -> float:
 
     The distance of the mean from the threshold, positive on the predicted side, over the distance of the mean from
     the interval's end that is nearer to the threshold: of the mean's margin, how many half-widths of its interval it
-    is. Zero where there is no interval (one seed) or no distance; infinite where all seeds agree exactly.
+    is. Zero where there is no interval (one seed, or too few that agree exactly) or no distance; infinite where seeds
+    enough agree exactly.
 
     >>> from samlib.measures.statistics import Estimate
     >>> strength(Effect("x", Estimate(0.5, 0.25, 0.75, 4), "above"))
@@ -136,6 +137,8 @@ def strength(effect: Effect) -> float:
     0.5
     """
     value, threshold = effect.value, effect.threshold
+    if not effect.enough:
+        return 0.0
     below = _ratio(threshold - value.mean, value.high - value.mean)
     if effect.predicted == "within":
         return min(_ratio(value.mean + threshold, value.mean - value.low), below)

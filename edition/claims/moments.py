@@ -143,18 +143,19 @@ def more_uniform(moments: Sequence[Moment]) -> list[Effect]:
     ]
 
 
-def poorly_fit(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
-    """Weight of what each feature fits poorly, phantom minus real: less for the easy feature, more for the hard one.
+def poorly_fit(moments: Sequence[Moment], role: str) -> tuple[list[Effect], list[Effect]]:
+    """Weight of what a feature fits poorly, phantom minus real: less for the easy feature, more for the hard one.
 
+    Args:
+        moments: of one data set.
+        role: of the feature, "easy" or "hard".
     Returns:
-        One effect a moment and feature by the paper's statistic, the median weight (Figures 5 and 8); and the same
-        in three statistics of ours, which ask who gains relative to the other examples: the median in units of the
-        mean weight, the mean rank, and the share of all weight.
+        One effect a moment by the paper's statistic, the median weight (Figures 5 and 8); and the same in three
+        statistics of ours, which ask who gains relative to the other examples: the median in units of the mean
+        weight, the mean rank, and the share of all weight.
     """
-    return _gains(moments, [(f"{role} feature's worst quarter", _worst(i), side) for i, role, side in _ROLES])
-
-
-_ROLES = ((0, "easy", "below"), (1, "hard", "above"))
+    place, side = {"easy": (0, "below"), "hard": (1, "above")}[role]
+    return _gains(moments, [(f"{role} feature's worst quarter", _worst(place), side)])
 
 
 def _worst(feature: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -170,16 +171,26 @@ def only_easy_fits(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect
     return _gains(moments, [("right by easy, wrong by hard", lambda parts: (parts[0] > 0) & (parts[1] < 0), "above")])
 
 
-def easy_side(moments: Sequence[Moment]) -> list[Effect]:
-    """Median phantom weight where the easy feature contributes more, minus that of the other examples (Figure 8)."""
-    found = []
+def easy_side(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
+    """Median weight where the easy feature contributes more, minus that of the other examples (Figure 8).
+
+    Returns:
+        One effect a moment of the phantom weights; and of what the phantom adds, phantom minus real: another reading
+        of the paper's sentence. Networks without examples on one of the sides are left out.
+    """
+    found: tuple[list[Effect], list[Effect]] = [], []
     for moment in moments:
         gaps = []
-        for phantom, (easy, hard) in zip(moment.importance.phantom, moment.importance.contributions, strict=True):
-            sides = [phantom[side] for side in (easy > hard, easy <= hard)]
-            gaps.append(np.median(sides[0]) - np.median(sides[1]) if all(side.size for side in sides) else np.nan)
-        if np.count_nonzero(~np.isnan(gaps)) > 1:
-            found.append(Effect(moment.name, estimate(gaps), "above"))
+        for real, phantom, (easy, hard) in zip(*moment.importance, strict=True):
+            sides = easy > hard, easy <= hard
+            first, other = (
+                [np.median(weights[side]) if side.any() else np.nan for weights in (phantom, real)] for side in sides
+            )
+            gaps.append(np.subtract(first, other))
+        of_phantom, of_real = np.transpose(gaps)
+        if np.count_nonzero(~np.isnan(of_phantom)) > 1:
+            found[0].append(Effect(moment.name, estimate(of_phantom), "above"))
+            found[1].append(Effect(f"{moment.name}: phantom - real", estimate(of_phantom - of_real), "above"))
     return found
 
 

@@ -2,7 +2,8 @@
 
 An effect is one measured case of a claim. It *holds* where its whole interval lies where the claim predicts it, is
 *reversed* where the whole interval lies on the other side, and is *undecided* otherwise, with the p-value corrected for
-all cases of its family (Holm, 1979): of many cases some would look decided by chance.
+all cases of its family (Holm, 1979): of many cases some would look decided by chance. Where all seeds give the same
+value there is no interval, and their number decides (`samlib.measures.statistics.agreement_p`).
 """
 
 import math
@@ -10,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from scipy import stats
+import scipy
 
 from samlib.config import check_choice
-from samlib.measures.statistics import CONFIDENCE, Estimate, detectable_at, settled
+from samlib.measures.statistics import CONFIDENCE, Estimate, agreement_p, detectable_at, settled
 
 STATES = ("confirmed", "contradicted", "mixed", "undecided", "not tested")
 STATUSES = ("confirmed", "partly", "not confirmed", "not tested")  # of earlier editions, without correction
@@ -61,10 +62,17 @@ class Effect:
     @property
     def holds(self) -> bool:
         """Whether the whole interval lies strictly on the predicted side, or strictly within the margin."""
+        if not self.enough:
+            return False
         above, below = self.value.low > self.threshold, self.value.high < self.threshold
         if self.predicted == "within":
             return self.value.low > -self.threshold and below
         return above if self.predicted == "above" else below
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are seeds enough: an interval, or so many that agree exactly that it is no chance."""
+        return not self.value.exact or agreement_p(self.value.n) < 1 - CONFIDENCE
 
     @property
     def outcome(self) -> str:
@@ -91,10 +99,10 @@ def _p_value(value: Estimate, distance: float) -> float:
     if value.n < 2 or not math.isfinite(half):
         return 1.0
     if half == 0:
-        return 0.0 if distance else 1.0
+        return agreement_p(value.n) if distance else 1.0
     degrees = value.degrees
-    error = half / stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
-    return float(2 * stats.t.sf(abs(distance) / error, degrees))
+    error = half / scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    return float(2 * scipy.stats.t.sf(abs(distance) / error, degrees))
 
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:

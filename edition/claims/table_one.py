@@ -14,7 +14,7 @@ from edition.claims.pairs import difference, method_of, pair_roles, pair_table
 from edition.records.selection import TUNED, differing
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.measures.statistics import Estimate, number, paired_difference, settled
+from samlib.measures.statistics import Estimate, agreement_p, number, paired_difference, settled
 
 METRICS = (
     "easy_probe_error",
@@ -111,7 +111,7 @@ def direction(row: Any) -> str:
     """
     if row.n < 2:
         return "not tested"
-    if settled(row.high - row.low) == 0:  # the same few images in every seed: no interval, and no certainty
+    if settled(row.high - row.low) == 0 and agreement_p(row.n) >= 0.05:  # the same few images in every seed, by chance
         return "undecided"
     return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
 

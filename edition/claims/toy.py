@@ -42,9 +42,11 @@ def complexities(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{value:g}°", part
 
 
-def at_each(table: pd.DataFrame, value: Callable[[pd.DataFrame], Estimate], predicted: str) -> list[Effect]:
+def at_each(
+    table: pd.DataFrame, value: Callable[[pd.DataFrame], Estimate], predicted: str, *, told: str = ""
+) -> list[Effect]:
     """One effect a complexity: the same statistic of each part of the table, predicted on one side of zero."""
-    return [Effect(name, value(part), predicted) for name, part in complexities(table)]
+    return [Effect(name + told, value(part), predicted) for name, part in complexities(table)]
 
 
 def where_hard(table: pd.DataFrame, *, room: float = 0.0) -> pd.DataFrame:

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
+from edition.claims.beyond import accounts_of, family
 from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
-from edition.claims.rules import Effect, corrected
 from edition.figures import style
 from edition.figures.bands import mean_point
-from edition.figures.tables import scrolling
+from edition.figures.tables import p_value, scrolling
 from edition.figures.tables import table as html_table
 from samlib.measures.statistics import Estimate, estimate, number, settled, with_interval
 
@@ -141,18 +141,24 @@ def _colour(method: str) -> str:
 
 
 def comparison_html(table: pd.DataFrame) -> str:
-    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML."""
+    """Return what is compared, and the gain over SGD with its interval, a row per method, as plain HTML.
+
+    The p-values are those of the claims: corrected for all comparisons of the task.
+    """
     several = table.setting.nunique() > 1
     gains = improvements(table)
+    corrected = {
+        method: p_value(effect.corrected) for (method, other), effect in family(table).items() if other == "SGD"
+    }
     rows = []
     for _, row in comparison(table).iterrows():
         value = gains.get(row.method)
         gain = with_interval(value, 1, scale=100, signed=True) if value else ""
         cells = [format(scale * row[name], form) for name, (_, scale, form) in SHOWN.items()]
         places = (", ".join(SETTINGS[place] for place in row.settings),) if several else ()
-        rows.append((row.method, cells[0], gain, *cells[1:], *places))
+        rows.append((row.method, cells[0], gain, corrected.get(row.method, ""), *cells[1:], *places))
     first, *others = (heading for heading, _, _ in SHOWN.values())
-    heads = ("method", first, "minus SGD's [95 %]", *others, *(("setting",) if several else ()))
+    heads = ("method", first, "minus SGD's [95 %]", "p, corrected", *others, *(("setting",) if several else ()))
     return scrolling(html_table(heads, rows), "Methods, wide: scrolls")
 
 
@@ -179,17 +185,20 @@ def without_rule(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _one_task(title: str, table: pd.DataFrame) -> str:
     """A task's part of `in_short`."""
-    values = improvements(table)
-    effects = corrected([Effect(name, value, "below") for name, value in values.items()])
-    holding = [effect.name for effect in effects if effect.outcome == "holds"]
-    better = sorted(holding, key=lambda name: settled(values[name].mean))
-    said = ", ".join(f"{name} ({number(100 * values[name].mean, 1, signed=True)})" for name in better) or "no method"
-    accounts = corrected([Effect(name, value, ACCOUNTS[name][1]) for name, value in follows(table).items()])
-    going = [ACCOUNTS[effect.name][0].split(":")[0] for effect in accounts if effect.outcome == "holds"]
+    effects = family(table)
+    gains = {pair: effect.value.mean for pair, effect in effects.items() if effect.outcome == "holds"}
+    better = sorted(gains, key=lambda pair: settled(gains[pair]))
+    told = (method + ("" if other == "SGD" else f" over {other}") for method, other in better)
+    said = ", ".join(
+        f"{name} ({number(100 * gains[pair], 1, signed=True)})" for name, pair in zip(told, better, strict=True)
+    )
+    going = [
+        ACCOUNTS[name][0].split(":")[0] for name, effect in accounts_of(table).items() if effect.outcome == "holds"
+    ]
     return (
-        f"{title}: {said} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points; {len(better)} of "
-        f"{len(values)}, after correction); of flatness, rank and balance, its quality over methods follows "
-        f"**{' and '.join(going) or 'none'}**."
+        f"{title}: {said or 'no method'} improve{'' if len(better) > 1 else 's'} the hard feature over SGD (points; "
+        f"{len(better)} of {len(effects)} comparisons, after correction); of flatness, rank and balance, its quality "
+        f"over methods follows **{' and '.join(going) or 'none'}**."
     )
 
 

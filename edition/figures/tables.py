@@ -77,3 +77,14 @@ def spread(mean: float, deviation: float) -> str:
 def _text(cell: object) -> str:
     """A cell's HTML."""
     return cell if isinstance(cell, Html) else html.escape(str(cell))
+
+
+def p_value(value: float | None) -> str:
+    """Write a p-value with three decimals; nothing for one that is not known.
+
+    >>> p_value(0.0123), p_value(0.0001)
+    ('.012', '< .001')
+    """
+    if value is None or not math.isfinite(value):
+        return ""
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

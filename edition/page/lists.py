@@ -12,7 +12,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, effects_html, found, short, verdict_class
+from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
@@ -93,12 +93,10 @@ def _claim_row(row: Row) -> str:
         told += f"<br>Records: {links}."
     if row.claim.figure and verdict.effects:
         told += f' <a href="{row.claim.figure}">Figure or table</a>.'
-    if len(verdict.effects) > 1:
-        shown = (
-            f"<p>In other statistics, which decide nothing:</p>{effects_html(verdict.shown)}" if verdict.shown else ""
-        )
-        effects = effects_html(verdict.effects) + shown
-        told += f"<details><summary>all {len(verdict.effects)} effects</summary>{effects}</details>"
+    if len(verdict.effects) > 1 or verdict.shown:
+        n = len(verdict.effects)
+        heading = f"all {n} effects" if n > 1 else "other statistics"
+        told += f"<details><summary>{heading}</summary>{all_effects_html(verdict)}</details>"
     return (
         f'<tr id="{row.claim.id}"><td><span class="{verdict_class(verdict)}"><strong class="status">{verdict.state}'
         f"</strong></span></td><td>{told}</td></tr>"
@@ -112,7 +110,7 @@ def _deciding(row: Row) -> str:
         return html.escape(row.why)
     value = effect.value
     return (
-        f"<strong>{short(value.mean)} [{short(value.low)}, {short(value.high)}]</strong>, n = {value.n}: "
+        f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
         f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}; "
         f"these runs would have found a difference of {short(effect.detectable)} with 80 % power."
     )
@@ -258,7 +256,7 @@ def summary(rows: Sequence[Row]) -> str:
 def _line(row: Row) -> str:
     """One claim as an item of a list."""
     verdict, effect = row.verdict, row.deciding
-    value = f"; {short(effect.value.mean)} [{short(effect.value.low)}, {short(effect.value.high)}]" if effect else ""
+    value = f"; {short(effect.value.mean)} {interval(effect.value)}" if effect else ""
     n = f", n = {effect.value.n}" if effect else ""
     scaled = ", scaled down" if verdict.scaled_down else ""
     found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why

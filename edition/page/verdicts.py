@@ -1,11 +1,11 @@
 """How a verdict appears on a page: a word, a sentence that follows from it, and a table of effects, closed at first."""
 
 import html
-import math
 from collections.abc import Sequence
 
 from edition.claims import Effect, Verdict
-from samlib.measures.statistics import number
+from edition.figures.tables import p_value
+from samlib.measures.statistics import Estimate, number
 
 # State -> the mark of its square: it says what the square's colour repeats.
 MARKS = {"confirmed": "✓", "contradicted": "✗", "mixed": "±", "undecided": "?", "not tested": "–"}
@@ -13,15 +13,21 @@ MARKS = {"confirmed": "✓", "contradicted": "✗", "mixed": "±", "undecided": 
 
 def verdict_html(verdict: Verdict) -> str:
     """Return a verdict as a small HTML table: state, claim, what was found, statistic, effects with intervals and n."""
-    shown = f"<p>In other statistics, which decide nothing:</p>{effects_html(verdict.shown)}" if verdict.shown else ""
-    effects = ""
-    if verdict.effects:
-        effects = f"<details><summary>effects</summary>{effects_html(verdict.effects)}{shown}</details>"
+    effects = all_effects_html(verdict)
     return (
         f'<div class="verdict {verdict_class(verdict)}" id="{verdict.id}">'
         f'<p><strong class="status">{verdict.state}</strong> '
         f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
-        f"<p>{html.escape(found(verdict))}</p><p>Statistic: {html.escape(verdict.statistic)}.</p>{effects}</div>"
+        f"<p>{html.escape(found(verdict))}</p><p>Statistic: {html.escape(verdict.statistic)}.</p>"
+        f"{f'<details><summary>effects</summary>{effects}</details>' if effects else ''}</div>"
+    )
+
+
+def all_effects_html(verdict: Verdict) -> str:
+    """Return a verdict's effects as an HTML table, and below it those that decide nothing, where there are any."""
+    shown = effects_html(verdict.shown)
+    return effects_html(verdict.effects) + (
+        f"<p>In other statistics, which decide nothing:</p>{shown}" if shown else ""
     )
 
 
@@ -57,9 +63,9 @@ def effects_html(effects: Sequence[Effect]) -> str:
     p = "p, corrected" if all(effect.corrected is not None for effect in effects) else "p"
     heads = ("where", "mean", "95 % interval", "n", "predicted", p, "found", "would have seen")
     rows = "".join(
-        f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{_interval(effect)}</td>"
+        f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{interval(effect.value)}</td>"
         f"<td>{effect.value.n}</td><td>{effect.predicted} {effect.threshold:g}</td>"
-        f"<td>{_p(effect.corrected if effect.corrected is not None else effect.p)}</td><td>{effect.outcome}</td>"
+        f"<td>{p_value(effect.p if effect.corrected is None else effect.corrected)}</td><td>{effect.outcome}</td>"
         f"<td>{short(effect.detectable)}</td></tr>"
         for effect in effects
     )
@@ -79,15 +85,8 @@ def short(value: float) -> str:
     return number(value)
 
 
-def _interval(effect: Effect) -> str:
-    """An interval; one of zero width says what it is."""
-    if effect.value.n > 1 and effect.value.low == effect.value.high:
-        return "the same in every seed"
-    return f"[{short(effect.value.low)}, {short(effect.value.high)}]"
-
-
-def _p(value: float | None) -> str:
-    """A p-value with three decimals."""
-    if value is None or not math.isfinite(value):
-        return ""
-    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+def interval(value: Estimate) -> str:
+    """Write an interval; one of no width says what it is."""
+    if value.n > 1 and value.exact:
+        return "[in every seed]"
+    return f"[{short(value.low)}, {short(value.high)}]"

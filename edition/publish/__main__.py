@@ -1,6 +1,10 @@
-"""The command line: `python -m edition.publish book|quick|freeze|links|pdf`."""
+"""The command line: `python -m edition.publish book|pages|quick|freeze|links|pdf`.
+
+`pages` is `book` without executing anything: chapters that changed show their committed outputs.
+"""
 
 import argparse
+import dataclasses
 import errno
 import sys
 from collections.abc import Sequence
@@ -23,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: as on the command line; None takes the process's own.
     """
     parser = argparse.ArgumentParser(prog="python -m edition.publish", description=__doc__)
-    parser.add_argument("command", choices=["book", QUICK, "freeze", "links", "pdf"])
+    parser.add_argument("command", choices=["book", "pages", QUICK, "freeze", "links", "pdf"])
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
@@ -84,6 +88,7 @@ def _pdf(root: Path) -> int:
 
 _COMMANDS = {
     "book": lambda root: _build(_layout(root)),
+    "pages": lambda root: _build(dataclasses.replace(_layout(root), frozen=True)),
     QUICK: lambda root: _build(_layout(root, QUICK)),
     "freeze": _freeze,
     "links": _links,

@@ -54,7 +54,7 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
         progress_bar: whether papermill shows one bar per chapter on standard error.
     Returns:
         One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
-        reused.
+        reused; of one whose committed outputs are shown only chapter and reused.
     Raises:
         ChapterError: a cell failed. Chapters executed before it, or beside it, are kept.
     Side effects: writes `layout.executed`, the chapters in `layout.stage`, and `layout.record`.
@@ -89,6 +89,8 @@ def execute_chapter(
 ) -> dict[str, Any]:
     """Execute one chapter, or take its last execution where the key is the same, and stage the result.
 
+    A frozen layout executes nothing: without such an execution the committed outputs are staged.
+
     Args:
         layout: the folders and the profile.
         chapter: path relative to the repository, from `chapters`.
@@ -107,6 +109,9 @@ def execute_chapter(
     target = layout.executed / chapter
     facts = _reusable(target, key)
     reused = facts is not None
+    if facts is None and layout.frozen:
+        write_notebook(layout.stage / chapter, clean_notebook(source))
+        return {"chapter": chapter, "reused": True}
     if facts is None:
         seconds = _run(layout, chapter, parameters, progress_bar=progress_bar)
         facts = _facts(parameters.get("profile") or _default_profile(source), seconds, shared)
@@ -129,9 +134,9 @@ def freeze(layout: Layout, *, progress_bar: bool = True) -> list[str]:
         ChapterError: a cell failed; no chapter is written then.
     Side effects: overwrites the notebooks of the table of contents.
     """
-    if layout.profile is not None:
+    if layout.profile is not None or layout.frozen:
         raise ValueError(
-            f"freeze: expected the chapters' own parameters, got profile={layout.profile!r}; "
+            f"freeze: expected an execution with the chapters' own parameters, got {layout}; "
             "freeze the default build, or change the default in the chapter"
         )
     execute_book(layout, progress_bar=progress_bar)

@@ -18,6 +18,7 @@ class Layout:
         root: the repository: `_config.yml`, `_toc.yml`, `book/`, `samlib/`, `edition/`, `results/`.
         work: the build folder, `root/_build` or `root/_build/quick`.
         profile: the parameter `profile` passed to the chapters; None keeps each chapter's own default.
+        frozen: whether a chapter without a fresh execution shows its committed outputs, instead of being executed.
 
     >>> Layout(root=Path("repo"), work=Path("repo/_build")).html.as_posix()
     'repo/_build/html'
@@ -26,6 +27,7 @@ class Layout:
     root: Path
     work: Path
     profile: str | None = None
+    frozen: bool = False
 
     @property
     def stage(self) -> Path:

@@ -12,6 +12,8 @@ def describe(entry: dict[str, Any]) -> str:
     >>> describe({"chapter": "book/a.ipynb", "reused": True, "seconds": 3.0, "utc": "2026-01-01 10:00"})
     'book/a.ipynb: unchanged, executed 2026-01-01 10:00 UTC in 3.0 s'
     """
+    if "utc" not in entry:
+        return f"{entry['chapter']}: not executed, its committed outputs are shown"
     state = "unchanged, executed" if entry["reused"] else "executed"
     return f"{entry['chapter']}: {state} {entry['utc']} UTC in {entry['seconds']:.1f} s"
 
@@ -28,6 +30,10 @@ def status_page(entries: list[dict[str, Any]]) -> str:
     places: list[dict[str, Any]] = []
     rows = []
     for entry in entries:
+        if "utc" not in entry:
+            name = entry["chapter"].removesuffix(".ipynb")
+            rows.append(f"| {{doc}}`/{name}` | committed outputs | | | |")
+            continue
         place = {name: entry[name] for name in PLACE}
         places += [] if place in places else [place]
         name, at = entry["chapter"].removesuffix(".ipynb"), places.index(place) + 1

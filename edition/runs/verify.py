@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from edition.records.kinds import KINDS
 from edition.records.store import Record, RecordError, Store, finite
@@ -115,7 +114,9 @@ def same_kind_of_machine(record: Record, outcome: Outcome) -> bool:
 
 def difference_table(differences: list[Difference], most: int = 40) -> str:
     """Return the differences as lines for a terminal, the first ones where there are many."""
-    lines = [pd.DataFrame(differences[:most]).astype(str).to_string(index=False)]
+    from pandas import DataFrame  # slow to import
+
+    lines = [DataFrame(differences[:most]).astype(str).to_string(index=False)]
     if len(differences) > most:
         lines.append(f"... and {len(differences) - most} more")
     return "\n".join(lines)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts take a second to import: they are, where they are first used
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 SETTLED = 12  # decimals: far above the last bit of a double, far below any effect
@@ -33,6 +33,11 @@ class Estimate:
     def degrees(self) -> float:
         """Degrees of freedom of the interval."""
         return self.n - 1 if self.df is None else self.df
+
+    @property
+    def exact(self) -> bool:
+        """Whether all values are the same, up to rounding, so that the interval has no width."""
+        return settled(self.high - self.low) == 0
 
     def __str__(self) -> str:
         mean, low, high = (settled(end) for end in (self.mean, self.low, self.high))
@@ -61,7 +66,7 @@ def estimate(values: ArrayLike) -> Estimate:
     mean = float(numbers.mean())
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -111,7 +116,7 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     if variances.sum() == 0:
         return Estimate(mean, mean, mean, n)
     degrees = variances.sum() ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, strata, strict=True))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
+    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
     return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
 
 
@@ -145,15 +150,27 @@ def detectable_at(value: Estimate, power: float = 0.8) -> float:
     half, degrees = max(value.high - value.mean, value.mean - value.low), value.degrees
     if value.n < 2 or not math.isfinite(half):
         return math.inf
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
 
     def excess(shift: float) -> float:
-        return float(stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
+        return float(scipy.stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
 
     high = critical
     while excess(high) < 0:
         high *= 1.2  # in small steps: far out scipy's noncentral t is NaN
-    return float(optimize.brentq(excess, 0.0, high)) * half / float(critical)
+    return float(scipy.optimize.brentq(excess, 0.0, high)) * half / float(critical)
+
+
+def agreement_p(n: int) -> float:
+    """Return the two-sided p-value of n seeds that give one and the same value: the sign test's, 2^(1 - n).
+
+    A metric that moves in whole images can differ by as many in every seed. Student's interval then has no width, which
+    is no certainty: there is no spread to judge by, only the number of seeds.
+
+    >>> agreement_p(4), agreement_p(6)
+    (0.125, 0.03125)
+    """
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def settled(value: float) -> float:
@@ -183,7 +200,7 @@ def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def with_interval(value: Estimate, digits: int = 3, *, scale: float = 1, signed: bool = False, alone: str = "") -> str:
-    """Write a mean with its interval; a single value has none.
+    """Write a mean with its interval; a single value has none, and neither has what is the same in every seed.
 
     Args:
         value: the estimate.
@@ -193,8 +210,12 @@ def with_interval(value: Estimate, digits: int = 3, *, scale: float = 1, signed:
 
     >>> with_interval(Estimate(-0.12, -0.15, -0.09, 20)), with_interval(Estimate(0.5, -math.inf, math.inf, 1), 1)
     ('−0.120 [−0.150, −0.090]', '0.5')
+    >>> with_interval(Estimate(0.5, 0.5, 0.5, 4), 1)
+    '0.5 [in every seed]'
     """
     mean, low, high = (number(scale * end, digits, signed=signed) for end in (value.mean, value.low, value.high))
+    if value.n > 1 and value.exact:
+        return f"{mean} [in every seed]"
     return f"{mean} [{low}, {high}]" if value.n > 1 else mean + alone
 
 
@@ -208,7 +229,7 @@ def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
         One number a seed.
     """
     results = [
-        0.0 if np.ptp(curve) == 0 else float(stats.spearmanr(x, curve).statistic)
+        0.0 if np.ptp(curve) == 0 else float(scipy.stats.spearmanr(x, curve).statistic)
         for curve in np.asarray(curves, dtype=float)
     ]
     return np.array(results)
