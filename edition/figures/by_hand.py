@@ -1,6 +1,6 @@
 """Pictures of the chapters' sections "from scratch": what a few lines of plain code computed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -41,12 +41,12 @@ def ascent_steps(v: np.ndarray, phantoms: np.ndarray) -> Figure:
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
     axes.quiver(*np.tile(v, (len(phantoms), 1)).T, *(phantoms - v).T, angles="xy", scale_units="xy", scale=1,
                 width=0.003, color=style.NEUTRAL, alpha=0.6)  # fmt: skip
-    axes.axline((0, 0), tuple(v), color=style.SGD, ls="--", lw=1.2, label=f"ratio at v: {v[1] / v[0]:.2f}")
+    axes.axline((0, 0), tuple(v), color=style.REAL, ls="--", lw=1.2, label=f"ratio at v: {v[1] / v[0]:.2f}")
     mean = phantoms.mean(0)
     label = f"ratio at the mean phantom: {mean[1] / mean[0]:.2f}"
-    axes.axline((0, 0), tuple(mean), color=style.SAM, lw=1.2, label=label)
-    axes.plot(*phantoms.T, "o", ms=4, color=style.SAM, label="phantoms, one a batch")
-    axes.plot(*v, "o", ms=9, color=style.SGD, label="v")
+    axes.axline((0, 0), tuple(mean), color=style.PHANTOM, lw=1.2, label=label)
+    axes.plot(*phantoms.T, "o", ms=4, color=style.PHANTOM, label="phantoms, one a batch")
+    axes.plot(*v, "o", ms=9, color=style.REAL, label="v")
     top = 1.15 * max(v.max(), phantoms.max())
     axes.set(xlabel="$v_{easy}$", ylabel="$v_{hard}$", aspect="equal", xlim=(0, top), ylim=(0, top))
     axes.legend(fontsize=8, loc="lower right")
@@ -63,13 +63,14 @@ def bars(values: Mapping[str, float], label: str) -> Figure:
     return figure
 
 
-def weights_by_batch(real: Sequence[float], phantom: Sequence[float]) -> Figure:
-    """Draw importance weights of some examples, real beside phantom, the largest first."""
-    figure, axes = plt.subplots(figsize=(6.4, 2.8))
-    order = np.argsort(real)[::-1]
-    place = np.arange(len(order))
-    axes.bar(place - 0.2, np.asarray(real)[order], 0.4, color=style.SGD, label=r"real $\lambda$")
-    axes.bar(place + 0.2, np.asarray(phantom)[order], 0.4, color=style.SAM, label=r"phantom $\tilde\lambda$")
-    axes.set(xlabel="example, most important first", ylabel="importance weight", xticks=[])
-    axes.legend()
+def swatches(palettes: Mapping[str, Mapping[str, str]]) -> Figure:
+    """Draw palettes, a row each: squares with their names and codes."""
+    figure, axes = plt.subplots(figsize=(6.4, 0.7 * len(palettes) + 0.3))
+    for row, (meaning, colours) in enumerate(palettes.items()):
+        axes.text(-0.1, row, meaning, ha="right", va="center", fontweight="bold")
+        for column, (name, colour) in enumerate(colours.items()):
+            axes.add_patch(plt.Rectangle((2.2 * column, row - 0.35), 0.5, 0.7, color=colour))
+            axes.text(2.2 * column + 0.6, row, f"{name}\n{colour}", va="center", fontsize=8.5)
+    axes.set(xlim=(-1.2, 4.4), ylim=(len(palettes) - 0.4, -0.6))
+    style.bare(axes)
     return figure

@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const toy = globalThis.samlibToy;
-  const INK = {text: "#222", grid: "#ddd", even: "#777", 1: "#1f5f94", "-1": "#b35900"}; // labels: darker than their ground
+  const INK = {text: "#222", grid: "#ddd", even: "#777", 1: "#3a2f87", "-1": "#7d5d00"}; // labels: darker than their ground
   // Milliseconds of each frame: training, pictures (the contours' grid adapts to this), and where pictures are cut off.
   const [TRAIN_MS, DRAW_MS, CUT_MS] = [6, 8, 12];
   const COARSE = [24, 48], FINE = 96; // grid points a side, least and most while training, and at rest
@@ -24,10 +24,10 @@
     return {context, width, height};
   }
 
-  // Orange for -1, white where undecided, blue for +1, as in the chapter's contours.
+  // Gold for -1, white where undecided, violet for +1, as in the chapter's contours.
   function tint(values, n) {
     const sizes = Float64Array.from(values, Math.abs).sort(), scale = Math.max(sizes[Math.floor(0.9 * n * n)], 1e-6);
-    const image = new ImageData(n, n), ends = {true: [59, 118, 175], false: [224, 130, 20]};
+    const image = new ImageData(n, n), ends = {true: [75, 63, 158], false: [166, 124, 0]};
     for (let i = 0; i < n * n; i++) {
       const level = 0.75 * Math.abs(Math.tanh(values[i] / scale)), end = ends[values[i] > 0];
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 + level * (end[c] - 255);
