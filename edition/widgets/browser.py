@@ -195,7 +195,7 @@ def _settings(config: ToyConfig) -> dict[str, object]:
         "uniformNoise": config.data.uniform_noise,
         "easyRange": EASY_RANGE,
         "innerRadius": INNER_RADIUS,
-        "colours": {"sgd": style.SGD, "lsam": style.SAM},
+        "colours": {"sgd": style.SGD, "lsam": style.SAM, "real": style.REAL, "phantom": style.PHANTOM},
     }
 
 

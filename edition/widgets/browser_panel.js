@@ -139,8 +139,8 @@
       const far = top / Math.max(easy, hard, 1e-6);
       drawCurve(frame, [0, far * hard], i => i * far * easy, colour, dash);
     };
-    ray(v, [5, 4], colours.lsam);
-    ray(mean, [], colours.lsam);
+    ray(v, [5, 4], colours.real);
+    ray(mean, [], colours.phantom);
     context.globalAlpha = 0.45;
     for (const row of last) drawCurve(frame, [row.v[1], row.phantom[1]], i => [row.v, row.phantom][i][0], INK.even);
     context.globalAlpha = 1;
@@ -152,8 +152,8 @@
         context.fill();
       }
     };
-    dots(last.map(row => row.phantom), 3, colours.lsam);
-    dots([v], 6, colours.sgd);
+    dots(last.map(row => row.phantom), 3, colours.phantom);
+    dots([v], 6, colours.real);
   }
 
   // The training examples in the plane of the hard feature, each with an area in proportion to its weight.
