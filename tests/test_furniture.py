@@ -169,9 +169,8 @@ def test_words_in_code_cells_and_displayed_formulas_are_not_prose():
     page += nodes.container("", nodes.paragraph("", "nor an output"), nb_element="cell_code")
     page += nodes.container("", nodes.paragraph("", "but this"))
     assert prose_words(page) == 7
-    table = (
-        "<table><tr><td>two words</td></tr></table><details><table><tr><td>closed at first</td></tr></table></details>"
-    )
+    rows = "<tr><td>{}</td></tr>".format
+    table = f"<table>{rows('two words')}</table><details><table>{rows('closed at first')}</table></details>"
     page += nodes.container("", nodes.raw("", f"<p>no</p>{table}", format="html"), nb_element="cell_code")
     assert prose_words(page) == 9
 
@@ -267,9 +266,8 @@ def test_a_missing_chromium_is_named_with_what_to_do(monkeypatch, tmp_path):
 
 def test_the_workflow_tests_every_push_and_publishes_main_alone():
     jobs = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())["jobs"]
-    assert [step["run"] for step in jobs["test"]["steps"] if step.get("run", "").startswith("make")][
-        -1
-    ] == "make test ALL=1"
+    commands = [step["run"] for step in jobs["test"]["steps"] if step.get("run", "").startswith("make")]
+    assert commands[-1] == "make test ALL=1"
     for name in ("pages", "launch"):
         assert jobs[name]["if"] == "github.ref == 'refs/heads/main'" and jobs[name]["needs"] == "test"
     assert "permissions" not in jobs["test"] and jobs["pages"]["permissions"] == {"pages": "write", "id-token": "write"}
