@@ -9,7 +9,7 @@ from page_elements import Elements
 
 from edition.experiments.toy import base
 from edition.widgets import BrowserToy, train_in_browser
-from edition.widgets.browser import LEARNING_RATES, script
+from edition.widgets.browser import LEARNING_RATES, VIEWS, script
 
 
 @pytest.fixture
@@ -17,8 +17,9 @@ def page() -> Elements:
     return Elements(train_in_browser().html())
 
 
-def test_script_and_block_are_under_40_kilobytes() -> None:
-    assert 10_000 < len(script().encode()) < len(train_in_browser().html().encode()) < 40_000
+@pytest.mark.parametrize("view", VIEWS)
+def test_script_and_block_are_under_60_kilobytes(view: str) -> None:
+    assert 10_000 < len(script().encode()) < len(train_in_browser(view=view).html().encode()) < 60_000
 
 
 def test_block_asks_for_nothing_and_names_no_address(page: Elements) -> None:
@@ -76,6 +77,7 @@ def test_constants_are_those_of_the_chapter(page: Elements) -> None:
         ({"complexity": 75.0}, ValueError, r"complexity: expected a finite number in \[90, 720\], got 75"),
         ({"complexity": 100.0}, ValueError, "complexity: expected a multiple of 15, got 100"),
         ({"learning_rate": 0.007}, ValueError, "learning_rate: expected one of 0.001, .*, got 0.007"),
+        ({"view": "plane"}, ValueError, "view: expected one of 'toy', 'phantom', 'weights', 'ratio', got 'plane'"),
         ({"seed": 20}, ValueError, "seed: expected a whole number"),
         ({"seed": 1.0}, TypeError, "seed: expected a whole number"),
         ({"seed": True}, TypeError, "seed: expected a whole number"),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 import torch
 from IPython.display import Image, Markdown
@@ -16,10 +17,11 @@ from edition.claims.claim import Claim
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.page import chapter, verdicts
 from edition.page import lists as pages
-from edition.page.chapter import Chapter, Results, open_chapter, show, show_source
+from edition.page.chapter import Chapter, Results, open_chapter, say, show, show_finding, show_source
 from edition.page.verdicts import effects_html, verdict_html
 from edition.records.store import Store, record_id
 from edition.runs import Run, do
+from edition.runs.results import by_seed, only
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
@@ -115,13 +117,13 @@ def test_the_data_folder_is_the_parameter_or_the_environment(monkeypatch):
     assert open_chapter({}).data_root is None
 
 
-def test_missing_records_are_a_box_with_the_command_and_nothing_is_trained(stores, shown):
-    stores["paper"].write("toy", CONFIGS[1], metrics={}, arrays={}, provenance={})
+def test_missing_records_are_named_with_the_command_and_nothing_is_trained(stores, shown):
+    stores["paper"].write("toy", CONFIGS[1], metrics={}, arrays={}, provenance=ORIGIN)
     results = Chapter(device="cpu").results("tiny")
-    assert not results
+    assert results and not results.complete
     assert (len(results.records), results.n_missing) == (1, 1)
     assert len(shown) == 1
-    assert "1 of 2 runs" in shown[0].data
+    assert "1 more have no record" in shown[0].data
     assert "python -m edition runs start --experiment tiny --profile paper" in shown[0].data
     assert len(files(stores["paper"])) == 1 and not stores["local"].root.exists()
 
@@ -190,23 +192,41 @@ def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, show
     results = results_from(("abc", "CPU"), tmp_path=tmp_path)
     looks = []
 
-    def draw() -> Figure:
-        looks.append(mpl.rcParams["axes.spines.top"])
+    def draw(table: pd.DataFrame, other: int, *, word: str) -> Figure:
+        looks.append((mpl.rcParams["axes.spines.top"], table is results.table, other, word))
         return plt.subplots()[0]
 
     settings, numbers = dict(mpl.rcParams), plt.get_fignums()
-    show(draw, results)
-    assert looks == [False]
+    vars(results)["table"] = pd.DataFrame({"rho": [0.0]})
+    show(draw, results, 3, word="x")
+    assert looks == [(False, True, 3, "x")]
     assert [type(item) for item in shown] == [Image]
     assert shown[0].data.startswith(b"\x89PNG")
     assert plt.get_fignums() == numbers and dict(mpl.rcParams) == settings
 
 
-def test_nothing_is_drawn_where_results_are_missing(tmp_path, shown):
-    complete, absent = results_from(("abc", "CPU"), tmp_path=tmp_path / "1"), Results("other", "paper", (), 1)
-    show(lambda: pytest.fail("drawn although results are missing"), complete, absent)
-    (box,) = (item.data for item in shown)
-    assert "missing-record" in box and "<em>other</em>" in box and "tiny" not in box
+def test_nothing_is_drawn_where_nothing_is_there_and_a_line_says_so(tmp_path, shown):
+    some, absent = results_from(("abc", "CPU"), missing=1, tmp_path=tmp_path / "1"), Results("other", "paper", (), 1)
+    draw = lambda *needs: pytest.fail("drawn although there is nothing")  # noqa: E731
+    show(draw, some, absent)
+    for empty in (None, [], {}, pd.DataFrame()):
+        show(draw, empty)
+    first, *others = (item.data for item in shown)
+    assert "Not drawn: runs of <em>other</em> are missing." in first and "tiny" not in first
+    assert len(others) == 4 and all("Not drawn" in line and "<div" not in line for line in others)
+
+
+def test_a_sentence_that_lacks_a_run_names_it(tmp_path, shown):
+    some = results_from(("abc", "CPU"), tmp_path=tmp_path)
+    table = pd.DataFrame({"seed": [0, 0], "rho": [0.0, 0.4], "x": [1.0, 2.0]})
+    say(lambda: f"{by_seed(table, 'x', 'rho', need=(0.0, 0.4))[0.4].mean():g}", some)
+    say(lambda: f"{by_seed(table, 'x', 'rho', need=(0.0, 1.0))[1.0].mean():g}", some)
+    say(lambda: f"{only(table, rho=2.0).x.mean():g}", some)
+    show_finding(show, lambda: f"{only(table, rho=2.0).x.mean():g}", some)
+    say(lambda: pytest.fail("said without a record"), Results("other", "paper", (), 1))
+    told = [item.data for item in shown]
+    assert told[0] == "2" and "no run with rho = 1.0" in told[1] and "no run with rho = 2.0" in told[2]
+    assert "Not said: no run with rho = 2.0." in told[3] and len(told) == 4
 
 
 EFFECTS = (
@@ -308,7 +328,7 @@ def test_source_of_a_method_is_shown_without_its_indent(shown):
 def test_reading_what_is_recorded_trains_and_displays_nothing(stores, shown):
     do([Run("toy", CONFIGS[1])], stores["paper"], device="cpu")
     results = Chapter(device="cpu", train_missing=True).recorded("tiny")
-    assert (len(results.records), results.n_missing, bool(results)) == (1, 1, False)
+    assert (len(results.records), results.n_missing, results.complete) == (1, 1, False)
     assert len(files(stores["paper"])) == 1 and shown == []
 
 

@@ -16,7 +16,7 @@ from samlib.measures.statistics import Estimate
 
 LOW, MIDDLE, HIGH = (Estimate(mean, mean - 0.1, mean + 0.1, 20) for mean in (-0.5, 0.0, 0.25))
 RECORD = Record("toy", "abc", {}, {}, {}, Path("none"))
-COMPLETE, MISSING = (Results("some_runs", "paper", (RECORD,), n) for n in (0, 1))
+COMPLETE, MISSING = (Results("some_runs", "paper", records, 1 - len(records)) for records in ((RECORD,), ()))
 
 
 @pytest.fixture

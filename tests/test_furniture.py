@@ -169,6 +169,10 @@ def test_words_in_code_cells_and_displayed_formulas_are_not_prose():
     page += nodes.container("", nodes.paragraph("", "nor an output"), nb_element="cell_code")
     page += nodes.container("", nodes.paragraph("", "but this"))
     assert prose_words(page) == 7
+    rows = "<tr><td>{}</td></tr>".format
+    table = f"<table>{rows('two words')}</table><details><table>{rows('closed at first')}</table></details>"
+    page += nodes.container("", nodes.raw("", f"<p>no</p>{table}", format="html"), nb_element="cell_code")
+    assert prose_words(page) == 9
 
 
 # --- what Colab opens

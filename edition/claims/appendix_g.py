@@ -4,7 +4,6 @@ from edition.claims.claim import Judged, claim
 from edition.claims.moments import easy_side, more_uniform, poorly_fit, toy_moments
 from edition.claims.rules import Effect
 from edition.claims.section_6_2_weights import (
-    EFFECTS,
     GINI,
     HALVES,
     POORLY,
@@ -15,6 +14,7 @@ from edition.claims.section_6_2_weights import (
 )
 from edition.runs.results import Results
 
+ALONG = "d_along_training"
 EASY_SIDE = (
     "median phantom weight of the examples to which the easy feature contributes more, minus that of the others, mean "
     "over the networks that have both; two or more; beside it the same of what the phantom adds to the real weight"
@@ -30,7 +30,7 @@ UNIFORM = "Phantom importance weights are more uniform than real ones throughout
     place="Appendix G, Figure 7",
     says=UNIFORM,
     statistic=f"{GINI} ({TOY_RHO}) at each kept step, paired by seed",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-7",
     needs="checkpoints",
     quantifier="every",
@@ -47,7 +47,7 @@ def _enter_halves() -> None:
             place="Appendix G, Figure 8",
             says=f"LSAM {says}",
             statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
-            chapter=EFFECTS,
+            chapter=ALONG,
             figure=f"fig-8-{role}",
             needs="checkpoints",
             quantifier="every",
@@ -65,7 +65,7 @@ _enter_halves()
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{EFFECTS}#fig-8-hard",
+    figure=f"{ALONG}#fig-8-hard",
     needs="checkpoints",
     quantifier="every",
 )
@@ -79,7 +79,7 @@ on_photographs(
     place="Appendix G, Figure 7",
     says=UNIFORM,
     statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
-    chapter=EFFECTS,
+    chapter=ALONG,
     figure="fig-7-{}",
     quantifier="every",
     judge=lambda moments: (more_uniform(of_both(moments)), []),
@@ -91,7 +91,7 @@ for _role, (_suffix, _says) in HALVES.items():
         place="Appendix G, Figure 8",
         says=f"SAM {_says}",
         statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
-        chapter=EFFECTS,
+        chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
         quantifier="every",
         judge=poorly_fit_of(_role, list),
@@ -102,7 +102,7 @@ on_photographs(
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{EFFECTS}#fig-8-{{}}-hard",
+    figure=f"{ALONG}#fig-8-{{}}-hard",
     quantifier="every",
     judge=lambda moments: easy_side(of_both(moments)),
     file=__name__,

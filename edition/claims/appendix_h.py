@@ -10,7 +10,7 @@ from edition.claims.rules import Effect
 from edition.claims.section_5 import GAIN
 from edition.claims.toy import ROOM, WHERE_HARD, at_each_noise, correlation, difference, relative_rate
 from edition.experiments.toy import REFERENCE_RHO
-from edition.runs.results import Results, by_seed
+from edition.runs.results import NotOnRecord, Results, by_seed
 from samlib.measures.statistics import estimate, paired_difference, rank_correlations
 
 ONE_STEP = 1.0  # "similar" optima: within one step of our grid of radii
@@ -61,9 +61,11 @@ def degrades(table: pd.DataFrame) -> list[Effect]:
     """Gain at the largest batch against that at 5, and its trend over sizes; negative gains are better."""
     gains = {}
     for size, part in table.groupby("batch_size"):
-        values = by_seed(part, "final_hard_error", "rho")
+        values = by_seed(part, "final_hard_error", "rho", need=(0.0, REFERENCE_RHO))
         gains[size] = values[REFERENCE_RHO] - values[0.0]
     sizes = sorted(gains)
+    if PAPER_BATCH not in gains:
+        raise NotOnRecord(f"no run with batches of {PAPER_BATCH}")
     trend = rank_correlations(sizes, np.column_stack([gains[size] for size in sizes]))
     largest = estimate((gains[sizes[-1]] - gains[PAPER_BATCH]).to_numpy())
     return [
@@ -116,6 +118,8 @@ def optimum_similar(batch_size: Results) -> Judged:
     errors = {size: by_seed(part, "final_hard_error", "rho") for size, part in batch_size.table.groupby("batch_size")}
     best = {size: values.to_numpy().argmin(axis=1) for size, values in errors.items()}
     at_end = {size: values.mean().idxmin() == values.columns.max() for size, values in errors.items()}
+    if PAPER_BATCH not in best:
+        raise NotOnRecord(f"no run with batches of {PAPER_BATCH}")
     effects: list[Effect] = []
     shown: list[Effect] = []
     for size, positions in best.items():

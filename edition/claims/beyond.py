@@ -75,8 +75,8 @@ def family(table: pd.DataFrame) -> dict[tuple[str, str], Effect]:
 def accounts_of(table: pd.DataFrame) -> dict[str, Effect]:
     """Estimate every account of `ACCOUNTS` on one task, corrected together."""
     found = follows(table)
-    effects = corrected([Effect(name, found[name], predicted) for name, (_, predicted) in ACCOUNTS.items()])
-    return dict(zip(ACCOUNTS, effects, strict=True))
+    effects = corrected([Effect(name, value, ACCOUNTS[name][1]) for name, value in found.items()])
+    return dict(zip(found, effects, strict=True))
 
 
 @functools.lru_cache(maxsize=len(TASKS))  # seven questions ask for one task's
@@ -116,7 +116,8 @@ def _enter() -> None:
                 origin=OURS,
             )
             def follows_account(results: Results, account: str = account) -> Judged:
-                return Judged([_accounts(results)[account]], scaled_down=_scaled_down(results))
+                found = [effect for name, effect in _accounts(results).items() if name == account]
+                return Judged(found, scaled_down=_scaled_down(results))
 
     for title, experiment in TASKS.items():
         for question, asked in QUESTIONS.items():

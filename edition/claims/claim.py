@@ -12,12 +12,13 @@
 def hard_error_lower(complexity: Results) -> list[Effect]: ...
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edition.claims.rules import Effect, Verdict
-from edition.runs.results import Results
+from edition.runs.results import NotOnRecord, Results
 
 LEDGER = "claims"  # the page that shows a claim which no chapter shows
 PAPER, OURS, LATER = ORIGINS = ("the paper", "ours", "later work")
@@ -61,11 +62,16 @@ class Claim:
         """Judge the claim.
 
         Args:
-            results: by experiment; those of `needs` count. A claim whose results are not complete is not tested.
+            results: by experiment; those of `needs` count. A claim whose results are not complete is not tested, nor
+                is one of which a run is not among an experiment's configurations (other radii, say).
         """
-        complete = all(results.get(name) for name in self.needs)
+        loaded = [results.get(name) for name in self.needs]
+        complete = all(result and result.complete for result in loaded)
         given = [results.get(name) for name in (*self.needs, *self.also)]
-        found: Any = self.judge(*given) if self.judge and complete else []
+        found: Any = []
+        if self.judge and complete:
+            with contextlib.suppress(NotOnRecord):
+                found = self.judge(*given)
         judged = found if isinstance(found, Judged) else Judged(found)
         reduced = [results[name].profile for name in self.needs if complete and results[name].profile != "paper"]
         scaled = "; ".join(filter(None, [judged.scaled_down, f"profile {reduced[0]}" if reduced else ""]))

@@ -130,7 +130,8 @@ def improvement(
     Returns:
         The estimate; None where no seed has both.
     """
-    return _paired(chosen(table[table.method.isin([treated, control])], metric), treated, control, metric)
+    rows = table[table.method.isin([treated, control])]
+    return None if rows.empty else _paired(chosen(rows, metric), treated, control, metric)
 
 
 def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
@@ -149,6 +150,8 @@ def follows(
         table: what `control_table` returned.
         metric: a column.
         worst_test_error: networks above it are left out; 1 leaves none out.
+    Returns:
+        Account -> the estimate; none where no network is left.
     """
     table = table[table.test_error <= worst_test_error]
     found = {}
@@ -156,6 +159,8 @@ def follows(
         values = []
         for _, rows in table.dropna(subset=[metric, account]).groupby("seed"):
             values.append(rank_correlations(rows[account].to_list(), rows[[metric]].to_numpy().T)[0])
+        if not values:
+            continue
         mean = estimate(values)
         found[account] = dataclasses.replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0))
     return found

@@ -51,7 +51,7 @@ def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     return {
         _title(title, names, results[names.experiment].records): _entry(results[names.experiment].records)
         for title, names in DATA_SETS.items()
-        if results.get(names.experiment)
+        if _complete(results, names.experiment)
     }
 
 
@@ -65,7 +65,7 @@ def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") ->
     found = {}
     for title, names in DATA_SETS.items():
         own = results.get(names.confirmatory)
-        if own and own.profile == "paper":
+        if own and own.complete and own.profile == "paper":
             chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
             wanted = (chosen["SGD"], chosen[method])
             found[title] = _entry([record for record in own.records if _setting(record) in wanted])
@@ -93,7 +93,7 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     found = {}
     for title, names in DATA_SETS.items():
         own, more = results.get(names.experiment), results.get(names.equal_budget)
-        if not own or not more or own.profile != "paper":
+        if not own or not more or not own.complete or not more.complete or own.profile != "paper":
             continue
         chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
         wanted = (chosen["SGD"], chosen[EQUAL_BUDGET])
@@ -105,6 +105,11 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
 def _entry(records: Sequence[Record]) -> Entry:
     """Records of one data set with what they scale down."""
     return Entry(records, scaled_down(records[0]))
+
+
+def _complete(results: Mapping[str, Results], name: str) -> bool:
+    """Whether all runs of an experiment are among the results."""
+    return name in results and results[name].complete
 
 
 def _title(title: str, names: DataSet, records: Sequence[Record]) -> str:

@@ -45,13 +45,13 @@ def judged(results: Mapping[str, Results], title: str) -> Results:
         title: of the data set, a key of `EXPERIMENTS`.
     """
     whole = results.get(WHOLE[title])
-    return whole if whole else results[EXPERIMENTS[title]]
+    return whole if whole and whole.complete else results[EXPERIMENTS[title]]
 
 
 def swept(results: Mapping[str, Results]) -> Results:
     """Return the runs that PACS is judged by with those at the other radii, where these are complete."""
     own, radii = judged(results, "PACS"), results.get(OTHER_RADII)
-    if not radii or own is not results.get(WHOLE["PACS"]):
+    if not radii or not radii.complete or own is not results.get(WHOLE["PACS"]):
         return own
     return dataclasses.replace(own, records=own.records + radii.records)
 
@@ -69,10 +69,10 @@ def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
     beside: dict[str, Sequence[Record]] = {}
     for title, name in EXPERIMENTS.items():
         own = judged(results, title)
-        if own:
+        if own.complete:
             image_set = own.records[0].config["image_set"]
             first[title if image_set == name else f"{image_set} in place of PACS"] = own.records
-            if own is not results[name] and results[name] and image_set == name:
+            if own is not results[name] and results[name].complete and image_set == name:
                 beside[LAST_BLOCK.format(title)] = results[name].records
     return first | beside
 

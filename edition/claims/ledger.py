@@ -179,7 +179,7 @@ def text(rows: Sequence[Row]) -> str:
 
 def _row(claim: Claim, part: str, results: Mapping[str, Results]) -> Row:
     """Judge one claim, or say why it cannot be judged."""
-    lacking = [results[name] for name in claim.needs if not results[name]]
+    lacking = [results[name] for name in claim.needs if not results[name].complete]
     verdict = claim.verdict(results)
     why = ""
     if claim.judge is None:

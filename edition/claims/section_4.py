@@ -23,7 +23,7 @@ FIXED = "Section 4.2, Table 1, CIFAR-MNIST; without tuning, the control is ours"
 
 def _entries(results: Sequence[Results | None]) -> dict[str, Entry]:
     """Table 1's entries from the results of the experiments named above."""
-    return judged_entries({result.name: result for result in results if result})
+    return judged_entries({result.name: result for result in results if result and result.complete})
 
 
 def _probe_effects(entries: dict[str, Entry], role: str) -> Judged:

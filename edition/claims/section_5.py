@@ -5,7 +5,7 @@ from edition.claims.controls import seed_rows
 from edition.claims.rules import Effect
 from edition.claims.toy import ROOM, WHERE_HARD, at_each, complexities, correlation, difference, where_hard
 from edition.experiments.toy import REFERENCE_RHO, SENSITIVITY
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import Results, by_seed, only, pick
 from samlib.measures.statistics import estimate, paired_difference
 
 LEARNED = 0.001  # a test error below this is "perfectly" learned
@@ -27,7 +27,7 @@ METHODS = (("SGD", 0.0), (f"LSAM, rho = {REFERENCE_RHO:g}", REFERENCE_RHO))
 )
 def labels_learned(complexity: Results) -> list[Effect]:
     return [
-        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_test_error), "below", LEARNED)
+        Effect(f"{method}, {name}", estimate(only(part, rho=rho).final_test_error), "below", LEARNED)
         for name, part in complexities(complexity.table)
         for method, rho in METHODS
     ]
@@ -44,7 +44,7 @@ def labels_learned(complexity: Results) -> list[Effect]:
 )
 def easy_learned(complexity: Results) -> list[Effect]:
     return [
-        Effect(f"{method}, {name}", estimate(pick(part, rho=rho).final_easy_error), "below", ROOM)
+        Effect(f"{method}, {name}", estimate(only(part, rho=rho).final_easy_error), "below", ROOM)
         for name, part in complexities(where_hard(complexity.table))
         for method, rho in METHODS
     ]
@@ -80,7 +80,7 @@ def spiral_is_learned(complexity: Results) -> Judged:
 def _spiral(complexity: Results, rho: float, predicted: str, at: str = "") -> list[Effect]:
     """The spiral's probing error at one radius against `WELL`, wherever it is the hard feature."""
     return [
-        Effect(f"{name}{at}", estimate(pick(part, rho=rho).final_hard_error), predicted, WELL)
+        Effect(f"{name}{at}", estimate(only(part, rho=rho).final_hard_error), predicted, WELL)
         for name, part in complexities(where_hard(complexity.table))
     ]
 
@@ -112,7 +112,7 @@ def hard_error_lower(complexity: Results) -> list[Effect]:
 def sgd_is_poorest(complexity: Results) -> list[Effect]:
     effects = []
     for name, part in complexities(where_hard(complexity.table, room=ROOM)):
-        values = by_seed(part, "final_hard_error", "rho")
+        values = by_seed(part, "final_hard_error", "rho", need=(0.0,))
         for rho in values.columns[values.columns > 0]:
             effects.append(Effect(f"{name}, rho = {rho:g}", paired_difference(values[rho], values[0.0]), "below"))
     return effects
@@ -146,7 +146,7 @@ def hard_error_falls(complexity: Results) -> list[Effect]:
 )
 def full_sam_helps(full_sam_toy: Results) -> Judged:
     table = seed_rows(full_sam_toy.records)
-    errors = by_seed(table, "hard_probe_error", "rho")
+    errors = by_seed(table, "hard_probe_error", "rho", need=(0.0,))
     labels = table.groupby("rho").test_error.mean()
     radii = [rho for rho in errors.columns if rho > 0]
     effects = [

@@ -45,7 +45,7 @@ def phantom_ratio_rises(complexity: Results) -> Judged:
 def real_ratio_constant(complexity: Results) -> list[Effect]:
     effects = []
     for name, part in complexities(where_hard(complexity.table)):
-        real, phantom = (by_seed(part, metric, "rho") for metric in ("real_ratio", "phantom_ratio"))
+        real, phantom = (by_seed(part, m, "rho", need=(0.0,)) for m in ("real_ratio", "phantom_ratio"))
         for rho in real.columns[real.columns > 0]:
             moved, half = (real[rho] - real[0.0]).abs(), (phantom[rho] - phantom[0.0]).abs() / 2
             effects.append(Effect(f"{name}, rho = {rho:g}", paired_difference(moved, half), "below"))

@@ -12,7 +12,7 @@ import pandas as pd
 from edition.claims.claim import OURS, Judged, claim
 from edition.claims.rules import Effect
 from edition.experiments.toy import RATIOS, REFERENCE_COMPLEXITY, REFERENCE_RHO
-from edition.runs.results import Results, by_seed, pick
+from edition.runs.results import Results, by_seed, only, pick
 from samlib.measures.statistics import estimate, paired_difference, settled
 
 LEAST = 0.1  # of LSAM's gain: the least that counts as an improvement; our choice
@@ -27,7 +27,7 @@ CURVE = "at each fixed ratio run that is above SGD's own mean ratio"
 
 def mean_ratio(complexity: pd.DataFrame, rho: float = REFERENCE_RHO) -> float:
     """Return LSAM's phantom ratio at a radius (SGD's own at 0) and 360 degrees, mean over training and seeds."""
-    return float(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).phantom_ratio.mean())
+    return float(only(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).phantom_ratio.mean())
 
 
 def ratios_above_sgds(complexity: pd.DataFrame) -> list[float]:
@@ -48,7 +48,7 @@ def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarra
 
 def lsam_errors(complexity: pd.DataFrame, rho: float) -> np.ndarray:
     """Return the hard-feature errors of LSAM (SGD at rho = 0) at 360 degrees, by seed."""
-    return pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
+    return only(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
 
 
 def least_gain(complexity: pd.DataFrame) -> float:
@@ -142,7 +142,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     sgd, least = lsam_errors(complexity.table, 0.0), least_gain(complexity.table)
     effects = []
     for term in FACTORS:
-        rows = pick(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
+        rows = only(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
         effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least, none=0.0))
     return effects
 
@@ -159,7 +159,7 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     origin=OURS,
 )
 def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect]:
-    rows = pick(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
+    rows = only(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
     value = paired_difference(rows.final_hard_error.to_numpy(), lsam_errors(complexity.table, REFERENCE_RHO))
     return [Effect("rates only minus LSAM", value, "within", MATCH_MARGIN)]
 

@@ -20,8 +20,12 @@ WHERE_HARD = "where the spiral is SGD's hard feature"
 
 
 def difference(table: pd.DataFrame, metric: str, *, rho: float = REFERENCE_RHO) -> Estimate:
-    """Return the paired difference of a metric, LSAM at `rho` minus SGD, over seeds."""
-    values = by_seed(table[table.rho.isin((0.0, rho))], metric, "rho")
+    """Return the paired difference of a metric, LSAM at `rho` minus SGD, over seeds.
+
+    Raises:
+        NotOnRecord: the table has no run at one of the two radii.
+    """
+    values = by_seed(table[table.rho.isin((0.0, rho))], metric, "rho", need=(0.0, rho))
     return paired_difference(values[rho].to_numpy(), values[0.0].to_numpy())
 
 

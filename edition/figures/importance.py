@@ -16,7 +16,7 @@ from edition.figures import style
 from samlib.measures.importance import Importance, binned_medians, gini, lorenz
 from samlib.measures.statistics import estimate
 
-WEIGHTS = (("real", style.SGD, "--", r"real $\lambda$"), ("phantom", style.SAM, "-", r"phantom $\tilde\lambda$"))
+WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
 N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
 AT_LEAST = 10  # examples a bin needs to be drawn
 RANGES, POOLED = "bands: full range over seeds", "examples pooled over seeds"

@@ -107,7 +107,8 @@ def quality_follows(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 if named in [(name, 0) for name in NAMED]:
                     panel.annotate(NAMED[named[0]], place, (4, 3), textcoords="offset points", fontsize=7.5)
             panel.set_xlabel(AXES[account])
-            panel.set_title(f"{title}: {with_interval(found[account], 2, signed=True)}", fontsize=9.5)
+            told = with_interval(found[account], 2, signed=True) if account in found else "no network has learned it"
+            panel.set_title(f"{title}: {told}", fontsize=9.5)
         line[0].set_ylabel("hard probing error, ordered")
     figure.legend(
         handles=[

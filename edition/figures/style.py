@@ -8,13 +8,23 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-# Okabe-Ito colours: distinguishable with any common colour-vision deficiency.
+# One palette a meaning: no two meanings share a colour, and readers with any common colour blindness tell a pair apart.
 SGD = "#0072B2"
 SAM = "#D55E00"  # SAM and LSAM
-EASY = "#009E73"
+EASY = "#117733"
 HARD = "#CC79A7"
+REAL = "#1A1A1A"
+PHANTOM = "#C2255C"
+POSITIVE = "#4B3F9E"  # label +1
+NEGATIVE = "#A67C00"  # label -1
 NEUTRAL = "#6b6b6b"
 COLOURS = {"sgd": SGD, "sam": SAM, "easy": EASY, "hard": HARD, "neutral": NEUTRAL}
+PALETTES = {
+    "method": {"SGD": SGD, "SAM and LSAM": SAM},
+    "feature": {"easy": EASY, "hard": HARD},
+    "parameters": {"real": REAL, "phantom": PHANTOM},
+    "label": {"+1": POSITIVE, "-1": NEGATIVE},
+}
 
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 100,
@@ -42,8 +52,8 @@ _SETTINGS: dict[Any, Any] = {
 
 # From light to dark in one hue: ordered quantities such as complexity, noise level and batch size.
 SEQUENCE = LinearSegmentedColormap.from_list("sequence", ["#f2a65a", "#c8553d", "#7b2d43", "#2d1e3e"])
-# Two signs of a margin: +1 blue, -1 orange, white where undecided.
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#e08214", "#ffffff", "#3b76af"])
+# Two signs of a margin in the labels' colours, white where undecided.
+SIGNED = LinearSegmentedColormap.from_list("signed", [NEGATIVE, "#ffffff", POSITIVE])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edition.runs.results import pick
 from samlib.toy.data import Examples
 from samlib.toy.network import FEATURES, Weights, feature_values
 
-LABEL_COLOURS = {1.0: "#3b76af", -1.0: "#e08214"}
+LABEL_COLOURS = {1.0: style.POSITIVE, -1.0: style.NEGATIVE}
 
 
 def data_planes(sets: dict[str, Examples]) -> Figure:
@@ -131,11 +131,13 @@ def ratios_against_radius(table: pd.DataFrame) -> Figure:
         rows_of_panels, columns, figsize=(9.4, 2.5 * rows_of_panels), sharex=True, squeeze=False
     )
     for panel, (complexity, rows) in zip(axes.flat, groups, strict=False):
-        mean_curve(panel, rows, x="rho", y="phantom_ratio", colour=style.SAM, label=r"phantom $\tilde v_h/\tilde v_e$")
+        mean_curve(
+            panel, rows, x="rho", y="phantom_ratio", colour=style.PHANTOM, label=r"phantom $\tilde v_h/\tilde v_e$"
+        )
         geometric = rows.assign(geometric=np.exp(rows.phantom_log_ratio.astype(float)))
         means = geometric.groupby("rho").geometric.mean()
-        panel.plot(means.index, means, color=style.SAM, ls=":", lw=1.2, label="its geometric mean")
-        mean_curve(panel, rows, x="rho", y="real_ratio", colour=style.SGD, label="real $v_h/v_e$", line="--")
+        panel.plot(means.index, means, color=style.PHANTOM, ls=":", lw=1.2, label="its geometric mean")
+        mean_curve(panel, rows, x="rho", y="real_ratio", colour=style.REAL, label="real $v_h/v_e$", line="--")
         panel.set_title(f"{complexity:g}°")
     for panel in axes.flat[len(groups) :]:
         panel.set_visible(False)

@@ -1,5 +1,5 @@
 """What a chapter calls: its parameters and results, findings, verdicts, lists."""
 
-from edition.page.chapter import open_chapter, show, show_finding, show_source
+from edition.page.chapter import open_chapter, say, show, show_finding, show_source
 
-__all__ = ["open_chapter", "show", "show_finding", "show_source"]
+__all__ = ["open_chapter", "say", "show", "show_finding", "show_source"]

@@ -1,11 +1,12 @@
 """What a chapter needs: its checked parameters, its results, and how figures, verdicts and missing records appear."""
 
 import ast
+import functools
 import html
 import inspect
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from edition.page.finding import finding_of
 from edition.page.verdicts import verdict_html
 from edition.records.store import Store
 from edition.runs.progress import Bars
-from edition.runs.results import Results, read
+from edition.runs.results import NotOnRecord, Results, box, read
 from edition.widgets.frames import photograph, picture
 from samlib.config import check_choice, check_number
 from samlib.data_root import data_root
@@ -38,7 +39,7 @@ class Chapter:
     Attributes:
         profile: "paper" (full scale, from committed records), "quick" (everything trained live at reduced scale) or
             "smoke" (seconds, for tests).
-        train_missing: at "paper", train what has no record yet instead of showing a box.
+        train_missing: at "paper", train what has no record yet instead of naming it.
         recompute: train everything again, into a folder of its own; committed records stay as they are.
         device: "auto", "cpu" or "cuda".
         seed: root seed of the chapter's live demonstration.
@@ -75,8 +76,8 @@ class Chapter:
         Args:
             name: a key of `edition.experiments.EXPERIMENTS`.
         Returns:
-            The results. Displays which records they are, with a link to their provenance, or, where runs are missing,
-            a box with the command that fills them.
+            What is on record of them. Displays which records they are, with a link to their provenance, and how
+            many runs are missing, with the command that does them.
         Raises:
             ValueError: unknown experiment.
             RecordError: a record cannot be read or trusted, or cannot be written.
@@ -95,9 +96,8 @@ class Chapter:
             )
             for error in summary.failed.values():
                 raise error
-            missing = []
         results = self.loaded[name] = read(name, self.profile, store)
-        display(results.missing_box() if missing else results.source())
+        display(results.source() if results else results.missing_box())
         return results
 
     def recorded(self, name: str) -> Results:
@@ -171,21 +171,41 @@ def _assigned(cells: Sequence[str]) -> list[str]:
     return names
 
 
-def show(draw: Callable[[], Figure], *results: Results, photographs: bool = False) -> None:
-    """Draw a figure from results in the book's look; a box stands for it where results are missing.
+def show(draw: Callable[..., Figure], *needs: Any, photographs: bool = False, **options: Any) -> None:
+    """Draw a figure from what it needs, in the book's look; a line says so where nothing of it is there.
+
+    >>> show(figures.error_against_radius, complexity)  # doctest: +SKIP
 
     Args:
-        draw: makes the figure; called only if every result is complete.
-        results: what it is drawn from.
+        draw: makes the figure.
+        needs: what it is drawn from, in its order; `Results` enter as their table, everything else as it is. None,
+            results without a record and what is empty count as not there.
         photographs: whether it shows some, and needs all colours.
+        options: further arguments of `draw`, by name.
     Side effects:
         Displays the figure (PNG, or JPEG for photographs, sharp at twice the size) and closes it.
     """
+    if any(map(_absent, needs)):
+        names = " and ".join(need.name for need in needs if isinstance(need, Results) and not need)
+        display(box("Not drawn:", f"runs of <em>{names}</em> are missing." if names else "its runs are missing."))
+        return
+    given = [need.table if isinstance(need, Results) else need for need in needs]
+    drawn = functools.partial(draw, *given, **options)
+    display(Image(photograph(drawn) if photographs else picture(drawn, "figure").png))
+
+
+def say(tell: Callable[[], str], *results: Results) -> None:
+    """Display a sentence (Markdown) that reads numbers from results; a line names the run that it lacks.
+
+    Args:
+        tell: returns the sentence.
+        results: what it reads; nothing is said where one of them holds no record.
+    """
     if all(results):
-        display(Image(photograph(draw) if photographs else picture(draw, "figure").png))
-    else:
-        names = " and ".join(item.name for item in results if not item)
-        display(HTML(f'<div class="missing-record"><p>Not drawn: runs of <em>{names}</em> are missing.</p></div>'))
+        try:
+            display(Markdown(tell()))
+        except NotOnRecord as lacking:
+            display(box("Not said:", html.escape(str(lacking))))
 
 
 def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Results) -> None:
@@ -196,16 +216,20 @@ def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Re
     Args:
         code: the function that drew the figure.
         tell: returns the sentence as plain text, such as `edition.page.finding.finding` does; called only if every
-            result is complete.
+            result has records.
         results: what the figure is drawn from; none where it was computed on the page.
     """
     if not all(results):
         return
     links = ", ".join(f'<a href="records.html#{item.name}">{item.name}</a>' for item in results)
     origin = f"Records: {links}" if results else "Computed on this page"
+    try:
+        told = tell()
+    except NotOnRecord as lacking:
+        told = f"Not said: {lacking}."
     display(
         HTML(
-            f'<p class="finding">{html.escape(tell())}</p><p class="source">{origin}; drawn by '
+            f'<p class="finding">{html.escape(told)}</p><p class="source">{origin}; drawn by '
             f"{_source_link(code, f'{code.__module__}.{code.__qualname__}')}.</p>"
         )
     )
@@ -220,6 +244,13 @@ def show_source(code: Callable[..., Any]) -> None:
         lines[docstring.lineno - 1 : docstring.end_lineno] = [f'{first}"""']
     told = "\n".join(lines)
     display(Markdown(f"```python\n{told}\n```\n\n*From* {_source_link(code, code.__module__)}."))
+
+
+def _absent(need: Any) -> bool:
+    """Whether there is nothing to draw: None, results without a record, an empty table, list or mapping."""
+    if need is None or (isinstance(need, Results) and not need):
+        return True
+    return isinstance(need, Sized) and not isinstance(need, str) and len(need) == 0
 
 
 def _source_link(code: Callable[..., Any], text: str) -> str:

@@ -173,8 +173,8 @@ def uses_table(record: dict[str, Any] | None) -> str:
     """
     if record is None:
         return (
-            '<div class="missing-record"><p><strong>Not measured yet.</strong> This tries them all:</p>'
-            "<pre>python -m edition.bench uses --record</pre></div>"
+            '<p class="missing">Not measured yet. This tries them all: '
+            "<code>python -m edition.bench uses --record</code></p>"
         )
     rows, origin = record["measured"], record["provenance"]
     columns = [name for name in IMPLEMENTATIONS if name in rows[0]]

@@ -1,6 +1,7 @@
 """Page furniture, as a Sphinx extension: reading time, links in the footer, the branch that Colab opens."""
 
 import math
+import re
 from typing import Any
 
 from docutils import nodes
@@ -20,18 +21,18 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def prose_words(doctree: nodes.Node) -> int:
-    """Count the words of a page that are read as prose: not code, not a cell's output, not a displayed formula.
+    """Count the words of a page that are read: its prose and its tables, not code, other outputs, displayed formulas.
 
     Args:
         doctree: a page, or a part of one.
     Returns:
-        The number of words; a formula in a line of text counts as written.
+        The number of words; a formula in a line of text counts as written, what a click opens does not count.
     """
     count = 0
     for text in doctree.findall(nodes.Text):
         if not _left_out(text):
             count += len(text.astext().split())
-    return count
+    return count + sum(_table_words(raw.astext()) for raw in doctree.findall(nodes.raw) if raw.get("format") == "html")
 
 
 def add_reading_time(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -65,6 +66,12 @@ def open_launch_copies(app: Sphinx, pagename: str, template: str, context: dict[
         for button in group.get("buttons", []):
             if button["text"] == "Colab":
                 button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{LAUNCH_BRANCH}/")
+
+
+def _table_words(markup: str) -> int:
+    """Count the words in the tables of a cell's HTML, without what is closed at first."""
+    tables = re.findall(r"<table.*?</table>", re.sub(r"<details.*?</details>", "", markup, flags=re.S), re.S)
+    return sum(len(re.sub(r"<[^>]*>", " ", table).split()) for table in tables)
 
 
 def _left_out(node: nodes.Node | None) -> bool:

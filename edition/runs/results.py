@@ -11,9 +11,14 @@ import pandas as pd
 from edition import runs
 from edition.experiments import experiment
 from edition.records.store import Record, Store
+from samlib.sweeping import rows
 
 if TYPE_CHECKING:
     from IPython.display import HTML
+
+
+class NotOnRecord(LookupError):
+    """A statistic needs runs that are not there: other radii were asked for, or some have not been done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,13 @@ class Results:
         return curve_table(self.records)
 
     def __bool__(self) -> bool:
-        return self.n_missing == 0 and bool(self.records)
+        """Whether there is something to draw; `complete` says whether it is all."""
+        return bool(self.records)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run has its record: a verdict needs all, a figure shows what is there."""
+        return bool(self.records) and not self.n_missing
 
     @property
     def command(self) -> str:
@@ -51,10 +62,10 @@ class Results:
         return f"python -m edition runs start --experiment {self.name} --profile {self.profile}"
 
     def missing_box(self) -> "HTML":
-        """Return the box that stands where results are missing, with the command that fills it."""
+        """Return the line that says how many runs are missing, with the command that does them."""
         told = (
             f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
-            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This fills them:"
+            f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This does them:"
         )
         return box("Not run yet.", told, self.command)
 
@@ -65,14 +76,15 @@ class Results:
         origins = {(record.provenance["revision"], record.provenance["device"]) for record in self.records}
         told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
         scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
+        missing = f" {self.n_missing} more have no record: <code>{self.command}</code>" if self.n_missing else ""
         return HTML(
             f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
-            f"{self.name}</a>{scale}, {html.escape(told)}.</p>"
+            f"{self.name}</a>{scale}, {html.escape(told)}.{missing}</p>"
         )
 
 
 def box(title: str, told: str, command: str = "") -> "HTML":
-    """Return a box that stands where something is missing.
+    """Return the line of text that stands where something is missing.
 
     Args:
         title: what is missing, plain text.
@@ -81,8 +93,8 @@ def box(title: str, told: str, command: str = "") -> "HTML":
     """
     from IPython.display import HTML  # notebooks have it; who reads results to judge them may not
 
-    typed = f"<pre>{html.escape(command)}</pre>" if command else ""
-    return HTML(f'<div class="missing-record"><p><strong>{html.escape(title)}</strong> {told}</p>{typed}</div>')
+    typed = f" <code>{html.escape(command)}</code>" if command else ""
+    return HTML(f'<p class="missing">{html.escape(title)} {told}{typed}</p>')
 
 
 def read(name: str, profile: str, store: Store | None = None) -> Results:
@@ -111,28 +123,23 @@ def seed_table(records: Sequence[Record]) -> pd.DataFrame:
     Args:
         records: records of kind "toy".
     """
-    rows = []
-    for record in records:
-        config = _flat(record.config)
-        names = [name for name in record.metrics if name != "curves"]
-        for index, seed in enumerate(record.config["seeds"]):
-            values = {name: record.metrics[name][index] for name in names}
-            rows.append(config | values | {"seed": seed, "record": record.id})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [row | {"record": record.id} for record in records for row in rows(record.config, record.metrics)]
+    )
 
 
 def curve_table(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row per (record, seed, snapshot) of toy records; "step" is the snapshot's step."""
-    rows = []
+    found = []
     for record in records:
-        config, curves = _flat(record.config), record.metrics["curves"]
+        curves, fields = record.metrics["curves"], rows(record.config, {})
         n = record.config["n_snapshots"]
         steps = [record.config["n_steps"] * (i + 1) // n for i in range(n)]
-        for index, seed in enumerate(record.config["seeds"]):
+        for index, own in enumerate(fields):
             for point, step in enumerate(steps):
                 values = {name: curve[index][point] for name, curve in curves.items()}
-                rows.append(config | values | {"seed": seed, "step": step, "record": record.id})
-    return pd.DataFrame(rows)
+                found.append(own | values | {"step": step, "record": record.id})
+    return pd.DataFrame(found)
 
 
 def pick(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
@@ -149,21 +156,28 @@ def pick(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
     return table
 
 
-def by_seed(table: pd.DataFrame, column: str, across: str) -> pd.DataFrame:
-    """Return `column` with one row a seed and one column per value of `across`.
+def only(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
+    """Keep rows as `pick` does, where a statistic cannot do without them.
 
     Raises:
-        ValueError: two rows for one seed and one value: the table mixes experiments.
+        NotOnRecord: there are none.
     """
-    return table.pivot(index="seed", columns=across, values=column)
+    found = pick(table, **conditions)
+    if found.empty:
+        raise NotOnRecord(f"no run with {', '.join(f'{name} = {value}' for name, value in conditions.items())}")
+    return found
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """Lift the fields of data and intervention next to the others; drop lists."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= value
-        elif not isinstance(value, list):
-            flat[name] = value
-    return flat
+def by_seed(table: pd.DataFrame, column: str, across: str, *, need: Sequence[float] = ()) -> pd.DataFrame:
+    """Return `column` with one row a seed and one column per value of `across`.
+
+    Args:
+        need: values of `across` without which there is no statistic.
+    Raises:
+        ValueError: two rows for one seed and one value: the table mixes experiments.
+        NotOnRecord: a value that is needed is not there.
+    """
+    found = table.pivot(index="seed", columns=across, values=column)
+    if missing := [str(value) for value in need if value not in found]:
+        raise NotOnRecord(f"no run with {across} = {' or '.join(missing)}")
+    return found

@@ -1,26 +1,16 @@
-"""Figures with sliders: live in JupyterLab, precomputed frames in a page without a kernel."""
+"""What moves: sliders over precomputed frames, the toy trained in the browser, and a panel for JupyterLab."""
 
 from edition.widgets.browser import BrowserToy, train_in_browser
 from edition.widgets.frames import Frames, sliders
 from edition.widgets.from_records import gain_explorer, measure_explorer, target_explorer
-from edition.widgets.panels import (
-    contour_explorer,
-    importance_explorer,
-    phantom_explorer,
-    ratio_explorer,
-)
 from edition.widgets.training import TrainingPanel, train_yourself
 
 __all__ = [
     "BrowserToy",
     "Frames",
     "TrainingPanel",
-    "contour_explorer",
     "gain_explorer",
-    "importance_explorer",
     "measure_explorer",
-    "phantom_explorer",
-    "ratio_explorer",
     "sliders",
     "target_explorer",
     "train_in_browser",

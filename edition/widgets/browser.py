@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
+from typing import NamedTuple
 
 from edition.experiments.toy import base
 from edition.figures import style
@@ -16,13 +17,48 @@ from samlib.toy.config import ToyConfig
 from samlib.toy.data import EASY_RANGE, INNER_RADIUS
 
 LEARNING_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+RATIOS = (0.25, 0.5, 0.85, 1.0, 1.5, 2.0, 3.0)
+TERMS = ("importance weights", "learning rates", "both")
+CHOICES: dict[str, tuple[object, ...]] = {"learningRate": LEARNING_RATES, "ratio": RATIOS, "term": TERMS}
 SCRIPTS = ("browser_toy.js", "browser_panel.js")
-# Slider -> (what it says, lowest, highest, step); the learning rate slides over the positions of `LEARNING_RATES`.
+# Slider -> (what it says, lowest, highest, step); those of `CHOICES` slide over the positions of a list.
 SLIDERS = {
     "rho": ("radius ρ", 0.0, 2.0, 0.1),
     "complexity": ("complexity", 90.0, 720.0, 15.0),
     "learningRate": ("learning rate", 0.0, len(LEARNING_RATES) - 1.0, 1.0),
     "seed": ("seed", 0.0, 19.0, 1.0),
+    "ratio": ("fixed ratio c", 0.0, len(RATIOS) - 1.0, 1.0),
+    "term": ("in the", 0.0, len(TERMS) - 1.0, 1.0),
+}
+PICTURES = {
+    "plane": (
+        "LSAM in the plane of v",
+        "Plane of v easy and v hard: LSAM's v, the last steps to its phantom, both ratios",
+    ),
+    "real-weights": ("LSAM: examples by real weight", "Hard feature's examples, each as large as its real weight"),
+    "phantom-weights": ("LSAM: by phantom weight", "Hard feature's examples, each as large as its phantom weight"),
+    "ratio": ("Ratio of hard to easy", "Line plot: ratio of v hard to v easy along the training"),
+    "lorenz": (
+        "Lorenz curve of importance",
+        "Lorenz curves of the importance weights; the dotted diagonal: all equal",
+    ),
+}
+
+
+class View(NamedTuple):
+    """What one view shows: its sliders, two large pictures ("sgd" and "lsam" are methods), its plots, its legend."""
+
+    sliders: tuple[str, ...]
+    large: tuple[str, str]
+    plots: tuple[str, ...]
+    lines: tuple[str, str] = ("LSAM", "LSAM's phantom")
+
+
+VIEWS = {
+    "toy": View(("rho", "complexity", "learningRate", "seed"), ("sgd", "lsam"), ("ratio", "lorenz")),
+    "phantom": View(("rho", "complexity", "seed"), ("plane", "lsam"), ("ratio",)),
+    "weights": View(("rho", "complexity", "seed"), ("real-weights", "phantom-weights"), ("lorenz",)),
+    "ratio": View(("ratio", "term", "seed"), ("sgd", "lsam"), ("ratio",), ("fixed ratio's v", "the fixed ratio")),
 }
 
 
@@ -34,12 +70,14 @@ class BrowserToy:
 
     Attributes:
         rho, complexity, learning_rate, seed: where the sliders stand first.
+        view: one of `VIEWS`.
     """
 
     rho: float
     complexity: float
     learning_rate: float
     seed: int
+    view: str = "toy"
 
     def html(self) -> str:
         """Return the block as a page takes it: markup, style and script; equal panels give equal bytes."""
@@ -48,19 +86,26 @@ class BrowserToy:
             "complexity": self.complexity,
             "learningRate": LEARNING_RATES.index(self.learning_rate),
             "seed": self.seed,
+            "ratio": RATIOS.index(3.0),  # far above LSAM's own, where the learning rates alone do it
+            "term": TERMS.index("learning rates"),
         }
-        config = base("paper")
-        methods = (("sgd", "SGD", style.SGD), ("lsam", "LSAM", style.SAM))
+        config, view = base("paper"), VIEWS[self.view]
+        values = {
+            "rho": float(self.rho),
+            "complexity": float(self.complexity),
+            "learningRate": self.learning_rate,
+            "seed": self.seed,
+        }
         return _template("browser_panel.html").substitute(
-            settings=html.escape(json.dumps(_settings(config))),
-            sliders="".join(_slider(name, position) for name, position in positions.items()),
+            settings=html.escape(json.dumps(_settings(config) | {"values": values})),
+            sliders="".join(_slider(name, positions[name]) for name in view.sliders),
             n_steps=config.n_steps,
-            methods="".join(
-                _template("browser_method.html").substitute(name=name, title=title, colour=colour)
-                for name, title, colour in methods
-            ),
+            pictures="".join(map(_large, view.large)),
+            plots="\n".join(map(_picture, view.plots)),
             sgd=style.SGD,
             lsam=style.SAM,
+            second=view.lines[0],
+            third=view.lines[1],
             script=script(),
         )
 
@@ -70,7 +115,7 @@ class BrowserToy:
 
 
 def train_in_browser(
-    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6
+    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6, view: str = "toy"
 ) -> BrowserToy:
     """Make a panel in which the reader's browser trains the toy network of chapter 2 with SGD and with LSAM.
 
@@ -83,21 +128,42 @@ def train_in_browser(
         complexity: how far an arm of the spiral turns, degrees, 90 to 720 in steps of 15.
         learning_rate: step size of both methods, one of `LEARNING_RATES`.
         seed: whole number from 0 to 19, of data, initial weights and batch order of both methods.
+        view: what is shown: "toy" (contours of both methods), "phantom" (the plane of v), "weights" (the examples by
+            importance, and Lorenz curves), or "ratio" (a fixed ratio of Eqs 8-10 in place of LSAM).
     Returns:
         An object that Jupyter displays; `html()` is its block for a page.
     Raises:
         TypeError, ValueError: a value at which its slider cannot stand.
 
     >>> train_in_browser(rho=0.5)
-    BrowserToy(rho=0.5, complexity=360.0, learning_rate=0.01, seed=6)
+    BrowserToy(rho=0.5, complexity=360.0, learning_rate=0.01, seed=6, view='toy')
     """
     check_choice("learning_rate", learning_rate, LEARNING_RATES)
+    check_choice("view", view, tuple(VIEWS))
     for name, value in {"rho": rho, "complexity": complexity, "seed": seed}.items():
         _, low, high, step = SLIDERS[name]
         check_number(name, value, low=low, high=high, integer=name == "seed")
         if abs(value / step - round(value / step)) > 1e-9:
             raise ValueError(f"{name}: expected a multiple of {step:g}, got {value!r}; the slider stands at these only")
-    return BrowserToy(rho, complexity, learning_rate, seed)
+    return BrowserToy(rho, complexity, learning_rate, seed, view)
+
+
+def _large(name: str) -> str:
+    """One large picture: a method's contours with its errors, or a canvas alone."""
+    methods = {"sgd": ("SGD", style.SGD), "lsam": ("LSAM", style.SAM)}
+    if name not in methods:
+        return _picture(name)
+    title, colour = methods[name]
+    return _template("browser_method.html").substitute(name=name, title=title, colour=colour)
+
+
+def _picture(name: str) -> str:
+    """One canvas below its caption."""
+    caption, alt = PICTURES[name]
+    return (
+        f'<div class="picture"><div class="caption">{caption}</div>'
+        f'<canvas data-part="{name}" role="img" aria-label="{alt}"></canvas></div>'
+    )
 
 
 def script() -> str:
@@ -129,14 +195,14 @@ def _settings(config: ToyConfig) -> dict[str, object]:
         "uniformNoise": config.data.uniform_noise,
         "easyRange": EASY_RANGE,
         "innerRadius": INNER_RADIUS,
-        "colours": {"sgd": style.SGD, "lsam": style.SAM},
+        "colours": {"sgd": style.SGD, "lsam": style.SAM, "real": style.REAL, "phantom": style.PHANTOM},
     }
 
 
 def _slider(name: str, position: float) -> str:
     """One range input inside its label: without an identifier, so that nothing clashes on a page."""
     label, low, high, step = SLIDERS[name]
-    values = f' data-values="{html.escape(json.dumps(LEARNING_RATES))}"' if name == "learningRate" else ""
+    values = f' data-values="{html.escape(json.dumps(CHOICES[name]))}"' if name in CHOICES else ""
     return (
         f'<label><span>{label}<output></output></span><input type="range" name="{name}" aria-label="{label}" '
         f'min="{low:g}" max="{high:g}" step="{step:g}" value="{position:g}" autocomplete="off"{values}></label>'

@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const toy = globalThis.samlibToy;
-  const INK = {text: "#222", grid: "#ddd", even: "#777", 1: "#1f5f94", "-1": "#b35900"}; // labels: darker than their ground
+  const INK = {text: "#222", grid: "#ddd", even: "#777", 1: "#3a2f87", "-1": "#7d5d00"}; // labels: darker than their ground
   // Milliseconds of each frame: training, pictures (the contours' grid adapts to this), and where pictures are cut off.
   const [TRAIN_MS, DRAW_MS, CUT_MS] = [6, 8, 12];
   const COARSE = [24, 48], FINE = 96; // grid points a side, least and most while training, and at rest
@@ -24,10 +24,10 @@
     return {context, width, height};
   }
 
-  // Orange for -1, white where undecided, blue for +1, as in the chapter's contours.
+  // Gold for -1, white where undecided, violet for +1, as in the chapter's contours.
   function tint(values, n) {
     const sizes = Float64Array.from(values, Math.abs).sort(), scale = Math.max(sizes[Math.floor(0.9 * n * n)], 1e-6);
-    const image = new ImageData(n, n), ends = {true: [59, 118, 175], false: [224, 130, 20]};
+    const image = new ImageData(n, n), ends = {true: [75, 63, 158], false: [166, 124, 0]};
     for (let i = 0; i < n * n; i++) {
       const level = 0.75 * Math.abs(Math.tanh(values[i] / scale)), end = ends[values[i] > 0];
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 + level * (end[c] - 255);
@@ -129,6 +129,47 @@
     drawCurve(frame, phantom, place, colours.lsam);
   }
 
+  // The plane of v: the last steps of the second network from v to its phantom, and both ratios as slopes.
+  function drawPlane(canvas, pair, colours) {
+    const {v} = pair.networks.lsam, last = pair.trace.length ? pair.trace : [{v, phantom: v}];
+    const top = Math.max(3, ...last.flatMap(row => [...row.v, ...row.phantom])) * 1.1, ticks = [0, 1, 2, 3, 4, 5].filter(t => t < top);
+    const frame = axes(canvas, top, top, ticks, ticks), {context, x, y} = frame;
+    const mean = [0, 1].map(k => last.reduce((sum, row) => sum + row.phantom[k], 0) / last.length);
+    const ray = ([easy, hard], dash, colour) => {
+      const far = top / Math.max(easy, hard, 1e-6);
+      drawCurve(frame, [0, far * hard], i => i * far * easy, colour, dash);
+    };
+    ray(v, [5, 4], colours.real);
+    ray(mean, [], colours.phantom);
+    context.globalAlpha = 0.45;
+    for (const row of last) drawCurve(frame, [row.v[1], row.phantom[1]], i => [row.v, row.phantom][i][0], INK.even);
+    context.globalAlpha = 1;
+    const dots = (points, size, colour) => {
+      context.fillStyle = colour;
+      for (const [easy, hard] of points) {
+        context.beginPath();
+        context.arc(x(easy), y(hard), size, 0, 7);
+        context.fill();
+      }
+    };
+    dots(last.map(row => row.phantom), 3, colours.phantom);
+    dots([v], 6, colours.real);
+  }
+
+  // The training examples in the plane of the hard feature, each with an area in proportion to its weight.
+  function drawWeights(canvas, data, weights, radius) {
+    const {context, width, height} = sheet(canvas), mean = weights.reduce((a, b) => a + b, 0) / weights.length;
+    weights.forEach((weight, i) => {
+      const px = (data.inputs[4 * i + 2] / radius + 1) * width / 2, py = (1 - data.inputs[4 * i + 3] / radius) * height / 2;
+      context.fillStyle = INK[data.labels[i]];
+      context.globalAlpha = 0.7;
+      context.beginPath();
+      context.arc(px, py, width / 120 * Math.sqrt(weight / Math.max(mean, 1e-12)), 0, 7);
+      context.fill();
+    });
+    context.globalAlpha = 1;
+  }
+
   class Panel {
     constructor(box) {
       this.settings = JSON.parse(box.dataset.settings);
@@ -146,7 +187,7 @@
 
     get values() {
       const value = ({dataset, value}) => dataset.values ? JSON.parse(dataset.values)[Number(value)] : Number(value);
-      return Object.fromEntries(this.inputs.map(input => [input.name, value(input)]));
+      return {...this.settings.values, ...Object.fromEntries(this.inputs.map(input => [input.name, value(input)]))};
     }
 
     // Frames a second, and how many times a second every picture was drawn anew, over the last second of training.
@@ -172,8 +213,9 @@
 
     restart() {
       this.pair = new toy.Pair(this.settings, this.values);
-      const {rho} = this.values;
-      this.find("lsam-title").textContent = rho > 0 ? `LSAM, ρ = ${rho}` : "LSAM, ρ = 0 (SGD)";
+      const {rho, ratio, term} = this.values, title = this.find("lsam-title");
+      this.second = term ? `c = ${ratio}` : "LSAM";
+      if (title) title.textContent = term ? `c = ${ratio}` : rho > 0 ? `LSAM, ρ = ${rho}` : "LSAM, ρ = 0 (SGD)";
       this.work = null;
       if (!this.target) this.settle();
     }
@@ -206,7 +248,7 @@
       if (!this.visible || !this.target) return;
       const {pair} = this, start = performance.now(), last = Math.min(this.target, pair.step + EPOCH);
       while (pair.step < last && performance.now() < start + TRAIN_MS) pair.advance();
-      drawRatios(this.find("ratio"), pair, this.settings.colours);
+      this.quick();
       this.find("progress").value = pair.step;
       this.paint(performance.now());
       if (pair.step >= this.target || start > this.end || !pair.finite) this.stop();
@@ -231,8 +273,15 @@
     settle() {
       this.measured = this.spoken = -Infinity;
       for (const _ of this.draw(FINE));
-      drawRatios(this.find("ratio"), this.pair, this.settings.colours);
+      this.quick();
       this.find("progress").value = this.step;
+    }
+
+    // What is drawn in every frame.
+    quick() {
+      const {pair, settings: {colours}} = this, ratio = this.find("ratio"), plane = this.find("plane");
+      if (ratio) drawRatios(ratio, pair, colours);
+      if (plane) drawPlane(plane, pair, colours);
     }
 
     // All pictures but the ratios, in slices of well under a millisecond.
@@ -242,10 +291,17 @@
         yield* this.contour(name, network, 1, n);
         const weights = toy.importance(network, pair.train, pair.order, pair.values.rho, settings.batchSize);
         curves[name] = toy.lorenz(weights.real);
-        if (name === "lsam") curves.phantom = toy.lorenz(weights.phantom);
+        if (name === "lsam") {
+          curves.phantom = toy.lorenz(weights.phantom);
+          for (const kind of ["real", "phantom"]) {
+            const canvas = this.find(`${kind}-weights`);
+            if (canvas) drawWeights(canvas, pair.train, weights[kind], 1.15 * settings.hardScale);
+          }
+        }
         yield;
       }
-      if (curves.sgd && curves.lsam && curves.phantom) drawLorenz(this.find("lorenz"), curves, settings.colours);
+      const lorenz = this.find("lorenz");
+      if (lorenz && curves.sgd && curves.lsam && curves.phantom) drawLorenz(lorenz, curves, settings.colours);
       // What hardly changes, or costs most, twice a second.
       if (performance.now() < this.measured + 500) return;
       const errors = {};
@@ -258,13 +314,15 @@
     }
 
     * contour(name, network, k, n) {
+      const canvas = this.find(`${name}-${k ? "hard" : "easy"}`);
+      if (!canvas) return;
       const values = new Float64Array(n * n), scale = k ? this.settings.hardScale : this.settings.easyScale;
       const radius = 1.15 * scale, at = i => radius * (2 * i / (n - 1) - 1);
       for (let y = 0; y < n; y++) {
         for (let x = 0; x < n; x++) values[y * n + x] = network.v[k] * network.phi(k, at(x), -at(y));
         yield;
       }
-      drawContour(this.find(`${name}-${k ? "hard" : "easy"}`), values, n, radius, this.pair.train, 2 * k);
+      drawContour(canvas, values, n, radius, this.pair.train, 2 * k);
     }
 
     // Shares of fresh examples on the wrong side of each probe v_k phi_k and of the label's f.
@@ -277,7 +335,10 @@
         wrong.label += !(easy + hard > 0) / settings.nTest;
         if (i % 100 === 99) yield;
       }
-      for (const [key, share] of Object.entries(wrong)) this.find(`${name}-${key}-error`).textContent = percent(share);
+      for (const [key, share] of Object.entries(wrong)) {
+        const place = this.find(`${name}-${key}-error`);
+        if (place) place.textContent = percent(share);
+      }
       return wrong;
     }
 
@@ -291,10 +352,12 @@
       this.find("status").textContent = !this.pair.finite
         ? `The training diverged at step ${this.step.toLocaleString("en")}: choose a smaller learning rate or radius.`
         : `Step ${this.step.toLocaleString("en")} of ${this.settings.nSteps.toLocaleString("en")}. ` +
-          `Hard feature's probing error: SGD ${percent(sgd.hard)}, LSAM ${percent(lsam.hard)}; ` +
-          `label error: SGD ${percent(sgd.label)}, LSAM ${percent(lsam.label)}. ` +
-          `Ratio of hard to easy: SGD ${now("sgd")}, LSAM ${now("lsam")}, LSAM's phantom ${now("phantom")}. ` +
-          `Gini of the importance weights: SGD ${even("sgd")}, LSAM ${even("lsam")}, LSAM's phantom ${even("phantom")}.`;
+          `Hard feature's probing error: SGD ${percent(sgd.hard)}, ${this.second} ${percent(lsam.hard)}; ` +
+          `label error: SGD ${percent(sgd.label)}, ${this.second} ${percent(lsam.label)}. ` +
+          (this.values.term
+            ? `Ratio of hard to easy in v: SGD ${now("sgd")}, ${this.second} ${now("lsam")}.`
+            : `Ratio of hard to easy: SGD ${now("sgd")}, LSAM ${now("lsam")}, LSAM's phantom ${now("phantom")}. ` +
+              `Gini of the importance weights: SGD ${even("sgd")}, LSAM ${even("lsam")}, LSAM's phantom ${even("phantom")}.`);
     }
   }
 

@@ -6,6 +6,7 @@ globalThis.samlibToy = (() => {
   "use strict";
   const LAYERS = ["w1", "b1", "w2", "b2", "w3", "b3"];
   const WINDOW = 50; // steps of which a ratio is the mean
+  const TRACE = 60; // steps that are remembered one by one: an epoch
 
   // One stream per (seed, purpose), as in samlib.streams: FNV-1a of the name starts Mulberry32.
   function stream(seed, purpose) {
@@ -120,6 +121,11 @@ globalThis.samlibToy = (() => {
     return norm > 0 ? [v[0] + rho * easy / norm, v[1] + rho * hard / norm] : [v[0], v[1]];
   }
 
+  // v-hat of Eq 7: a fixed ratio of hard over easy weight, and a fixed length.
+  function fixedVector({ratio, length}) {
+    return [length / Math.hypot(1, ratio), length * ratio / Math.hypot(1, ratio)];
+  }
+
   class Network {
     // Keeps the arrays it is given: training changes them in place.
     constructor(weights, batchSize) {
@@ -140,17 +146,21 @@ globalThis.samlibToy = (() => {
 
     // One LSAM step (samlib.toy.reference.lsam_step); rho = 0 is SGD. Returns v and v~ as they were before the descent.
     // One forward pass is enough: the ascent step moves v, and the features do not depend on v.
-    step(data, batch, rho, rate) {
+    // With `fixed` ({ratio, length, term}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10).
+    step(data, batch, rho, rate, fixed) {
       const {v, slope, scratch, features} = this, size = batch.length;
       const rows = Array.from(batch, i => data.inputs.subarray(4 * i, 4 * i + 4));
       const signed = rows.map((row, b) => scratch.map(({column, h1, h2}, k) =>
         data.labels[batch[b]] * forward(features[k], row[column], row[column + 1], h1[b], h2[b])));
-      const before = [v[0], v[1]], moved = phantom(v, signed, rho);
-      const weights = signed.map(([easy, hard]) => importanceWeight(moved[0] * easy + moved[1] * hard));
+      const before = [v[0], v[1]], moved = fixed ? fixedVector(fixed) : phantom(v, signed, rho);
+      const [forWeights, forRates] = ["learning rates", "importance weights"].map(other =>
+        fixed && fixed.term === other ? before : moved);
+      const weigh = at => signed.map(([easy, hard]) => importanceWeight(at[0] * easy + at[1] * hard));
+      const weights = weigh(forWeights), own = fixed ? weigh(before) : weights;
       for (let k = 0; k < 2; k++) {
         for (let b = 0; b < size; b++) {
-          slope[b] = -weights[b] * data.labels[batch[b]] * moved[k] / size;
-          v[k] += rate * weights[b] * signed[b][k] / size;
+          slope[b] = -weights[b] * data.labels[batch[b]] * forRates[k] / size;
+          v[k] += rate * own[b] * signed[b][k] / size;
         }
         scratch[k].inputs = rows;
         descend(features[k], scratch[k], slope, rate);
@@ -191,16 +201,19 @@ globalThis.samlibToy = (() => {
     return 1 - 2 * inner / (curve.length - 1);
   }
 
-  // SGD and LSAM from equal weights on equal batches, and the ratios along the way.
+  // SGD beside LSAM, or beside a fixed ratio where values name one, from equal weights on equal batches; the ratios along
+  // the way, and the last steps of the second network in the plane of v.
   class Pair {
     constructor(settings, values) {
-      Object.assign(this, {settings, values, step: 0, curves: {sgd: [], lsam: [], phantom: []}});
+      Object.assign(this, {settings, values, step: 0, trace: [], curves: {sgd: [], lsam: [], phantom: []}});
       this.train = sample(settings, values.complexity, values.seed, "train");
       this.test = sample(settings, values.complexity, values.seed, "test");
       this.random = stream(values.seed, "batch order");
       this.order = permutation(settings.nTrain, this.random);
       const network = () => new Network(initialWeights(settings, values.seed), settings.batchSize);
       this.networks = {sgd: network(), lsam: network()};
+      const length = Math.SQRT2 * settings.lastLayerInit;
+      this.fixed = values.term && {ratio: values.ratio, term: values.term, length};
       this.sums = {sgd: [0, 0], lsam: [0, 0], phantom: [0, 0]};
     }
 
@@ -213,7 +226,9 @@ globalThis.samlibToy = (() => {
       if (this.step && !start) this.order = permutation(nTrain, this.random);
       const batch = this.order.subarray(start, start + batchSize), rate = this.values.learningRate;
       const sgd = this.networks.sgd.step(this.train, batch, 0, rate);
-      const lsam = this.networks.lsam.step(this.train, batch, this.values.rho, rate);
+      const lsam = this.networks.lsam.step(this.train, batch, this.values.rho, rate, this.fixed);
+      this.trace.push(lsam);
+      if (this.trace.length > TRACE) this.trace.shift();
       this.step++;
       this.count("sgd", sgd.v);
       this.count("lsam", lsam.v);
@@ -236,11 +251,11 @@ globalThis.samlibToy = (() => {
     }
   }
 
-  // For the tests: LSAM steps on given numbers. weights: arrays by name; data: {inputs: flat, labels}; batches: indices.
-  function steps(weights, data, batches, rho, rate) {
+  // For the tests: steps on given numbers. weights: arrays by name; data: {inputs: flat, labels}; batches: indices.
+  function steps(weights, data, batches, rho, rate, fixed) {
     const typed = source => Object.fromEntries(Object.entries(source).map(([name, x]) => [name, Float64Array.from(x)]));
     const network = new Network(typed(weights), batches[0].length), numbers = typed(data);
-    const trace = batches.map(batch => network.step(numbers, batch, rho, rate));
+    const trace = batches.map(batch => network.step(numbers, batch, rho, rate, fixed));
     return {weights: network.weights, v: trace.map(row => row.v), phantom: trace.map(row => row.phantom), network};
   }
 

@@ -1,56 +1,96 @@
-"""A panel that trains one toy network at the press of a button; without a kernel it is a slider over radii."""
+"""A panel in JupyterLab that trains one toy network with the library at the press of a button."""
 
 import html
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from edition.experiments.toy import base
 from edition.figures.toy_setup import draw_contour
-from edition.widgets.frames import Frames, both_forms, picture
-from edition.widgets.panels import COMPLEXITY, RHO, Trained, contour_explorer, quick_network, train_networks
+from edition.records.kept import KeptNetworks
+from edition.widgets.frames import picture
 from samlib.toy.config import ToyConfig
-from samlib.toy.network import FEATURES
+from samlib.toy.network import FEATURES, Weights
+from samlib.toy.training import Progress, train_toy
 
 MAX_STEPS = 15_000  # about three seconds on one core
+RHO = "perturbation radius ρ"
+COMPLEXITY = "complexity (degrees)"
+STATIC = "<p><em>Opened in JupyterLab, this place holds four sliders and a button that trains.</em></p>"
+
+
+class Trained(NamedTuple):
+    """One toy network after its training: its final state and what was measured (one seed)."""
+
+    point: KeptNetworks
+    metrics: dict[str, Any]
+
+    @property
+    def hard_error(self) -> float:
+        """Probing error of the hard feature on the test examples."""
+        return self.metrics["final_hard_error"][0]
+
+
+def train_networks(configs: Sequence[ToyConfig], *, progress: Progress = lambda steps: None) -> list[Trained]:
+    """Train one network per configuration, all together, and keep its last state.
+
+    Args:
+        configs: configurations of one shape with one seed each.
+        progress: called with the number of steps just done.
+    Returns:
+        One result per configuration.
+    Raises:
+        ValueError: a network diverged, or what `train_toy` refuses.
+    """
+    kept = [config.vary(checkpoints=(config.n_steps,), n_snapshots=1) for config in configs]
+    found = []
+    for config, result in zip(kept, train_toy(kept, progress=progress), strict=True):
+        if result.metrics["diverged"][0]:
+            raise ValueError(
+                f"training: expected finite weights, got others after {config.n_steps} steps at rho = {config.rho:g}; "
+                f"choose a smaller radius"
+            )
+        weights = Weights(*(torch.from_numpy(result.arrays[name][0]) for name in Weights._fields))
+        found.append(Trained(KeptNetworks(config, config.n_steps, weights), result.metrics))
+    return found
+
+
+def quick_network(seed: int, n_steps: int | None = None) -> ToyConfig:
+    """Return the quick profile's configuration with one seed, and with other descent steps where they are given."""
+    start = base("quick")
+    return start.vary(seeds=(seed,), n_snapshots=1, n_steps=start.n_steps if n_steps is None else n_steps)
 
 
 def train_yourself(
-    rhos: Sequence[float] = (0.0, 0.5, 1.0),
-    *,
-    complexity: float = 360.0,
-    seed: int = 0,
-    n_steps: int | None = None,
+    *, rho: float = 1.0, complexity: float = 360.0, seed: int = 0, n_steps: int | None = None
 ) -> "TrainingPanel":
-    """Make the panel: live, the reader trains a network; in a page, frames over a few radii stand for it.
+    """Make the panel in which the reader trains a network with the library; a page says that it needs JupyterLab.
 
     Args:
-        rhos: radii of the frames.
-        complexity: degrees; of the frames, and where the live slider stands first.
-        seed: root seed; of the frames, and where the live slider stands first.
-        n_steps: descent steps of the frames; None for the quick profile's.
+        rho, complexity, seed: where the sliders stand first.
+        n_steps: descent steps at first; None for the quick profile's.
     Returns:
         An object that Jupyter displays.
     """
-    frames = contour_explorer(rhos, (complexity,), seed=seed, n_steps=n_steps)
-    return TrainingPanel(frames, quick_network(seed, n_steps).vary(complexity=complexity, rho=rhos[0]))
+    return TrainingPanel(quick_network(seed, n_steps).vary(complexity=complexity, rho=rho))
 
 
 class TrainingPanel:
     """Sliders for one network's training, a button that trains it, and the contours that it gave.
 
     Args:
-        frames: what a page without a kernel shows.
         start: constants of every training, and where the sliders stand first.
     Attributes:
         rho, complexity, n_steps, seed: the sliders.
         button, bar, message, picture: what starts the training, shows how far it is, and shows its result.
     """
 
-    def __init__(self, frames: Frames, start: ToyConfig) -> None:
-        self._frames, self._start = frames, start
+    def __init__(self, start: ToyConfig) -> None:
+        self._start = start
         look: dict[str, Any] = {
             "continuous_update": False,
             "style": {"description_width": "11rem"},
@@ -67,7 +107,7 @@ class TrainingPanel:
         self.button = widgets.Button(description="Train", button_style="primary")
         self.bar = widgets.IntProgress(layout={"width": "min(100%, 24rem)"})
         self.message = widgets.HTML()
-        self.picture = widgets.HTML(frames.pictures[frames.initial].html())
+        self.picture = widgets.HTML()
         self.button.on_click(self._train)
 
     @property
@@ -87,8 +127,8 @@ class TrainingPanel:
         return widgets.VBox([*sliders, widgets.HBox([self.button, self.bar]), self.message, self.picture])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Return the live panel and the static frames, for one output."""
-        return both_forms(self.live(), self._frames)
+        """Return the live panel, and the line that stands for it in a page, for one output."""
+        return {**self.live()._repr_mimebundle_(), "text/html": STATIC, "text/plain": "a panel that trains a network"}
 
     def _train(self, _button: widgets.Button) -> None:
         """Train and show the result, or say in one line why it failed."""

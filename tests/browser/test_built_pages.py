@@ -15,15 +15,7 @@ import pytest
 from visits import MODES, PAGES, Visit, visiting
 
 MAX_BYTES = 3 * 1024**2
-WITH_SLIDERS = [
-    "01_feature_diversity",
-    "02_toy_setup",
-    "03_phantom_rebalancing",
-    "04_two_effects",
-    "05_interventions",
-    "06_domainbed",
-    "07_beyond",
-]
+WITH_SLIDERS = ["01_feature_diversity", "06_domainbed", "07_beyond"]  # the others' panels: test_toy_in_the_browser
 SLIDER = ".frames input[type=range]:visible"
 # Parts of the text that a reader cannot see: they begin left of the window, end right of it in no box that scrolls, or
 # overflow a box that does not show what overflows.

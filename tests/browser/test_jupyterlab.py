@@ -1,4 +1,4 @@
-"""A chapter in JupyterLab itself: its cells run, and a live slider moves its figure."""
+"""A notebook in JupyterLab itself: its cells run, and a live slider moves its figure."""
 
 import json
 import os
@@ -15,19 +15,27 @@ import nbformat
 import pytest
 from visits import PATIENCE, ROOT
 
-CHAPTER = "03_phantom_rebalancing.ipynb"
-WIDGET = "phantom_explorer("  # draws its frames without training anything
+CHAPTER = "sliders.ipynb"
+WIDGET = """from matplotlib import pyplot as plt
+
+from edition.widgets import sliders
+
+
+def draw(height):
+    figure, axes = plt.subplots()
+    axes.bar([0], [height])
+    axes.set_ylim(0, 3)
+    return figure
+
+
+sliders(draw, {"height": [1, 2, 3]}, alt="a bar of height {}".format)"""
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
 
-def up_to_first_widget(folder: Path) -> None:
-    """Write the chapter as far as its first widget, without outputs."""
-    chapter = nbformat.read(ROOT / "book" / CHAPTER, as_version=4)
-    last = next(i for i, cell in enumerate(chapter.cells) if cell.cell_type == "code" and WIDGET in cell.source)
-    chapter.cells = chapter.cells[: last + 1]
-    for cell in chapter.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+def one_widget(folder: Path) -> None:
+    """Write a notebook with one widget, in the kernel that the chapters name."""
+    chapter = nbformat.read(ROOT / "book" / "02_toy_setup.ipynb", as_version=4)
+    chapter.cells = [nbformat.v4.new_code_cell(WIDGET)]
     nbformat.write(chapter, folder / CHAPTER)
 
 
@@ -54,7 +62,7 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
 def lab(tmp_path_factory) -> Iterator[str]:
     """A running JupyterLab on a folder with the one chapter; the chapter's address."""
     folder, home = tmp_path_factory.mktemp("chapters"), tmp_path_factory.mktemp("home")
-    up_to_first_widget(folder)
+    one_widget(folder)
     (home / "overrides.json").write_text(json.dumps(SETTINGS))
     port, token, log = free_port(), secrets.token_hex(16), home / "log"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]

@@ -15,7 +15,7 @@ from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.interventions import phantom
 from samlib.toy.network import DisentangledNetwork
-from samlib.toy.reference import lsam_step
+from samlib.toy.reference import lsam_step, train_reference
 
 N_STEPS, SEED = 100, 3
 OPEN = Callable[..., Page]
@@ -128,6 +128,40 @@ def test_script_gives_the_reference_s_numbers_after_a_hundred_steps(page: Page, 
     assert_close(found["real"], real[0])
     assert_close(found["moved"], at_phantom[0])
     assert found["gini"] == pytest.approx(gini(at_phantom[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("term", "named"), [("importance", "importance weights"), ("rate", "learning rates"), ("both", "both")]
+)
+def test_script_gives_the_reference_s_numbers_with_a_fixed_ratio(page: Page, term: str, named: str) -> None:
+    numbers = reference(0.0)["numbers"] | {"fixed": {"ratio": 3.0, "length": 8**0.5, "term": named}}
+    found = page.evaluate(
+        "({weights, data, batches, rho, rate, fixed}) => Object.fromEntries(Object.entries("
+        "samlibToy.steps(weights, data, batches, rho, rate, fixed).weights).map(([name, x]) => [name, Array.from(x)]))",
+        numbers,
+    )
+    expected = train_reference(ToyConfig().vary(term=term, ratio=3.0), seed=SEED, n_steps=N_STEPS).weights()
+    for name, part in zip(expected._fields, expected, strict=True):
+        assert_close(found[name], part.flatten())
+
+
+@pytest.mark.parametrize(
+    ("view", "slider"), [("phantom", "rho"), ("weights", "seed"), ("ratio", "term"), ("ratio", "ratio")]
+)
+def test_every_picture_of_a_view_moves_with_the_training_and_restart_goes_back(
+    open_panel: OPEN, view: str, slider: str
+) -> None:
+    page = open_panel(train_in_browser(view=view).html())
+    page.wait_for_function(f"{PANEL}.pair")
+    pictures = "[...document.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())"
+    before = page.evaluate(pictures)
+    page.evaluate(f"for (let i = 0; i < 200; i++) {PANEL}.pair.advance(); {PANEL}.settle()")
+    assert all(old != new for old, new in zip(before, page.evaluate(pictures), strict=True))
+    page.get_by_role("button", name="Restart").click()
+    assert page.evaluate(pictures) == before
+    told = page.locator(f"input[name='{slider}']").get_attribute("aria-valuetext")
+    press(page, slider, "ArrowLeft")
+    assert page.locator(f"input[name='{slider}']").get_attribute("aria-valuetext") != told
 
 
 def test_settings_are_those_of_the_chapter(page: Page) -> None:

@@ -1,0 +1,92 @@
+"""Chapters whose lists a reader changed: each draws what is there and names what is missing.
+
+Chapters run in this process, cell by cell, at the profile "smoke", their records in a folder of the test.
+"""
+
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+from edition import runs
+from edition.experiments import controls, toy
+from edition.page import chapter as page
+from edition.runs.results import read
+
+BOOK = Path(__file__).parents[1] / "book"
+OTHER_RADII = {"RHOS": (0.0, 0.4), "RATIOS": (0.5, 2.0)}
+OTHER_COMPLEXITIES = {"COMPLEXITIES": (270.0, 400.0), "RHOS": (0.0, 0.25, 0.5)}
+FEWER_CONSTANTS = {"SENSITIVITY": {name: toy.SENSITIVITY[name][:2] for name in toy.SENSITIVITY}}
+OTHER_METHODS = {
+    "PERTURBED": {"last layer only": {"perturbed": "last layer"}, "SAM from the middle on": {"start": 0.5}},
+    "TOY_SEEDS": (3, 5),
+    "FULL_RADII": (0.07, 0.3),
+}
+CASES = [
+    ("02_toy_setup", toy, OTHER_RADII | FEWER_CONSTANTS),
+    ("02_toy_setup", controls, OTHER_METHODS),
+    ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
+    ("04_two_effects", toy, OTHER_RADII),
+    ("05_interventions", toy, OTHER_RADII),
+    ("07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}),
+    ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "RHOS": (0.0, 0.4)}),
+    ("b_batch_size", toy, {"BATCH_SIZES": (10, 60), "RHOS": (0.0, 0.4)}),
+]
+
+
+@pytest.fixture
+def shown(monkeypatch, tmp_path) -> list[Any]:
+    """What chapters displayed; records and images of the test's own, and no settings of the reader's."""
+    monkeypatch.setenv("SAMLIB_RESULTS", str(tmp_path))
+    monkeypatch.delenv("SAMLIB_DATA", raising=False)
+    items: list[Any] = []
+    monkeypatch.setattr(page, "display", items.append)
+    mpl.use("agg")
+    return items
+
+
+def change(monkeypatch, module: Any, lists: dict[str, Any]) -> None:
+    """Change lists as an edit of the file would: wherever they were imported, too."""
+    for name, value in lists.items():
+        old = getattr(module, name)
+        for other in list(sys.modules.values()):
+            if other.__name__.startswith("edition") and getattr(other, name, None) is old:
+                monkeypatch.setattr(other, name, value)
+    for cached in (
+        f for m in list(sys.modules.values()) if m.__name__.startswith("edition.claims") for f in vars(m).values()
+    ):
+        getattr(cached, "cache_clear", lambda: None)()
+
+
+def execute(name: str, profile: str) -> None:
+    """Run a chapter's code cells in one namespace."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(json.loads((BOOK / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] == "code":
+            code = ast.parse("".join(cell["source"]))
+            exec(compile(code, f"{name}, cell {number}", "exec"), namespace)
+            if "parameters" in cell["metadata"].get("tags", []):
+                namespace["profile"] = profile
+
+
+@pytest.mark.parametrize(("name", "module", "lists"), CASES)
+def test_a_chapter_whose_lists_were_changed_runs_to_its_end(name, module, lists, shown, monkeypatch):
+    change(monkeypatch, module, lists)
+    execute(name, "smoke")
+    assert any(type(item).__name__ == "Image" for item in shown)
+
+
+def test_a_chapter_with_a_record_gone_draws_the_others_and_names_the_command(shown, monkeypatch, tmp_path):
+    change(monkeypatch, controls, {"PERTURBED": {"SAM": {}, "ASAM": {"scale": "adaptive"}}})
+    _, *others = runs.needed([page.experiment("controls_toy")], "smoke")
+    store = runs.store_for("smoke")
+    runs.start(others, store, device="cpu")
+    monkeypatch.setattr(page.runs, "pending", lambda needed, store: [])  # as at "paper": nothing is trained
+    results = page.Chapter(profile="smoke", device="cpu").results("controls_toy")
+    assert results and not results.complete and results.n_missing == 1
+    assert "1 more have no record: <code>python -m edition runs start --experiment controls_toy" in shown[-1].data
+    assert read("controls_toy", "smoke", store).records == results.records
