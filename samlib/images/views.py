@@ -87,15 +87,22 @@ class ImageViews:
         data: the set.
         rows: which images; on a GPU they are kept there.
         size: side of the input, pixels.
+        memory_format: of the inputs.
         device: where the network is.
     """
 
     chunk = 250
 
     def __init__(
-        self, data: PreparedSet, rows: Int64[Tensor, " row"], *, size: int, device: torch.device | str
+        self,
+        data: PreparedSet,
+        rows: Int64[Tensor, " row"],
+        *,
+        size: int,
+        memory_format: torch.memory_format = torch.channels_last,
+        device: torch.device | str,
     ) -> None:
-        self._size = size
+        self._size, self._format = size, memory_format
         self._on_disk = data.images
         self._rows = rows.numpy()
         self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None
@@ -108,11 +115,11 @@ class ImageViews:
 
     def plain(self, places: Tensor) -> Tensor:
         """Return the middle crops."""
-        return _channels_last(centre_view(self._images(places), self._size))
+        return _laid_out(centre_view(self._images(places), self._size), self._format)
 
     def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """Return random crops, resized, half of them mirrored."""
-        return _channels_last(augmented_view(self._images(places), self._size, generator))
+        return _laid_out(augmented_view(self._images(places), self._size, generator), self._format)
 
 
 class ActivationViews:
@@ -141,6 +148,7 @@ class ActivationViews:
         folder: Path | None,
         device: torch.device | str,
     ) -> None:
+        self._format = backbone.memory_format
         self._kept = [
             stored_activations(data, rows, backbone, image_size=size, mirrored=view, folder=folder, device=device).to(
                 device
@@ -151,14 +159,14 @@ class ActivationViews:
     def plain(self, places: Tensor) -> Tensor:
         """Return the middle crop's activations."""
         kept = self._kept[0]
-        return _channels_last(kept[places.to(kept.device)])
+        return _laid_out(kept[places.to(kept.device)], self._format)
 
     def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """Return the activations of the crop or of its mirror image, with equal chances."""
         plain, mirrored = self._kept
         turned = torch.randint(2, (len(places), 1, 1, 1), generator=generator).to(plain.device, torch.bool)
         rows = places.to(plain.device)
-        return _channels_last(torch.where(turned, mirrored[rows], plain[rows]))
+        return _laid_out(torch.where(turned, mirrored[rows], plain[rows]), self._format)
 
 
 def make_views(
@@ -183,12 +191,12 @@ def make_views(
         device: where the network is.
     """
     if config.trained == "all":
-        return ImageViews(data, rows, size=config.image_size, device=device)
+        return ImageViews(data, rows, size=config.image_size, memory_format=backbone.memory_format, device=device)
     return ActivationViews(
         data, rows, backbone, size=config.image_size, mirrored=mirrored, folder=folder, device=device
     )
 
 
-def _channels_last(inputs: Tensor) -> Tensor:
-    """Single precision in the memory format of the networks."""
-    return inputs.float().contiguous(memory_format=torch.channels_last)
+def _laid_out(inputs: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Single precision in the memory format of the network."""
+    return inputs.float().contiguous(memory_format=memory_format)
