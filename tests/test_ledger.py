@@ -101,7 +101,7 @@ def test_the_effect_farthest_from_holding_decides_and_of_a_claim_about_some_case
     effects, deciding, of_some
 ):
     names = [row(verdict(*effects, quantifier=each)).deciding.name for each in QUANTIFIERS]
-    assert names == [deciding.name, deciding.name, of_some.name]
+    assert names == [deciding.name, deciding.name, of_some.name, deciding.name]
     assert row(verdict()).deciding is None
 
 
