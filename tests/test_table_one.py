@@ -304,7 +304,7 @@ def test_the_joint_effect_has_a_verdict_only_where_it_decides():
     _, stratified, by_seed = cells(figures.joint_html(joint, decides=True))
     assert stratified[:4] == ["hard feature, 2 data sets", "stratified", "−10.00", "[−11.13, −8.87]"]
     assert (stratified[4], stratified[-1]) == ("6", "confirmed") and by_seed[4] == "2 seeds"  # seeds 1 and 2
-    assert cells(figures.joint_html(joint, decides=False))[1][-1] == "no verdict yet"
+    assert cells(figures.joint_html(joint, decides=False))[1][-1] == "no verdict"
     assert joint_effects({"Waterbirds": entry(1)}, "hard") == joint_effects({}, "hard") == {}
 
 

@@ -74,6 +74,8 @@ DATA_SETS = {
     "Waterbirds": _data_set("waterbirds", "background", "bird", pair=False),
     "CelebA": _data_set("celeba", "gender", "hair", pair=False),
 }
+EXPLORATORY = tuple(names.experiment for names in DATA_SETS.values())
+CONFIRMATORY = tuple(name for names in DATA_SETS.values() for name in (names.confirmatory, names.more) if name)
 PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}

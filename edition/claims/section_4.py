@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edition.claims.claim import LATER, OURS, Judged, claim
-from edition.claims.data_sets import DATA_SETS, confirmatory_entries, judged_entries, progress, scaled_down
+from edition.claims.data_sets import (
+    CONFIRMATORY,
+    EXPLORATORY,
+    confirmatory_entries,
+    judged_entries,
+    progress,
+    scaled_down,
+)
 from edition.claims.pairs import difference, pair_table
 from edition.claims.rules import Effect
 from edition.claims.table_one import (
@@ -22,8 +29,6 @@ from edition.runs.results import Results
 from samlib.measures.statistics import estimate, with_interval
 
 IMAGES, TABLE = "01_feature_diversity", "fig-table-one"
-EXPLORATORY = tuple(names.experiment for names in DATA_SETS.values())
-CONFIRMATORY = tuple(name for names in DATA_SETS.values() for name in (names.confirmatory, names.more) if name)
 AS_SUCCESSFUL = 0.01  # SAM's test error is at most this much above SGD's: our choice, one point
 # "Relies on the easy feature alone": the network's answers follow the easy label and are within this of chance for the
 # hard one. Our choice.

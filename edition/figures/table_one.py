@@ -56,6 +56,8 @@ def table_html(table: pd.DataFrame, waiting: Mapping[str, str] | None = None) ->
         for title, rows in (table.groupby("data_set", sort=False) if len(table) else ())
     }
     groups |= {group_heading(title, html.escape(told)): [] for title, told in (waiting or {}).items()}
+    if not groups:
+        return "<p>Nothing to show: these runs are of full scale.</p>"
     return scrolling(tables.table(HEADINGS, groups), "Table 1, wide: scrolls")
 
 
@@ -70,7 +72,7 @@ def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> s
     for role, ways in joint.items():
         for way, effect in ways.items():
             value = effect.value
-            word = "shown beside it" if way != "stratified" else FIXED[effect.outcome] if decides else "no verdict yet"
+            word = "shown beside it" if way != "stratified" else FIXED[effect.outcome] if decides else "no verdict"
             ends = f"[{in_points(value.low)}, {in_points(value.high)}]"
             n = str(value.n) if way == "stratified" else f"{value.n} seeds"
             rows.append(
@@ -84,6 +86,8 @@ def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> s
                     word,
                 )
             )
+    if not rows:
+        return "<p>Nothing to show yet: no data set is complete.</p>"
     heads = ("together", "by", "SAM − SGD", "95 % interval", "n", "p", "verdict")
     return scrolling(tables.table(heads, rows), "Joint effect, wide: scrolls")
 
