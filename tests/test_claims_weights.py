@@ -16,6 +16,7 @@ from edition.claims.ledger import CLAIMS
 from edition.claims.moments import Moment, last, photograph_moments, reading_changes, toy_moments
 from edition.figures import importance as figures
 from edition.figures import style
+from edition.page import demonstrations
 from edition.records.store import Record
 from samlib.config import to_dict
 from samlib.images.config import FinetuneConfig
@@ -249,7 +250,8 @@ def read(n_seeds=2, *, swap=False, first=100, **changes) -> list[Kept]:
             "contributions": kept.values["contributions"],
         }
         config = kept.config | {"seed": kept.config["seed"] + first}
-        found.append(dataclasses.replace(kept, config=config, values=values))
+        origin = {"revision": "abc", "device": "one core"}
+        found.append(dataclasses.replace(kept, config=config, values=values, provenance=origin))
     return found
 
 
@@ -279,6 +281,22 @@ def test_runs_that_were_fixed_beforehand_judge_in_place_of_the_last_blocks(monke
     assert modes.state == "confirmed" and numbers(modes) == {f"SGD-trained, epoch {e}": 0.3125 for e in (1, 20)}
     assert [effect.value.mean for effect in modes.shown] == [-0.3125] * 2
     assert judge("waterbirds-batch-statistics", results(read(3), name=name)).state == "not tested"
+
+
+def test_the_chapter_shows_the_whole_networks_once_their_runs_are_complete(monkeypatch):
+    chosen, shown = {"SGD": (0.005, 0.0), "SAM": (0.005, 0.1)}, []
+    monkeypatch.setattr(data_sets.DataSet, "chosen", lambda self, fixed: chosen)
+    monkeypatch.setattr(demonstrations, "display", shown.append)
+    name = "waterbirds_confirmatory"
+    whole = {name: results(read(4), name=name), f"{name}_frozen": results(read(), name=f"{name}_frozen")}
+    nothing, last = results([], name="none"), results(runs(TIDY, TIDY))
+    stub = SimpleNamespace(profile="paper", recorded=lambda name: whole.get(name, nothing), results=lambda name: last)
+    found = demonstrations.weighed_photographs(stub)
+    assert (found.results["waterbirds"].name, found.results["celeba"]) == (name, last) and len(shown) == 1
+    assert found.moments["waterbirds"][0].reading == "evaluation mode, batches of 128"
+    assert found.moments["celeba"][0].reading == "training mode, batches of 2"
+    titles = [f"{method}-trained{told}" for told in ("", ", frozen statistics") for method in ("SAM", "SGD")]
+    assert list(found.readings["waterbirds"]) == titles and "celeba" not in found.readings
 
 
 def test_the_map_has_a_row_a_reading_and_a_column_an_epoch_and_radius():

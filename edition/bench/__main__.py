@@ -1,4 +1,4 @@
-"""The command line: `python -m edition.bench step|toy|limits|uses|all`.
+"""The command line: `python -m edition.bench step|toy|limits|photographs|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -16,6 +16,7 @@ import torch
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
 from edition.bench.memory import measure_memory
+from edition.bench.photographs import measure_photographs
 from edition.bench.record import require_writable, save, save_uses
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
@@ -58,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
     toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
+    told = "training on photographs, images a second, against a bare PyTorch loop"
+    images = _add(commands, "photographs", _photographs, _rows_told, told)
+    images.add_argument("--batch", type=whole_number, default=128, help="images a step (128)")
     uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
@@ -108,6 +112,11 @@ def _toy_told(result: dict[str, Any]) -> str:
     )
 
 
+def _photographs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure the loop that trains on photographs."""
+    return measure_photographs(rounds=options.rounds, device=options.device, batch_size=options.batch)
+
+
 def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
     """Try every use, and record the outcomes on demand."""
     begin = time.perf_counter()
@@ -129,6 +138,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         "step_profile": step_profile(rounds=rounds, device=device),
         "toy": measure_growth(config, (64,), device=device, rounds=rounds),
         "toy_width_50": measure_growth(ToyConfig(hidden=50, rho=0.5), (64,), device=device, rounds=rounds),
+        "photographs": measure_photographs(rounds=max(3, rounds // 2), device=device),
         "toy_growth": measure_growth(config, GROWTH, device=device, rounds=max(3, rounds // 2)),
     }
     if device == "cpu":
