@@ -115,7 +115,11 @@ def bare(
     """Return the same by hand."""
     network = _resnet18(device).to(memory_format=memory_format)  # type: ignore[call-overload]
     network.train()
-    options: dict[str, Any] = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "momentum": config.momentum,
+        "weight_decay": config.weight_decay,
+    }
     optimizer, generator = SGD(network.parameters(), **options), stream(0, "augmentation")
     stored, targets = images.to(device), labels.to(device)
     rows = torch.arange(len(labels))
