@@ -133,7 +133,7 @@ def _list(options: argparse.Namespace) -> int:
                     changed["seeds"] = len(seeds)
                 told = json.dumps(changed).strip("{}").replace('"', "")
                 seconds = f"{costs.seconds(run):8.1f} s"
-                print(f"{profile:6} {name:24} {state:9} {run.name:18} {seconds}  {told or 'defaults'}")
+                print(f"{profile:6} {name:30} {state:9} {run.name:18} {seconds}  {told or 'defaults'}")
     return 0
 
 
@@ -143,7 +143,10 @@ def _status(options: argparse.Namespace) -> int:
     for profile in [options.profile] if options.profile else PROFILES:
         store, parts = _store(options, profile), _needed(options, profile)
         by_run = states(unique(run for items in parts.values() for run in items), store)
-        experiments = {name: _counts(by_run[run] for run in items) for name, items in parts.items()}
+        experiments: dict[str, dict[str, Any]] = {}
+        for name, items in parts.items():
+            waits = {"waits_for": EXPERIMENTS[name].waits_for} if EXPERIMENTS[name].waits_for and not items else {}
+            experiments[name] = _counts(by_run[run] for run in items) | waits
         found[profile] = _counts(by_run.values()) | {"experiments": experiments}
     total = {state: sum(profile[state] for profile in found.values()) for state in RUN_STATES}
     if options.json:
@@ -151,12 +154,19 @@ def _status(options: argparse.Namespace) -> int:
         return 0
     for profile, counts in found.items():
         for name, count in (*counts["experiments"].items(), ("in all", counts)):
-            print(f"{profile:6} {name:24} " + " ".join(f"{count[state]:5} {state}" for state in RUN_STATES))
+            told = f"  waits for {count['waits_for']}" if "waits_for" in count else ""
+            print(f"{profile:6} {name:30} " + " ".join(f"{count[state]:5} {state}" for state in RUN_STATES) + told)
     return 0
 
 
 def _start(options: argparse.Namespace) -> int:
     """Do what is pending."""
+    chosen = EXPERIMENTS.get(options.experiment)
+    if chosen and options.profile == "paper" and chosen.waiting:
+        raise ValueError(
+            f"{chosen.name}: expected every run of {chosen.waits_for} on record, whose validation errors choose the "
+            f"settings, got less; do those first: `python -m edition runs start --experiment {chosen.waits_for}`"
+        )
     store = _store(options, options.profile)
     records = list(store.all())
     costs = Costs(records, options.device)

@@ -13,13 +13,14 @@ from edition.records.store import Record
 from edition.runs.results import Results
 
 SEEDS = 12  # enough for values that agree exactly to decide, after correction
-# What follows from the outcomes of a claim's cases, for a claim about every case and for one in general.
+# What follows from the outcomes of a claim's cases, for a claim about every case, one in general, and cases alike.
 FOLLOWS = {
-    ("holds", "holds"): ("confirmed", "confirmed"),
-    ("holds", "undecided"): ("mixed", "mixed"),
-    ("holds", "reversed"): ("contradicted", "mixed"),
-    ("reversed", "undecided"): ("contradicted", "contradicted"),
-    ("undecided", "undecided"): ("undecided", "undecided"),
+    ("holds", "holds"): ("confirmed", "confirmed", "confirmed"),
+    ("holds", "undecided"): ("mixed", "mixed", "undecided"),
+    ("holds", "reversed"): ("contradicted", "mixed", "mixed"),
+    ("reversed", "reversed"): ("contradicted", "contradicted", "contradicted"),
+    ("reversed", "undecided"): ("contradicted", "contradicted", "undecided"),
+    ("undecided", "undecided"): ("undecided", "undecided", "undecided"),
 }
 
 
@@ -45,8 +46,8 @@ def judge(id: str, *found: Results | pd.DataFrame, **also: Results) -> Verdict:
 
 def follows(id: str, outcomes: Iterable[str]) -> str:
     """The state that these outcomes of a claim's cases give."""
-    every, in_general = FOLLOWS[tuple(sorted(outcomes))]
-    return every if CLAIMS[id].quantifier == "every" else in_general
+    quantifiers = ("every", "in general", "alike")
+    return FOLLOWS[tuple(sorted(outcomes))][quantifiers.index(CLAIMS[id].quantifier)]
 
 
 def numbers(verdict: Verdict) -> Mapping[str, float]:

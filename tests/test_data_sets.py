@@ -13,11 +13,10 @@ from edition.claims.data_sets import DATA_SETS, entries, equal_budget_entries, s
 from edition.experiments import EXPERIMENTS
 from edition.experiments import finetune as finetune_experiments
 from edition.experiments import pairs as pair_experiments
-from edition.experiments.pairs import EQUAL_BUDGET
+from edition.experiments.tuned import EQUAL_BUDGET, choices
 from edition.figures import table_one as figures
 from edition.page import chapter, demonstrations
 from edition.page.chapter import Results
-from edition.records.selection import at_radius, select
 from edition.records.store import Record
 from edition.runs import store_for
 from samlib.config import to_dict
@@ -124,11 +123,7 @@ def test_selected_settings_are_what_the_rule_chooses_on_the_recorded_grid(name: 
     records = [store.find(item.kind, config) for config in item.configs("paper")]
     assert all(records), f"{grid}: not all runs are recorded"
     family = pair_experiments if name in pair_experiments.SELECTED else finetune_experiments
-    best = {
-        "SGD": at_radius(records, 0.0),
-        "SAM": select([r for r in records if r.config["rho"] > 0]),
-        EQUAL_BUDGET: at_radius(records, family.RADIUS),
-    }
+    best = choices(records, family.RADIUS)
     chosen = {method: (r.config["learning_rate"], r.config["rho"]) for method, r in best.items()}
     assert chosen == (pair_experiments.SELECTED | finetune_experiments.SELECTED)[name]
 

@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from samlib.measures.probe import STRENGTHS, FrozenFeatures, balanced_rows, group_errors, in_their_span, probe_error
+from samlib.measures.probe import (
+    PENALTIES,
+    STRENGTHS,
+    FrozenFeatures,
+    balanced_rows,
+    fit_probe,
+    group_errors,
+    in_their_span,
+    probe_error,
+)
 from samlib.streams import stream
 
 
@@ -65,10 +74,22 @@ def test_test_labels_do_not_choose_the_strength() -> None:
     assert second.error == pytest.approx(1 - first.error, abs=1e-12)
 
 
+def test_an_l1_penalty_silences_features_that_say_nothing_and_folds_do_not_know_it() -> None:
+    data = make_set("train", scale=1.0)
+    kept = {
+        penalty: np.count_nonzero(fit_probe(data.features, data.labels, strength=0.03, penalty=penalty)[-1].coef_)
+        for penalty in PENALTIES
+    }
+    assert kept["l2"] == data.features.shape[1] and 0 < kept["l1"] < 4
+    assert probe(data, data, penalty="l1", strengths=(0.03,)).error < 0.2
+    with pytest.raises(ValueError, match="penalty: expected one of 'l2', got 'l1'"):
+        probe(data, data, penalty="l1", n_folds=2)
+
+
 def test_the_strength_with_the_lowest_held_out_error_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def predict(train: FrozenFeatures, features: Tensor, strength: float) -> Tensor:
+    def predict(train: FrozenFeatures, features: Tensor, strength: float, penalty: str) -> Tensor:
         calls.append((strength, len(train.labels), len(features), torch.bincount(train.groups).tolist()))
         right = (features[:, 0] > 0).long()  # feature 0 carries the label's sign
         return right if strength == 0.3 else 1 - right

@@ -1,12 +1,15 @@
 """What was fixed before the runs: it precedes them in history, and nothing in it was changed afterwards."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from edition.experiments import experiment
+from edition.experiments import EXPERIMENTS, experiment, finetune
+from edition.experiments.tuned import EQUAL_BUDGET, OnRecord, sweep
 from edition.records.store import Store
+from samlib.images.config import FinetuneConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = "book/protocol.md"
@@ -39,7 +42,7 @@ def revisions(name: str) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("name", [*CONFIRMATORY, *ADDED])
+@pytest.mark.parametrize("name", [*(name for name in EXPERIMENTS if "confirmatory" in name), *ADDED])
 def test_runs_were_made_by_revisions_that_hold_the_page_as_it_is(name: str) -> None:
     page = fixed_part((ROOT / PAGE).read_text())
     assert ADDED.get(name, "") in page
@@ -65,3 +68,39 @@ def test_settings_are_those_of_the_exploratory_runs(name: str) -> None:
     settings = {(c.learning_rate, c.rho) for c in experiment(name).configs("paper")}
     explored = experiment(name.removesuffix("_confirmatory")).configs("paper")
     assert {(c.learning_rate, c.rho) for c in explored} <= settings
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "epochs"), [("waterbirds", 30, (3, 9, 18, 30)), ("celeba", 20, (2, 6, 12, 20))]
+)
+def test_photographs_wait_for_their_grid_and_are_then_what_the_page_says(monkeypatch, name, length, epochs) -> None:
+    parts = finetune.confirmatory(name)
+    grid = parts.pop("grid")("paper")
+    assert len(grid) == 20 and {(c.n_epochs, c.seed, c.backbone, c.trained) for c in grid} == {
+        (3, 0, "resnet18", "all")
+    }
+    monkeypatch.setattr(OnRecord, "_found", lambda self: {})
+    assert all(configs("paper") == [] and len(configs("smoke")) == 2 for configs in parts.values())
+    assert experiment(f"{name}_confirmatory").waiting and not experiment(f"{name}_confirmatory_grid").waiting
+    chosen = {"SGD": (0.005, 0.0), "SAM": (0.01, 0.07), EQUAL_BUDGET: (0.01, 0.05)}
+    monkeypatch.setattr(OnRecord, "_found", lambda self: chosen)
+    found = {part: configs("paper") for part, configs in parts.items()}
+    own = [(*setting, seed) for seed in range(100, 104) for setting in chosen.values()]
+    assert [(c.learning_rate, c.rho, c.seed) for c in found[""]] == own
+    assert {c.seed for c in found["more"]} == set(range(104, 108)) and len(found["more"]) == 8
+    assert {(c.seed, c.statistics) for c in found["frozen"]} == {(100, "frozen"), (101, "frozen")}
+    for config in (config for configs in found.values() for config in configs):
+        assert (config.n_epochs, config.importance_epochs, config.n_importance) == (length, epochs, 1024)
+        assert config.phantom_readings and config.probe_each_epoch and config.probe_folds == 5
+
+
+def test_settings_are_read_off_a_grid_once_all_of_it_is_on_record(tmp_path) -> None:
+    configs = sweep(FinetuneConfig(), (0.1, 0.01), (0.0, 0.05, 0.07))
+    chosen, store = OnRecord("finetune", lambda profile: configs, 0.05, tmp_path), Store(tmp_path)
+    for i, config in enumerate(configs):  # errors of .6, .5, .4 at the first learning rate, .3, .2, .1 at the second
+        assert not chosen
+        error = 0.1 * (6 - i)
+        metrics = {"validation_error": error, "diverged": False, "curves": {"validation_error": [error]}}
+        store.write("finetune", config, metrics=metrics, arrays={}, provenance={})
+    assert dict(chosen) == {"SGD": (0.01, 0.0), "SAM": (0.01, 0.07), EQUAL_BUDGET: (0.01, 0.05)}
+    assert dataclasses.replace(finetune.WHOLE["celeba"][1], chosen=chosen).selected(seeds=[7])("paper")[0].seed == 7

@@ -125,19 +125,21 @@ H, R, U = "holds", "reversed", "undecided"
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "in_general", "every", "some"),
+    ("outcomes", "in_general", "every", "some", "alike"),
     [
-        ([], "not tested", "not tested", "not tested"),
-        ([H, H], "confirmed", "confirmed", "confirmed"),
-        ([H, U], "mixed", "mixed", "confirmed"),
-        ([H, R], "mixed", "contradicted", "confirmed"),
-        ([H, U, R], "mixed", "contradicted", "confirmed"),
-        ([U, R], "contradicted", "contradicted", "contradicted"),
-        ([R, R], "contradicted", "contradicted", "contradicted"),
-        ([U, U], "undecided", "undecided", "undecided"),
+        ([], *["not tested"] * 4),
+        ([H, H], *["confirmed"] * 4),
+        ([H, U], "mixed", "mixed", "confirmed", "undecided"),
+        ([H, R], "mixed", "contradicted", "confirmed", "mixed"),
+        ([H, U, R], "mixed", "contradicted", "confirmed", "mixed"),
+        ([U, R], "contradicted", "contradicted", "contradicted", "undecided"),
+        ([R, R], *["contradicted"] * 4),
+        ([U, U], *["undecided"] * 4),
     ],
 )
-def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(outcomes, in_general, every, some):
+def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(
+    outcomes, in_general, every, some, alike
+):
     verb = {
         "confirmed": "The records show this",
         "contradicted": "The records show the contrary",
@@ -145,7 +147,7 @@ def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(o
         "undecided": "The records do not decide this",
         "not tested": "The records do not test this",
     }
-    for quantifier, state in zip(QUANTIFIERS, (in_general, every, some), strict=True):
+    for quantifier, state in zip(QUANTIFIERS, (in_general, every, some, alike), strict=True):
         for order in itertools.permutations(outcomes):
             judged = verdict(*map(effect, order), quantifier=quantifier)
             assert judged.state == state in STATES
@@ -165,5 +167,7 @@ def test_counts_and_scale_stand_in_the_sentence():
 def test_unknown_words_are_refused():
     with pytest.raises(ValueError, match="predicted: expected one of 'above', 'below', 'within', got 'over'"):
         Effect("x", interval(0, 1), "over")
-    with pytest.raises(ValueError, match="quantifier: expected one of 'in general', 'every', 'some', got 'all'"):
+    with pytest.raises(
+        ValueError, match="quantifier: expected one of 'in general', 'every', 'some', 'alike', got 'all'"
+    ):
         verdict(quantifier="all")

@@ -1,4 +1,4 @@
-"""The command line: `python -m edition.bench step|toy|limits|memory|uses|all`.
+"""The command line: `python -m edition.bench step|toy|limits|memory|photographs|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -16,6 +16,7 @@ import torch
 from edition.arguments import whole_number
 from edition.bench.limits import measure_limits, share_of_limit
 from edition.bench.memory import measure_memory
+from edition.bench.photographs import measure_photographs
 from edition.bench.record import require_writable, save, save_untimed
 from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
 from edition.bench.toy import GROWTH, measure_growth, measure_toy
@@ -60,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
     memory = _add(commands, "memory", _memory, _rows_told, "peak memory of a training step of each method")
     memory.add_argument("--record", action="store_true", help="write results/uses/memory.json for the page")
+    told = "training on photographs, images a second, against a bare PyTorch loop"
+    images = _add(commands, "photographs", _photographs, _rows_told, told)
+    images.add_argument("--batch", type=whole_number, default=128, help="images a step (128)")
     uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
@@ -110,6 +114,11 @@ def _toy_told(result: dict[str, Any]) -> str:
     )
 
 
+def _photographs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure the loop that trains on photographs."""
+    return measure_photographs(rounds=options.rounds, device=options.device, batch_size=options.batch)
+
+
 def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
     """Try every use, and record the outcomes on demand."""
     return _untimed("uses", measure_uses, options.record)
@@ -141,6 +150,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         "step_profile": step_profile(rounds=rounds, device=device),
         "toy": measure_growth(config, (64,), device=device, rounds=rounds),
         "toy_width_50": measure_growth(ToyConfig(hidden=50, rho=0.5), (64,), device=device, rounds=rounds),
+        "photographs": measure_photographs(rounds=max(3, rounds // 2), device=device),
         "toy_growth": measure_growth(config, GROWTH, device=device, rounds=max(3, rounds // 2)),
     }
     if device == "cpu":

@@ -110,7 +110,7 @@ def claim(
         needs: experiments whose results it is judged from; none for what is computed on the spot.
         also: experiments whose results count too where they are complete; the function takes them after `needs`.
         origin: one of `ORIGINS`.
-        quantifier: what it speaks of: "every" case, "some" case, or what happens "in general".
+        quantifier: what it speaks of: "every" case, "some" case, or what happens "in general", or "alike".
     Raises:
         ValueError: the id is taken.
     """

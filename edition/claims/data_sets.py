@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from edition.claims.table_one import Entry, direction, in_points, table_one
+import pandas as pd
+
+from edition.claims.table_one import Entry, in_points, sensitivity_table, table_one
 from edition.experiments import finetune, pairs
 from edition.experiments.tuned import EQUAL_BUDGET
 from edition.records.kinds import KINDS
@@ -18,25 +20,62 @@ class DataSet(NamedTuple):
     """One data set of Table 1.
 
     Attributes:
-        experiment: the runs of the selected settings, over seeds.
+        experiment: the exploratory runs of the selected settings, over seeds.
         grid: the runs from which validation selected them.
         equal_budget: the runs of SAM at one radius fixed beforehand, with as many settings as SGD, where SAM's
             selected setting is another.
-        confirmatory: the runs of fresh seeds whose analysis was fixed beforehand; "" where there are none.
+        confirmatory: the runs of fresh seeds whose analysis was fixed beforehand.
+        n_seeds: how many of these there are.
+        roles: the features' roles in them.
+        more: further seeds, which count where all of them are there; "" where there are none.
     """
 
     experiment: str
     grid: str
     equal_budget: str
-    confirmatory: str = ""
+    confirmatory: str
+    n_seeds: int
+    roles: Mapping[str, str]
+    more: str = ""
+
+    def chosen(self, *, fixed: bool) -> Mapping[str, tuple[float, float]]:
+        """Return the settings of the exploratory runs, or of those whose analysis was fixed, by method."""
+        if fixed and self.experiment in finetune.WHOLE:
+            return finetune.WHOLE[self.experiment][1].chosen
+        return (pairs.SELECTED | finetune.SELECTED)[self.experiment]
+
+
+class Progress(NamedTuple):
+    """How far the confirmatory runs of a data set are.
+
+    Attributes:
+        records: of SGD and SAM, those that are there.
+        n: how many there have to be.
+        command: what makes the others.
+    """
+
+    records: Sequence[Record]
+    n: int
+    command: str
+
+
+def _data_set(name: str, easy: str, hard: str, *, pair: bool) -> DataSet:
+    """Name a data set's experiments as `edition.experiments` does."""
+    fixed, roles = f"{name}_confirmatory", {"easy": easy, "hard": hard}
+    if pair:
+        return DataSet(name, f"{name}_grid", "pairs_equal_budget", fixed, len(pairs.CONFIRMATORY["seeds"]), roles)
+    n_seeds = len(finetune.SEEDS)
+    return DataSet(name, f"{name}_grid", "photographs_equal_budget", fixed, n_seeds, roles, f"{fixed}_more")
 
 
 DATA_SETS = {
-    "CIFAR-MNIST": DataSet("cifar_mnist", "cifar_mnist_grid", "pairs_equal_budget", "cifar_mnist_confirmatory"),
-    "FMNIST-MNIST": DataSet("fmnist_mnist", "fmnist_mnist_grid", "pairs_equal_budget", "fmnist_mnist_confirmatory"),
-    "Waterbirds": DataSet("waterbirds", "waterbirds_grid", "photographs_equal_budget"),
-    "CelebA": DataSet("celeba", "celeba_grid", "photographs_equal_budget"),
+    "CIFAR-MNIST": _data_set("cifar_mnist", "mnist", "cifar", pair=True),
+    "FMNIST-MNIST": _data_set("fmnist_mnist", "mnist", "fmnist", pair=True),
+    "Waterbirds": _data_set("waterbirds", "background", "bird", pair=False),
+    "CelebA": _data_set("celeba", "gender", "hair", pair=False),
 }
+EXPLORATORY = tuple(names.experiment for names in DATA_SETS.values())
+CONFIRMATORY = tuple(name for names in DATA_SETS.values() for name in (names.confirmatory, names.more) if name)
 PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
@@ -55,25 +94,49 @@ def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     }
 
 
-def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Entry]:
-    """Return the entries of the data sets whose confirmatory runs are complete, SGD and SAM at their selected settings.
+def progress(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Progress]:
+    """Return how far each data set's confirmatory runs of SGD and of one method are.
 
     Args:
-        results: by experiment, at the profile "paper": below it no confirmatory run has a meaning.
+        results: by experiment; below the profile "paper" no confirmatory run has a meaning, and nothing is returned.
         method: "SAM", or `EQUAL_BUDGET` for SAM chosen among as many settings as SGD.
     """
     found = {}
     for title, names in DATA_SETS.items():
         own = results.get(names.confirmatory)
-        if own and own.complete and own.profile == "paper":
-            chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
-            wanted = (chosen["SGD"], chosen[method])
-            found[title] = _entry([record for record in own.records if _setting(record) in wanted])
+        if own is None or own.profile != "paper":
+            continue
+        chosen = names.chosen(fixed=True)
+        wanted = [chosen["SGD"], chosen[method]] if chosen else []
+        records, more = (
+            [record for record in result.records if _setting(record) in wanted] if result is not None else []
+            for result in (own, results.get(names.more))
+        )
+        together = more if len(more) == len(wanted) * len(finetune.MORE_SEEDS) else []
+        found[title] = Progress([*records, *together], 2 * names.n_seeds + len(together), own.command)
     return found
 
 
+def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Entry]:
+    """Return the entries of the data sets whose confirmatory runs are complete; arguments as `progress` has them."""
+    return {
+        title: _entry(found.records)._replace(roles=DATA_SETS[title].roles)
+        for title, found in progress(results, method).items()
+        if len(found.records) == found.n
+    }
+
+
+def waiting(results: Mapping[str, Results], method: str = "SAM") -> dict[str, str]:
+    """Say of the data sets whose confirmatory runs are not complete how many there are, and what makes the others."""
+    return {
+        title: f"{len(found.records)} of {found.n} runs, no verdict yet: {found.command}"
+        for title, found in progress(results, method).items()
+        if len(found.records) < found.n
+    }
+
+
 def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
-    """Return what Table 1's claims rest on: a data set's confirmatory runs where they are complete, else the others.
+    """Return what claims rest on: a data set's confirmatory runs where they are complete, else the others.
 
     The note of the latter says that they are exploratory.
     """
@@ -87,6 +150,8 @@ def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
 def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     """Return the same with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
 
+    Where the confirmatory runs of it are complete, they stand for their data set, and the note says so.
+
     Args:
         results: by experiment, at the profile "paper"; below it nothing is tuned, and there are no entries.
     """
@@ -95,11 +160,12 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
         own, more = results.get(names.experiment), results.get(names.equal_budget)
         if not own or not more or not own.complete or not more.complete or own.profile != "paper":
             continue
-        chosen = (pairs.SELECTED | finetune.SELECTED)[names.experiment]
+        chosen = names.chosen(fixed=False)
         wanted = (chosen["SGD"], chosen[EQUAL_BUDGET])
         records = [r for r in (*own.records, *more.records) if _set(r) == names.experiment and _setting(r) in wanted]
         found[title] = _entry(records)
-    return found
+    fresh = confirmatory_entries(results, EQUAL_BUDGET)
+    return found | {t: e._replace(roles=None, note=f"fresh seeds; {e.note}".strip("; ")) for t, e in fresh.items()}
 
 
 def _entry(records: Sequence[Record]) -> Entry:
@@ -156,25 +222,63 @@ def _of_network(config: FinetuneConfig) -> list[str]:
     return told
 
 
-def in_short(entries: Mapping[str, Entry]) -> str:
-    """Say in a sentence (Markdown) on which data sets SAM's error on the hard feature is lower, higher, or undecided.
+def sensitivity(results: Mapping[str, Results]) -> pd.DataFrame:
+    """Return `sensitivity_table` of the confirmatory runs at hand, complete or not, and last a row of an ablation.
+
+    That row has the exploratory runs on photographs, in which only the last block of a DenseNet-121 was trained.
 
     Args:
-        entries: title of the data set -> its records.
+        results: by experiment.
     """
-    if not entries:
-        return "**In short.** Nothing has been run at this profile yet."
-    said: dict[str, list[str]] = {"lower": [], "higher": [], "undecided": [], "not tested": []}
-    table = table_one(entries)
-    for row in table[table.metric == "hard_probe_error"].itertuples():
-        told = f"{row.data_set} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
-        said[direction(row)].append(told)
-    parts = [f"**{word}** on {', '.join(sets)}" for word, sets in said.items() if sets]
-    scaled = " Settings are scaled down where the table says so." if any(e.note for e in entries.values()) else ""
-    return (
-        f"**In short.** Against SGD's, SAM's probing error on the hard feature is {'; '.join(parts)}. A 95 % interval "
-        f"over seeds that includes no change is called undecided.{scaled}"
-    )
+    there = {title: found.records for title, found in progress(results).items()}
+    seeds = {
+        title: [
+            {r.config["seed"] for r in records if (r.config["rho"] > 0) is sam and not r.metrics["diverged"]}
+            for sam in (False, True)
+        ]
+        for title, records in there.items()
+    }
+    whole = {title: there[title] for title, (sgd, sam) in seeds.items() if sgd & sam}
+    last = {title: entry.records for title, entry in entries(results).items() if title in PHOTOGRAPHS}
+    tables = [
+        sensitivity_table({title: Entry(found, roles=DATA_SETS[title].roles) for title, found in records.items()}, way)
+        for records, way in ((whole, ""), (last, "only the last block trained, exploratory"))
+    ]
+    return pd.concat(tables)
+
+
+def in_short(results: Mapping[str, Results]) -> str:
+    """Say in a few sentences (Markdown) what is decided about the hard feature, and what the exploratory runs suggest.
+
+    Args:
+        results: by experiment.
+    """
+    told = []
+    for words, found in (
+        (
+            "By the protocol, that SAM's probing error on the hard feature is below SGD's is",
+            confirmatory_entries(results),
+        ),
+        ("In the exploratory runs that error is, against SGD's,", entries(results)),
+    ):
+        said: dict[str, list[str]] = {}
+        for title, row in _hard_rows(found):
+            what = f"{title} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
+            said.setdefault(row.verdict, []).append(what)
+        if said:
+            parts = "; ".join(f"**{word}** on {', '.join(sets)}" for word, sets in said.items())
+            told.append(f"{words} {parts}.")
+    done = progress(results)
+    late = [f"{title} ({len(done[title].records)} of {done[title].n})" for title in waiting(results)]
+    if late:
+        told.append(f"Runs of the protocol that are not complete: {', '.join(late)}.")
+    return f"**In short.** {' '.join(told) or 'Nothing has been run at this profile yet.'}"
+
+
+def _hard_rows(found: Mapping[str, Entry]) -> list[tuple[str, Any]]:
+    """The rows of the hard features' probing errors."""
+    table = table_one(found)
+    return [] if table.empty else [(r.data_set, r) for r in table[table.metric == "hard_probe_error"].itertuples()]
 
 
 def tuned_on(records: Sequence[Record]) -> str:

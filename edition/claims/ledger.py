@@ -200,6 +200,8 @@ def _missing(lacking: Sequence[Results]) -> str:
             told.append(
                 f"{result.n_missing} of {n} runs of {result.name} have no record; this makes them: {result.command}"
             )
+        elif result.waits_for:
+            told.append(f"{result.name} waits for other runs, which choose its settings: {result.command}")
         else:
             told.append(f"{result.name} has no runs at profile {result.profile}")
     return "; ".join(told)

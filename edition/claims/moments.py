@@ -1,22 +1,27 @@
 """Importance weights at moments of the training, of the toy and of photographs alike, and what is read off them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from edition.claims.pairs import method_of, pair_roles
 from edition.claims.rules import Effect
+from edition.experiments.finetune import RADIUS
 from edition.experiments.toy import REFERENCE_RHO
 from edition.records.kept import checkpoints
 from edition.records.store import Record
 from samlib.images.catalogue import PHOTOGRAPHS
+from samlib.images.importance import READING_RADII, READINGS
 from samlib.measures.importance import Importance, gini
 from samlib.measures.statistics import estimate, paired_difference
 
 POORLY_FIT = 0.25  # share of the examples with the lowest signed contribution: our choice
+# Of the phantom, where runs recorded several: the one that book/protocol.md lets judge, at `RADIUS`.
+JUDGING = ("evaluation", 128)
 # What runs must share for their weights to be compared.
-_SHARED = ("image_set", "importance_epochs", "importance_rho", "n_importance", "batch_size")
+_SHARED = ("image_set", "importance_epochs", "importance_rho", "n_importance", "batch_size", "phantom_readings")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Moment:
         importance: weights and signed contributions, member axis as `seeds`, feature axis as `features`. Of
             photographs, contributions are positive where the feature's probe gives the value that goes with the
             example's label in most training examples.
+        reading: of the phantom; see `reading_name`.
     """
 
     data: str
@@ -44,6 +50,7 @@ class Moment:
     seeds: tuple[int, ...]
     features: tuple[str, str]
     importance: Importance
+    reading: str = ""
 
     @property
     def name(self) -> str:
@@ -81,19 +88,27 @@ def toy_moments(records: Sequence[Record]) -> list[Moment]:
     return sorted(found, key=lambda moment: (moment.method != "SGD", moment.when))
 
 
-def photograph_moments(records: Sequence[Record]) -> list[Moment]:
+def photograph_moments(
+    records: Sequence[Record],
+    roles: Mapping[str, str] | None = None,
+    *,
+    reading: tuple[str, int | None] = JUDGING,
+    rho: float = RADIUS,
+) -> list[Moment]:
     """Read the recorded importance weights: SGD's by epoch, then SAM's by epoch.
 
-    Which feature is easy is decided by SGD's probes (`pair_roles`). Runs that diverged, and runs that recorded no
-    weights, are left out.
+    Runs that diverged, and runs that recorded no weights, are left out.
 
     Args:
         records: of kind "finetune", of one image set, at most one a method and seed that recorded weights.
+        roles: {"easy": name, "hard": name} where they were fixed beforehand; None reads them off SGD's probes.
+        reading: of the phantom, one of `samlib.images.importance.READINGS`, and
+        rho: its radius, where the runs recorded several; others have one, in training mode.
     Raises:
         ValueError: no record of SGD that converged, none with weights, or records that cannot be compared.
         RecordError: arrays are missing or damaged.
     """
-    roles = pair_roles(records)
+    roles = roles or pair_roles(records)
     kept = [r for r in records if r.config["importance_epochs"] and not r.metrics["diverged"]]
     _require_comparable(kept)
     config = kept[0].config
@@ -104,15 +119,62 @@ def photograph_moments(records: Sequence[Record]) -> list[Moment]:
     for method in ("SGD", "SAM"):
         runs = sorted((r for r in kept if method_of(r) == method), key=lambda r: r.config["seed"])
         seeds, arrays = tuple(r.config["seed"] for r in runs), [r.arrays() for r in runs]
+        several = bool(config.get("phantom_readings"))
+        told = reading_name(reading if several else ("training", config["batch_size"]))
+        radius = rho if several else config["importance_rho"]
         for index, epoch in enumerate(sorted(set(config["importance_epochs"])) if runs else ()):
-            real, phantom, parts = (
-                np.stack([array[name][index].astype(float) for array in arrays])
-                for name in ("importance_real", "importance_phantom", "contributions")
+            real, phantom = (
+                np.stack([_weights(array, index, which, reading, rho) for array in arrays]).astype(float)
+                for which in ("real", "phantom")
             )
+            parts = np.stack([array["contributions"][index] for array in arrays]).astype(float)
             weights = Importance(real, phantom, parts[:, axes] * signs[:, None])
-            rho = config["importance_rho"]
-            found.append(Moment(config["image_set"], method, "epoch", epoch, rho, seeds, features, weights))
+            found.append(Moment(config["image_set"], method, "epoch", epoch, radius, seeds, features, weights, told))
     return found
+
+
+def _weights(
+    arrays: Mapping[str, np.ndarray], index: int, which: str, reading: tuple[str, int | None], rho: float
+) -> np.ndarray:
+    """A run's real or phantom weights at a recorded epoch."""
+    if f"importance_{which}" in arrays:
+        return arrays[f"importance_{which}"][index]
+    found: np.ndarray = arrays[f"readings_{which}"][index, READINGS.index(reading)]
+    return found if which == "real" else found[READING_RADII.index(rho)]
+
+
+def reading_name(reading: tuple[str, int | None]) -> str:
+    """Name a reading of the phantom.
+
+    >>> reading_name(("evaluation", 128)), reading_name(("evaluation", None)), reading_name(("evaluation", 1))
+    ('evaluation mode, batches of 128', 'evaluation mode, all images', 'evaluation mode, the image alone')
+    """
+    mode, size = reading
+    return f"{mode} mode, " + {None: "all images", 1: "the image alone"}.get(size, f"batches of {size}")
+
+
+def reading_changes(
+    records: Sequence[Record],
+    readings: Sequence[tuple[str, int | None]] = READINGS,
+    radii: Sequence[float] = READING_RADII,
+) -> pd.DataFrame:
+    """Tabulate how the phantom changes the Gini coefficient, under every recorded reading.
+
+    Args:
+        records: with `phantom_readings`, as `photograph_moments` takes them.
+        readings, radii: which of the recorded ones.
+    Returns:
+        One row per (method, reading, rho, epoch, seed): "method", "reading" (`reading_name`), "rho", "epoch", "seed",
+        "change" (phantom minus real). In the order of the readings and radii.
+    """
+    rows = []
+    for reading in readings:
+        for rho in radii:
+            for m in photograph_moments(records, reading=reading, rho=rho):
+                changes = ginis(m.importance, "phantom") - ginis(m.importance, "real")
+                told = (m.method, m.reading, rho, m.when)
+                rows += [(*told, seed, change) for seed, change in zip(m.seeds, changes, strict=True)]
+    return pd.DataFrame(rows, columns=["method", "reading", "rho", "epoch", "seed", "change"])
 
 
 def by_method(moments: Sequence[Moment]) -> list[list[Moment]]:
@@ -238,7 +300,7 @@ def _agreement(record: Record) -> int:
 
 def _require_comparable(records: Sequence[Record]) -> None:
     """Refuse records without weights, of several settings, or of several runs a method and seed."""
-    settings = {tuple(str(record.config[name]) for name in _SHARED) for record in records}
+    settings = {tuple(str(record.config.get(name)) for name in _SHARED) for record in records}
     if len(settings) != 1:
         raise ValueError(
             f"records: expected importance weights recorded under one setting of {', '.join(_SHARED)}, got "

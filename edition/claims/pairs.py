@@ -5,7 +5,7 @@ decided by SGD's probes, as in Section 4.1, never assumed. Differences are paire
 initialization, batch order and probe sets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ def method_of(record: Record) -> str:
     return "SGD" if record.config["rho"] == 0 else "SAM"
 
 
-def pair_table(records: Sequence[Record]) -> pd.DataFrame:
+def pair_table(records: Sequence[Record], roles: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return one row per record: configuration, metrics that are one number, "method", "n_classes", "record" (id).
 
     A metric of a feature is named after its role, such as easy_probe_error; the columns "easy" and "hard" hold the
@@ -48,10 +48,11 @@ def pair_table(records: Sequence[Record]) -> pd.DataFrame:
 
     Args:
         records: of kind "pair" or "finetune", of one data set, SGD among them.
+        roles: {"easy": name, "hard": name} where they were fixed beforehand; None reads them off SGD's probes.
     Raises:
         ValueError: no record of SGD.
     """
-    roles = pair_roles(records)
+    roles = dict(roles or pair_roles(records))
     rows = []
     for record in records:
         metrics = {_by_role(k, roles): v for k, v in record.metrics.items() if not isinstance(v, list | dict)}

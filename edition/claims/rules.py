@@ -18,7 +18,7 @@ from samlib.measures.statistics import CONFIDENCE, Estimate, agreement_p, detect
 
 STATES = ("confirmed", "contradicted", "mixed", "undecided", "not tested")
 STATUSES = ("confirmed", "partly", "not confirmed", "not tested")  # of earlier editions, without correction
-QUANTIFIERS = ("in general", "every", "some")
+QUANTIFIERS = ("in general", "every", "some", "alike")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Verdict:
         claim: the claim in our words.
         statistic: what was computed, over what.
         effects: measurements; none means that nothing was run. Those that are no family's yet become one.
-        quantifier: what the claim speaks of: "every" case, "some" case, or what happens "in general".
+        quantifier: what the claim speaks of: "every" case, "some" case, or what happens "in general"; "alike" asks all
+            cases to be decided one way, as book/protocol.md does for importance weights.
         scaled_down: what of the paper's setting the runs scale down; "" where nothing.
         shown: other statistics of the same, by name; they decide nothing.
     """
@@ -170,12 +171,18 @@ class Verdict:
         contradicted: some are reversed and none holds; of a claim about every case, one is reversed.
         mixed: some hold, and others do not.
         undecided: no effect is decided.
+        Of a claim about cases that go "alike": contradicted where all are reversed, mixed where some hold and others
+        are reversed, undecided elsewhere.
         not tested: there is no effect.
         """
         if not self.effects:
             return "not tested"
         if self.held == len(self.effects) or (self.quantifier == "some" and self.held):
             return "confirmed"
+        if self.quantifier == "alike":
+            if self.reversed == len(self.effects):
+                return "contradicted"
+            return "mixed" if self.held and self.reversed else "undecided"
         if self.reversed and (self.quantifier == "every" or not self.held):
             return "contradicted"
         return "mixed" if self.held else "undecided"

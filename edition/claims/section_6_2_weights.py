@@ -4,14 +4,16 @@ Figures 5 and 8 of the paper plot the median weight by bin of signed contributio
 What each group gains relative to the others (median over mean weight, rank, share) is shown beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.data_sets import PHOTOGRAPHS, scaled_down
+from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, judged_entries
 from edition.claims.moments import (
+    JUDGING,
     Moment,
     ginis,
     last,
@@ -19,12 +21,16 @@ from edition.claims.moments import (
     only_easy_fits,
     photograph_moments,
     poorly_fit,
+    reading_changes,
+    reading_name,
     testable,
     toy_moments,
 )
 from edition.claims.rules import Effect
+from edition.experiments.finetune import RADIUS
 from edition.experiments.toy import REFERENCE_RHO
-from edition.runs.results import Results
+from edition.records.store import Record
+from edition.runs.results import Results, by_seed
 from samlib.measures.statistics import paired_difference
 
 Weighed = tuple[list[Effect], list[Effect]]  # by the paper's statistic, and by others
@@ -125,14 +131,21 @@ def on_photographs(
         words: what else `claim` takes.
     """
     for title, experiment in PHOTOGRAPHS.items():
+        names = DATA_SETS[title]
+        also = (names.confirmatory, names.more)
 
-        def judged(results: Results) -> Judged:
-            effects, shown = judge(photograph_moments(results.records))
-            return Judged(effects, scaled_down=scaled_down(results.records[0]), shown=shown)
+        def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
+            given = zip((experiment, *also), results, strict=False)
+            (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
+            effects, shown = judge(photograph_moments(entry.records, entry.roles))
+            return Judged(effects, scaled_down=entry.note, shown=shown)
 
         judged.__module__ = file
         place = figure.format(experiment)
-        claim(f"{experiment}-{name}", says=f"{title}: {says}", figure=place, needs=experiment, **words)(judged)
+        enter = claim(
+            f"{experiment}-{name}", says=f"{title}: {says}", figure=place, needs=experiment, also=also, **words
+        )
+        enter(judged)
 
 
 def poorly_fit_of(role: str, at: Callable[[list[Moment]], list[Moment]]) -> Callable[[list[Moment]], Weighed]:
@@ -145,27 +158,29 @@ def of_both(moments: list[Moment]) -> list[Moment]:
     return moments if testable(moments) else []
 
 
-def _own_weights(moments: list[Moment]) -> Weighed:
-    """Gini coefficient of the weights that each method trains with: SAM's phantom ones minus SGD's real ones."""
+def _against_sgd(moments: list[Moment], which: str) -> Weighed:
+    """Gini coefficient at the end: SAM-trained networks' real or phantom weights minus SGD-trained ones' real."""
     at = {
         m.method: dict(zip(m.seeds, ginis(m.importance, kind), strict=True))
-        for m, kind in zip(last(of_both(moments)), ("real", "phantom"), strict=False)
+        for m, kind in zip(last(of_both(moments)), ("real", which), strict=False)
     }
     seeds = sorted(set(at.get("SGD", {})) & set(at.get("SAM", {})))
     if len(seeds) < 2:
         return [], []
     sam, sgd = (np.array([at[method][seed] for seed in seeds]) for method in ("SAM", "SGD"))
-    return [Effect("SAM-trained phantom - SGD-trained real", paired_difference(sam, sgd), "below")], []
+    return [Effect(f"SAM-trained {which} - SGD-trained real", paired_difference(sam, sgd), "below")], []
 
 
 on_photographs(
     "weights-uniform",
     place="Section 6.2, Figure 3 (centre and right)",
     says="Training examples are weighed more uniformly at the phantom than at the real parameters.",
-    statistic=f"{GINI}, at the end of training, paired by seed; two seeds or more of each method",
+    statistic=f"{GINI}, after each recorded epoch, of networks trained by SGD and by SAM, paired by seed; two seeds or "
+    "more of each method; not corrected, all intervals below zero confirm and all above contradict",
     chapter=EFFECTS,
     figure="fig-3-{}",
-    judge=lambda moments: (more_uniform(last(of_both(moments))), []),
+    quantifier="alike",
+    judge=lambda moments: ([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))], []),
     file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():
@@ -196,7 +211,65 @@ on_photographs(
     "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
     chapter=EFFECTS,
     figure="fig-3-{}",
-    judge=_own_weights,
+    judge=lambda moments: _against_sgd(moments, "phantom"),
     file=__name__,
     origin=OURS,
 )
+on_photographs(
+    "sam-trained-uniform",
+    place="Section 6.2, said of the toy; the test on photographs is ours",
+    says="Networks trained by SAM weigh the training examples more uniformly than networks trained by SGD.",
+    statistic="Gini coefficient of the real weights at the end of training, SAM-trained minus SGD-trained, paired by "
+    "seed; two seeds or more",
+    chapter=EFFECTS,
+    figure="fig-3-{}",
+    judge=lambda moments: _against_sgd(moments, "real"),
+    file=__name__,
+    origin=OURS,
+)
+
+
+def _modes(records: Sequence[Record], name: str) -> list[Effect]:
+    """Change of the Gini coefficient at the phantom, in training mode minus in evaluation mode, of SGD's networks."""
+    readings = [(mode, JUDGING[1]) for mode in ("training", "evaluation")]
+    sgd = [record for record in records if record.config["rho"] == 0]
+    table = reading_changes(sgd, readings, [RADIUS])
+    training, evaluation = map(reading_name, readings)
+    found = []
+    for epoch, part in table.groupby("epoch"):
+        values = by_seed(part, "change", "reading")
+        value = paired_difference(values[training].to_numpy(), values[evaluation].to_numpy())
+        found.append(Effect(f"{name}, epoch {epoch}", value, "above"))
+    return found
+
+
+def _enter_modes() -> None:
+    """Batch statistics, on each set of photographs."""
+    for title, experiment in PHOTOGRAPHS.items():
+        names = DATA_SETS[title]
+
+        @claim(
+            f"{experiment}-batch-statistics",
+            place="Section 6.2, Figure 3; the question is ours",
+            says=f"{title}: At SGD's parameters, batch statistics take the phantom's effect on the weights away.",
+            statistic=f"{GINI} (batches of {JUDGING[1]}, rho = {RADIUS:g}), in training mode minus in evaluation mode, "
+            "after each recorded epoch, paired by seed; beside it networks that were trained with frozen statistics",
+            chapter=EFFECTS,
+            figure=f"fig-map-{experiment}",
+            needs=names.confirmatory,
+            also=(names.more, f"{names.confirmatory}_frozen"),
+            origin=OURS,
+        )
+        def modes(own: Results, more: Results | None, frozen: Results | None, title: str = title) -> Judged:
+            names = DATA_SETS[title]
+            given = {names.confirmatory: own} | ({names.more: more} if more is not None else {})
+            found = confirmatory_entries(given)
+            if not found:
+                return Judged([])
+            entry = found[title]
+            shown = _modes(frozen.records, "frozen statistics") if frozen else []
+            effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
+            return Judged(effects, scaled_down=entry.note, shown=shown)
+
+
+_enter_modes()

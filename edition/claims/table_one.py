@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from edition.claims.pairs import difference, method_of, pair_roles, pair_table
+from edition.claims.rules import Effect, corrected
 from edition.records.selection import TUNED, differing
 from edition.records.store import Record
 from edition.runs.results import by_seed
-from samlib.measures.statistics import Estimate, agreement_p, number, paired_difference, settled
+from samlib.measures.statistics import Estimate, estimate, joint_effect, number, paired_difference
 
+CROSS_VALIDATED = "cross-validated"
 METRICS = (
     "easy_probe_error",
     "hard_probe_error",
@@ -23,6 +25,11 @@ METRICS = (
     "easy_probe_worst_group_error",
     "hard_probe_worst_group_error",
 )
+ROLES = ("hard", "easy")
+N_SETS = 4  # of Table 1: so many p-values of one feature are corrected together, those that are missing counted as 1
+# An effect's outcome -> the verdict where the analysis was fixed beforehand, and what an exploratory table says.
+FIXED = {"holds": "confirmed", "reversed": "contradicted", "undecided": "undecided"}
+EXPLORED = {"holds": "lower", "reversed": "higher", "undecided": "undecided"}
 EARLY_SHARE = 0.25  # "early" is after this share of the epochs: our choice
 
 
@@ -32,10 +39,13 @@ class Entry(NamedTuple):
     Attributes:
         records: of kind "pair" or "finetune": SGD and SAM over seeds, one setting (learning rate and rho) each.
         note: what is scaled down; "" where it is the paper's setting.
+        roles: {"easy": name, "hard": name}, fixed beforehand like the analysis of such runs; None where the runs are
+            exploratory and SGD's probes decide.
     """
 
     records: Sequence[Record]
     note: str = ""
+    roles: Mapping[str, str] | None = None
 
 
 def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
@@ -47,22 +57,98 @@ def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
         One row per (data set, metric of `METRICS`). Columns: "data_set"; "metric"; "feature" (the easy or hard one's
         name, "" for the test error); "sgd_mean", "sgd_sd", "sam_mean", "sam_sd" (errors as shares of 1; the standard
         deviation over seeds is NaN for one seed); "difference", "low", "high" (SAM minus SGD, paired by seed, with
-        its 95 % interval); "n" (seeds at which both converged, from which all of these come); "n_left_out" (other
-        seeds); "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "n_train",
+        its 95 % interval); "n" (seeds at which both converged, from which all of these come); "left_out" (other
+        seeds, and why); of the probing errors "p" (corrected by Holm's method over the data sets' hard, or easy,
+        features), "detectable" (difference found with 80 % power, before correction) and "verdict" (of `FIXED`,
+        `EXPLORED`, or "not tested"), else NaN, NaN and ""; "fixed" (whether the analysis was, beforehand);
+        "backbone"; "trained" ("all" parameters or the "last block"); "image_size" (pixels); "n_train",
         "n_probe_train", "n_probe_test" (images); "n_groups"; "coverage" of the release by the images at hand;
         "machine"; "sgd_learning_rate", "sam_learning_rate", "rho" (SAM's); "note".
     Raises:
         ValueError: an entry mixes settings or data sets, lacks a method, or has no seed at which both converged.
     """
     rows = []
+    tested = {f"{role}_probe_error": comparisons(entries, role) for role in ROLES}
     for title, entry in entries.items():
         table = seed_table(title, entry)
         setting = _setting(table, entry)
         for metric in METRICS:
             role = metric.partition("_")[0]
-            feature = table[role].iloc[0] if role in ("easy", "hard") else ""
-            rows.append({"data_set": title, "metric": metric, "feature": feature} | _numbers(table, metric) | setting)
+            feature = table[role].iloc[0] if role in ROLES else ""
+            named = {"data_set": title, "metric": metric, "feature": feature}
+            verdict = _verdict(tested.get(metric, {}).get(title), EXPLORED if entry.roles is None else FIXED)
+            rows.append(named | _numbers(table, metric) | verdict | setting)
     return pd.DataFrame(rows)
+
+
+def comparisons(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
+    """Return each data set's effect: probing error of a feature, SAM minus SGD, predicted below zero.
+
+    The p-values are corrected by Holm's method as `N_SETS` of one family; data sets that are not here count with
+    p = 1, so that whatever they bring, what is decided stays decided.
+
+    Args:
+        entries: title of the data set -> its records.
+        role: "hard" or "easy".
+    """
+    effects = []
+    for title, entry in entries.items():
+        table = seed_table(title, entry)
+        value = difference(table, f"{role}_probe_error")
+        effects.append(Effect(f"{title}: {table[role].iloc[0]}", value, "below"))
+    missing = [Effect("", Estimate(0, -math.inf, math.inf, 1), "below")] * (N_SETS - len(effects))
+    return dict(zip(entries, corrected([*effects, *missing]), strict=False))
+
+
+def joint_effects(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
+    """Return the effect over the data sets together: "stratified", which decides, and "seed by seed".
+
+    Stratified: the mean of the data sets' means (`samlib.measures.statistics.joint_effect`). Seed by seed: the mean
+    over the data sets at each seed that all of them have; left out where these are fewer than two.
+
+    Args:
+        entries: title of the data set -> its records.
+        role: "hard" or "easy".
+    Returns:
+        Both effects, not corrected; none where a data set has fewer than two seeds.
+    """
+    gaps = []
+    for title, entry in entries.items():
+        values = by_seed(seed_table(title, entry), f"{role}_probe_error", "method").dropna()
+        gaps.append(values["SAM"] - values["SGD"])
+    if min(map(len, gaps), default=0) < 2:
+        return {}
+    named = f"{len(gaps)} data sets"
+    found = {"stratified": Effect(named, joint_effect(gaps), "below")}
+    common = pd.concat(gaps, axis=1, join="inner").mean(axis=1)
+    if len(common) > 1:
+        found["seed by seed"] = Effect(f"{named}, seed by seed", estimate(common.to_numpy()), "below")
+    return found
+
+
+def sensitivity_table(entries: Mapping[str, Entry], alone: str = "") -> pd.DataFrame:
+    """Tabulate the paired difference of both probing errors under other ways to the probe's penalty.
+
+    Args:
+        entries: title of the data set -> its records.
+        alone: what the one row of these records is called; "" gives a row for `CROSS_VALIDATED`, which decides, and
+            one for each other way that the records hold.
+    Returns:
+        One row per (way, data set, role): "way", "data_set", "role", "feature", "value" (an `Estimate`, SAM minus
+        SGD).
+    """
+    rows = []
+    for title, entry in entries.items():
+        table = seed_table(title, entry)
+        for role in ROLES:
+            feature = table[role].iloc[0]
+            found = {r.id: r.metrics.get(f"{feature}_probe_sensitivity") or {} for r in entry.records}
+            ways = dict.fromkeys(way for of_run in found.values() for way in of_run)
+            rows.append((alone or CROSS_VALIDATED, title, role, feature, difference(table, f"{role}_probe_error")))
+            for way in () if alone else ways:
+                errors = [found[id].get(way, math.nan) for id in table.record]
+                rows.append((way, title, role, feature, difference(table.assign(error=errors), "error")))
+    return pd.DataFrame(rows, columns=["way", "data_set", "role", "feature", "value"])
 
 
 def early_epoch(n_epochs: int) -> int:
@@ -103,19 +189,6 @@ def curve_table(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "method", "epoch", "role", "error"])
 
 
-def direction(row: Any) -> str:
-    """Say where SAM's error lies against SGD's: "lower" or "higher" (the whole interval), "undecided", "not tested".
-
-    Args:
-        row: of `table_one`'s result; n, low and high are read.
-    """
-    if row.n < 2:
-        return "not tested"
-    if settled(row.high - row.low) == 0 and agreement_p(row.n) >= 0.05:  # the same few images in every seed, by chance
-        return "undecided"
-    return "lower" if row.high < 0 else "higher" if row.low > 0 else "undecided"
-
-
 def in_points(share: float) -> str:
     """Write a difference in percentage points, with a sign and a true minus; no sign where it rounds to zero.
 
@@ -127,7 +200,7 @@ def in_points(share: float) -> str:
 
 def seed_table(title: str, entry: Entry) -> pd.DataFrame:
     """Tabulate one data set's records by `pair_table`; refuse those that are no entry of Table 1."""
-    table = pair_table(entry.records)
+    table = pair_table(entry.records, entry.roles)
     others = sorted(differing(entry.records) - TUNED - {"seed"})
     if others:
         raise ValueError(
@@ -153,6 +226,14 @@ def seed_table(title: str, entry: Entry) -> pd.DataFrame:
     return table
 
 
+def _verdict(effect: Effect | None, words: Mapping[str, str]) -> dict[str, Any]:
+    """What a comparison says; nothing of a metric that is not compared."""
+    if effect is None:
+        return {"p": math.nan, "detectable": math.nan, "verdict": ""}
+    word = words[effect.outcome] if effect.value.n > 1 else "not tested"
+    return {"p": effect.corrected, "detectable": effect.detectable, "verdict": word}
+
+
 def _numbers(table: pd.DataFrame, metric: str) -> dict[str, float]:
     """Means, deviations and paired difference over the seeds at which both converged."""
     values = by_seed(table, metric, "method")
@@ -164,7 +245,12 @@ def _numbers(table: pd.DataFrame, metric: str) -> dict[str, float]:
         for name, how in (("mean", "mean"), ("sd", "std"))
     }
     interval = {"difference": gap.mean, "low": gap.low, "high": gap.high}
-    return spread | interval | {"n": gap.n, "n_left_out": len(values) - len(both)}
+    lost = table[table.diverged].groupby("seed").method.agg(" and ".join)
+    left_out = [
+        f"{seed} ({lost.get(seed, 'a run')} {'diverged' if seed in lost else 'is missing'})"
+        for seed in values.index.difference(both.index)
+    ]
+    return spread | interval | {"n": gap.n, "left_out": ", ".join(left_out)}
 
 
 def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
@@ -186,6 +272,7 @@ def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
         "sgd_learning_rate": sgd.learning_rate,
         "sam_learning_rate": sam.learning_rate,
         "rho": sam.rho,
+        "fixed": entry.roles is not None,
         "note": entry.note,
     }
 

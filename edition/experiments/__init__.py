@@ -20,15 +20,43 @@ class Experiment:
         kind: which code trains it; see `edition.records.kinds`.
         title: one line for the records page.
         configs: profile -> configurations.
+        waits_for: the experiment whose validation errors choose the settings; "" where they are fixed. Until all its
+            runs are on record, there are no configurations at "paper".
     """
 
     name: str
     kind: str
     title: str
     configs: Configs
+    waits_for: str = ""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the settings are not chosen yet."""
+        return bool(self.waits_for) and not self.configs("paper")
 
 
 _WATERBIRDS, _CELEBA = finetune.tuned(finetune.WATERBIRDS), finetune.tuned(finetune.CELEBA)
+# Of each set the sweep comes first, the others wait for it.
+_WHOLE = [
+    (
+        "_".join(filter(None, [name, "confirmatory", part])),
+        "finetune",
+        f"{title}, ResNet-18 trained whole, {told}",
+        configs,
+    )
+    for name, title in (("waterbirds", "Waterbirds"), ("celeba", "CelebA"))
+    for (part, configs), told in zip(
+        finetune.confirmatory(name).items(),
+        (
+            "the paper's grid",
+            "fresh seeds, analysis fixed beforehand (Table 1)",
+            "four more seeds, which count together",
+            "with frozen batch statistics: a control",
+        ),
+        strict=True,
+    )
+]
 _PROBED: dict[str, Any] = {"probe_each_epoch": True, "small": {"probe_each_epoch": True}}
 _ROWS = (
     ("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
@@ -58,18 +86,7 @@ _ROWS = (
         "FMNIST-MNIST, fresh seeds, analysis fixed beforehand (Table 1)",
         pairs.FMNIST_MNIST.selected(("SGD", "SAM", EQUAL_BUDGET), **pairs.CONFIRMATORY),
     ),
-    (
-        "waterbirds_confirmatory_grid",
-        "finetune",
-        "Waterbirds, ResNet-18 trained whole, the paper's grid",
-        _WATERBIRDS.grid(**finetune.CONFIRMATORY_GRID),
-    ),
-    (
-        "celeba_confirmatory_grid",
-        "finetune",
-        "CelebA, ResNet-18 trained whole, the paper's grid",
-        _CELEBA.grid(**finetune.CONFIRMATORY_GRID),
-    ),
+    *_WHOLE,
     ("waterbirds", "finetune", "Waterbirds, selected settings (Table 1)", finetune.weighed(_WATERBIRDS)),
     ("celeba", "finetune", "CelebA, selected settings (Table 1)", finetune.weighed(_CELEBA)),
     (
@@ -85,11 +102,6 @@ _ROWS = (
         _WATERBIRDS.grid(n_epochs=finetune.GRID_EPOCHS),
     ),
     ("celeba_grid", "finetune", "CelebA, the paper's grid, short runs", _CELEBA.grid(n_epochs=finetune.GRID_EPOCHS)),
-    # Until their grids have been run, the settings are those selected for the last block.
-    ("waterbirds_full", "finetune", "Waterbirds, all trained (GPU)", finetune.weighed(finetune.WATERBIRDS_FULL)),
-    ("celeba_full", "finetune", "CelebA, all trained (GPU)", finetune.weighed(finetune.CELEBA_FULL)),
-    ("waterbirds_full_grid", "finetune", "Waterbirds, all trained, grid (GPU)", finetune.WATERBIRDS_FULL.grid()),
-    ("celeba_full_grid", "finetune", "CelebA, all trained, grid (GPU)", finetune.CELEBA_FULL.grid()),
     ("pacs", "domainbed", "PACS, last block, every setting and seed (Table 2)", domainbed.transfer("pacs")),
     ("pacs_whole_rates", "domainbed", "PACS, ResNet-18 trained whole, learning rates", domainbed.whole_rates),
     ("pacs_whole", "domainbed", "PACS, ResNet-18 trained whole (Table 2)", domainbed.whole("pacs")),
@@ -109,7 +121,10 @@ _ROWS = (
     ("noise", "toy", "Noise (Figure 9)", toy.noise),
     ("batch_size_equal_steps", "toy", "Batch size at equal steps (Figure 10)", toy.batch_size_equal_steps),
 )
-EXPERIMENTS = {name: Experiment(name, kind, title, configs) for name, kind, title, configs in _ROWS}
+_WAITING = {row[0]: f"{row[0].partition('_')[0]}_confirmatory_grid" for row in _WHOLE if not row[0].endswith("_grid")}
+EXPERIMENTS = {
+    name: Experiment(name, kind, title, configs, _WAITING.get(name, "")) for name, kind, title, configs in _ROWS
+}
 
 
 def experiment(name: str) -> Experiment:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from edition.experiments.tuned import EQUAL_BUDGET, Configs, Tuned
+from edition.experiments.tuned import EQUAL_BUDGET, Configs, OnRecord, Tuned
 from samlib.config import check_choice
 from samlib.images.config import FinetuneConfig
 
@@ -27,8 +28,6 @@ CELEBA = FinetuneConfig(
     n_epochs=10,
 )
 GRID_EPOCHS = 2
-# Of book/protocol.md: the paper's network, ResNet-18, trained whole on random crops and flips.
-CONFIRMATORY_GRID: dict[str, Any] = {"backbone": "resnet18", "trained": "all", "probe_folds": 5, "n_epochs": 3}
 # The radius of the equal budget is the default of Foret et al. (2020), fixed before the grids were run.
 RADIUS = 0.05
 SELECTED = {
@@ -59,18 +58,45 @@ def reduced(profile: str) -> list[FinetuneConfig]:
     return [dataclasses.replace(base, rho=rho, learning_rate=0.01) for rho in (0.0, 0.05)]
 
 
-def tuned(base: FinetuneConfig, **changes: Any) -> Tuned:
-    """One set with the paper's grid; with `changes` made, the settings are still those chosen for the base."""
-    return Tuned(dataclasses.replace(base, **changes), LEARNING_RATES, RADII, SELECTED[base.image_set], reduced)
+def tuned(base: FinetuneConfig) -> Tuned:
+    """One set with the paper's grid."""
+    return Tuned(base, LEARNING_RATES, RADII, SELECTED[base.image_set], reduced)
 
 
-def weighed(item: Tuned) -> Configs:
-    """The chosen settings, probed after each epoch, with importance weights on the way."""
+def weighed(item: Tuned, methods: Sequence[str] = ("SGD", "SAM"), **options: Any) -> Configs:
+    """The chosen settings, probed after each epoch, with importance weights on the way; options of `Tuned.selected`."""
     epochs = tuple(sorted({math.ceil(share * item.base.n_epochs) for share in IMPORTANCE_SHARES}))
-    return item.selected(probe_each_epoch=True, importance_epochs=epochs)
+    return item.selected(methods, probe_each_epoch=True, importance_epochs=epochs, **options)
 
 
-# Everything trained on random crops: minutes a run on a GPU, days on a processor. In single precision: rounding this
-# network's weights to bfloat16 moves them farther than SAM's ascent does.
-WATERBIRDS_FULL = tuned(WATERBIRDS, trained="all", n_epochs=100)
-CELEBA_FULL = tuned(CELEBA, trained="all", n_epochs=20, n_train=20_000)
+# Of book/protocol.md: the paper's network trained whole on random crops and flips. Validation chooses its settings on
+# runs of three epochs.
+READINGS: dict[str, Any] = {"phantom_readings": True, "n_importance": 1024}
+SEEDS, MORE_SEEDS, CONTROL_SEEDS = range(100, 104), range(104, 108), (100, 101)
+
+
+def whole(base: FinetuneConfig, n_epochs: int) -> tuple[Configs, Tuned]:
+    """The sweep on a set, and the runs of full length at what it chose."""
+    base = dataclasses.replace(base, backbone="resnet18", trained="all", probe_folds=5, n_epochs=n_epochs)
+    grid = tuned(base).grid(n_epochs=3)
+    chosen = OnRecord("finetune", grid, RADIUS)
+    return grid, dataclasses.replace(tuned(base), chosen=chosen)
+
+
+WHOLE = {"waterbirds": whole(WATERBIRDS, 30), "celeba": whole(CELEBA, 20)}
+
+
+def confirmatory(name: str) -> dict[str, Configs]:
+    """What book/protocol.md asks for on a set: by the end of the experiment's name."""
+    grid, item = WHOLE[name]
+
+    def runs(seeds: Sequence[int], methods: Sequence[str] = ("SGD", "SAM"), statistics: str = "batch") -> Configs:
+        small = {"probe_folds": 2, "phantom_readings": True, "statistics": statistics}
+        return weighed(item, methods, seeds=seeds, small=small, statistics=statistics, **READINGS)
+
+    return {
+        "grid": grid,
+        "": runs(SEEDS, ("SGD", "SAM", EQUAL_BUDGET)),
+        "more": runs(MORE_SEEDS),
+        "frozen": runs(CONTROL_SEEDS, statistics="frozen"),
+    }

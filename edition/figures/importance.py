@@ -3,9 +3,10 @@
 Each takes moments of one data set, as `edition.claims.moments` makes them, SGD's first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from edition.claims.data_sets import DATA_SETS
 from edition.claims.moments import Moment, by_method, ginis, last
 from edition.figures import style
 from samlib.measures.importance import Importance, binned_medians, gini, lorenz
-from samlib.measures.statistics import estimate
+from samlib.measures.statistics import estimate, number
 
 WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
 N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
@@ -68,6 +69,44 @@ def medians_grid(moments: Sequence[Moment], feature: int) -> Figure:
     if _told(moments):
         figure.axes[0].legend(fontsize=8)
     return _say(figure, moments, POOLED)
+
+
+def gini_map(changes: Mapping[str, pd.DataFrame]) -> Figure:
+    """Map the mean change of the Gini coefficient at the phantom: a row a reading, a column an epoch and radius.
+
+    Args:
+        changes: title of the networks -> what `edition.claims.moments.reading_changes` returned, of one method.
+    """
+    figure, axes = plt.subplots(len(changes), figsize=(9.8, 2.5 * len(changes) + 0.3), squeeze=False, sharex=True)
+    largest = max(abs(table.groupby(["reading", "rho", "epoch"]).change.mean()).max() for table in changes.values())
+    for panel, (title, table) in zip(axes[:, 0], changes.items(), strict=True):
+        means = table.pivot_table(index="reading", columns=["epoch", "rho"], values="change", sort=False)
+        means = means.sort_index(axis=1)
+        panel.imshow(means, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+        for (row, column), value in np.ndenumerate(means.to_numpy()):
+            dark = abs(value) > 0.6 * largest
+            panel.text(
+                column,
+                row,
+                number(value, 2, signed=True),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else "black",
+            )
+        panel.set_yticks(range(len(means)), means.index, fontsize=8)
+        panel.set_xticks(range(means.shape[1]), [f"{rho:g}" for _, rho in means.columns], fontsize=7)
+        epochs = [epoch for epoch, _ in means.columns]
+        for epoch in dict.fromkeys(epochs):
+            middle = epochs.index(epoch) + (epochs.count(epoch) - 1) / 2
+            panel.text(middle, -0.62, f"epoch {epoch}", ha="center", va="bottom", fontsize=8)
+            panel.axvline(epochs.index(epoch) - 0.5, color="white", lw=2)
+        panel.set_title(f"{title} (n = {table.seed.nunique()})", fontsize=9.5, pad=16)
+        panel.grid(visible=False)
+    axes[-1, 0].set_xlabel(
+        r"radius $\rho$ of the phantom; numbers: Gini coefficient, phantom minus real, mean over n seeds"
+    )
+    return figure
 
 
 def ginis_at_the_end(moments: Sequence[Moment]) -> str:
@@ -151,7 +190,7 @@ def _say(figure: Figure, moments: Sequence[Moment], words: str) -> Figure:
     if _told(moments):
         counts = sorted({len(part[0].seeds) for part in by_method(moments)})
         seeds = " and ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
-        told = rf"{_title(moments)}, phantom at $\rho = {moments[0].rho:g}$, {seeds}; {words}"
+        told = rf"{_title(moments)}, phantom at $\rho = {moments[0].rho:g}$, {moments[0].reading}, {seeds}; {words}"
         figure.supxlabel(told, fontsize=8.5, color=style.NEUTRAL)
     return figure
 

@@ -14,12 +14,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edition.claims.table_one import METRICS, direction, early_epoch, in_points
+from edition.claims.rules import Effect
+from edition.claims.table_one import FIXED, METRICS, early_epoch, in_points
 from edition.figures import style, tables
 from edition.figures.bands import legend_below, mean_curve, mean_point
-from edition.figures.tables import Html, group_heading, scrolling, spread
+from edition.figures.tables import Html, group_heading, p_value, scrolling, spread
 from samlib.images.image_sets import PreparedSet
-from samlib.measures.statistics import Estimate, settled
+from samlib.measures.statistics import Estimate, settled, with_interval
 
 TITLES = {
     "easy_probe_error": "Easy ft. probe",
@@ -36,20 +37,77 @@ BACKBONES = {
     "resnet50": "ResNet-50",
     "smallnet": "Small network",
 }
-HEADINGS = ("error, %", "SGD", "SAM", "SAM − SGD", "95 % interval", "SAM's error is", "n")
+HEADINGS = ("error, %", "SGD", "SAM", "SAM − SGD", "95 % interval", "n", "p, corrected", "would have seen", "verdict")
+STRONG = ("confirmed", "contradicted", "lower", "higher")
 
 
-def table_html(table: pd.DataFrame) -> str:
+def table_html(table: pd.DataFrame, waiting: Mapping[str, str] | None = None) -> str:
     """Return Table 1 as plain HTML, in percent: mean ± standard deviation over seeds, paired difference, interval.
 
-    A word says where the whole interval lies: "lower" and "higher" are SAM's error against SGD's, "undecided" means
-    that the interval includes 0. On a narrow screen the table scrolls inside its box, and the settings stay in view.
+    Of the probing errors it says the corrected p-value, the difference that such runs find with 80 % power, and the
+    verdict. On a narrow screen the table scrolls inside its box, and the settings stay in view.
+
+    Args:
+        table: may be empty.
+        waiting: title of a data set that has no verdict yet -> why.
     """
     groups = {
         group_heading(str(title), html.escape(_settings(rows.iloc[0]))): [_line(row) for row in rows.itertuples()]
-        for title, rows in table.groupby("data_set", sort=False)
+        for title, rows in (table.groupby("data_set", sort=False) if len(table) else ())
     }
+    groups |= {group_heading(title, html.escape(told)): [] for title, told in (waiting or {}).items()}
+    if not groups:
+        return "<p>Nothing to show: these runs are of full scale.</p>"
     return scrolling(tables.table(HEADINGS, groups), "Table 1, wide: scrolls")
+
+
+def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> str:
+    """Return the effect over the data sets together as plain HTML, in points.
+
+    Args:
+        joint: role -> what `edition.claims.table_one.joint_effects` returned.
+        decides: whether all data sets' runs are those whose analysis was fixed beforehand; else there is no verdict.
+    """
+    rows = []
+    for role, ways in joint.items():
+        for way, effect in ways.items():
+            value = effect.value
+            word = "shown beside it" if way != "stratified" else FIXED[effect.outcome] if decides else "no verdict"
+            ends = f"[{in_points(value.low)}, {in_points(value.high)}]"
+            n = str(value.n) if way == "stratified" else f"{value.n} seeds"
+            rows.append(
+                (
+                    f"{role} feature, {effect.name.partition(',')[0]}",
+                    way,
+                    in_points(value.mean),
+                    ends,
+                    n,
+                    p_value(effect.p),
+                    word,
+                )
+            )
+    if not rows:
+        return "<p>Nothing to show yet: no data set is complete.</p>"
+    heads = ("together", "by", "SAM − SGD", "95 % interval", "n", "p", "verdict")
+    return scrolling(tables.table(heads, rows), "Joint effect, wide: scrolls")
+
+
+def sensitivity_html(table: pd.DataFrame) -> str:
+    """Return the paired differences under other choices as plain HTML, in points: a row a way, a column a comparison.
+
+    Args:
+        table: what `edition.claims.table_one.sensitivity_table` returned, perhaps with rows added.
+    """
+    columns = list(dict.fromkeys(zip(table.data_set, table.role, table.feature, strict=True)))
+    found = {(row.way, row.data_set, row.role): row.value for row in table.itertuples()}
+    rows = []
+    for way in dict.fromkeys(table.way):
+        values = [found.get((way, title, role)) for title, role, _ in columns]
+        told = [with_interval(v, 2, scale=100, signed=True) if v else "–" for v in values]
+        rows.append((way, *told))
+    n = {row.data_set: row.value.n for row in reversed(list(table.itertuples()))}
+    heads = ("what is changed", *(f"{title}: {feature} (n = {n[title]})" for title, _, feature in columns))
+    return scrolling(tables.table(heads, rows), "Sensitivity, wide: scrolls")
 
 
 def tuning_html(found: Mapping[str, pd.DataFrame]) -> str:
@@ -74,8 +132,9 @@ def table_picture(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(9.4, 0.27 * height + 1.0))
     ticks: list[tuple[int, str]] = []
     for i, (title, rows) in enumerate(groups):
-        scaled = ", scaled down" if rows.note.iloc[0] else ""
-        ticks.append((step * i, f"{title} (n = {rows.n.iloc[0]}{scaled})"))
+        told = "" if rows.fixed.iloc[0] else ", exploratory"
+        told += ", scaled down" if rows.note.iloc[0].removeprefix("exploratory") else ""
+        ticks.append((step * i, f"{title} (n = {rows.n.iloc[0]}{told})"))
         for place, (_, row) in enumerate(rows.iterrows(), start=step * i + 1):
             ticks.append((place, TITLES[row.metric] + (f" ({row.feature})" if row.feature else "")))
             _draw_effect(axes, place, row)
@@ -166,28 +225,30 @@ def group_samples(
 
 def _line(row: Any) -> tuple[str, ...]:
     """One error of one data set."""
-    word = direction(row)
+    compared = bool(row.verdict)
     return (
         TITLES[row.metric] + (f" ({row.feature})" if row.feature else ""),
         spread(row.sgd_mean, row.sgd_sd),
         spread(row.sam_mean, row.sam_sd),
         in_points(row.difference),
         _interval(row),
-        Html(f"<strong>{word}</strong>") if word in ("lower", "higher") else word,
         str(row.n),
+        p_value(row.p) if row.n > 1 else "",
+        in_points(row.detectable).removeprefix("+") if compared and row.n > 1 else "",
+        Html(f"<strong>{row.verdict}</strong>") if row.verdict in STRONG else row.verdict,
     )
 
 
 def _settings(row: Any) -> str:
     """What was trained, how and where, as sentences."""
     trained = "" if row.trained == "all" else f", {row.trained} trained"
-    seeds = f" {row.n_left_out} of {row.n + row.n_left_out} seeds left out: a run diverged or is missing."
+    seeds = f" Seeds left out: {row.left_out}."
     return (
         f"{BACKBONES.get(row.backbone, row.backbone)}{trained}, {row.image_size} pixels, on {row.machine}. "
         f"{row.n_train:,} training images; probes trained on {row.n_probe_train:,} and tested on {row.n_probe_test:,}"
         f"{'' if row.coverage == 'full' else '; the images at hand are part of the release'}. "
         f"SGD: learning rate {row.sgd_learning_rate:g}; SAM: learning rate {row.sam_learning_rate:g}, "
-        f"ρ = {row.rho:g}." + (seeds if row.n_left_out else "") + (f" Scaled down: {row.note}" if row.note else "")
+        f"ρ = {row.rho:g}." + (seeds if row.left_out else "") + (f" Scaled down: {row.note}" if row.note else "")
     )
 
 

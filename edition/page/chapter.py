@@ -132,6 +132,7 @@ class Chapter:
             over: what the n values of an effect are, in the plural.
         """
         results = [self.loaded.get(name) or self.recorded(name) for name in CLAIMS[id].needs]
+        results += [found for name in CLAIMS[id].also if (found := self.recorded(name))]  # they count where complete
         show_finding(code, lambda: finding_of(self.judge(id), only=only, over=over), *results)
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from edition import runs
+from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries
 from edition.claims.domainbed import EXPERIMENTS, OTHER_RADII, WHOLE
+from edition.claims.moments import Moment, photograph_moments, reading_changes
 from edition.experiments import experiment
 from edition.experiments.pairs import RADIUS, demo_config
 from edition.figures.domainbed import domain_samples
@@ -125,6 +127,55 @@ def full_scale(chapter: Chapter, name: str) -> Results:
     if isinstance(config, PairConfig):
         display(Markdown(HOW_TO))
     return recorded
+
+
+class Weighed(NamedTuple):
+    """Importance weights on the sets of photographs, by experiment of the exploratory runs.
+
+    Attributes:
+        results: what they are read from: the whole networks' runs where they are complete, else the last block's.
+        whole: the former, complete or not.
+        moments: as `edition.claims.moments.photograph_moments` returns them.
+        readings: title of the networks -> change of the Gini coefficient under every reading of the phantom.
+    """
+
+    results: dict[str, Results]
+    whole: dict[str, Results]
+    moments: dict[str, list[Moment]]
+    readings: dict[str, dict[str, pd.DataFrame]]
+
+
+def weighed_photographs(chapter: Chapter) -> Weighed:
+    """Return the importance weights that chapter 4 shows.
+
+    Args:
+        chapter: whose parameters decide about the last block's runs; the whole networks' are read, never trained.
+    Side effects:
+        Displays a source line for each set, or a box where there are no results.
+    """
+    found = Weighed({}, {}, {}, {})
+    for title, name in PHOTOGRAPHS.items():
+        names = DATA_SETS[title]
+        parts = {part: chapter.recorded(part) for part in (names.confirmatory, names.more)}
+        found.whole[name] = parts[names.confirmatory]
+        entry = confirmatory_entries(parts).get(title)
+        if entry is None:
+            found.results[name] = chapter.results(name)
+            found.moments[name] = photograph_moments(found.results[name].records) if found.results[name] else []
+            continue
+        found.results[name] = Results(names.confirmatory, chapter.profile, tuple(entry.records), 0)
+        display(found.results[name].source())
+        found.moments[name] = photograph_moments(entry.records, entry.roles)
+        frozen = chapter.recorded(f"{names.confirmatory}_frozen")
+        tables = {"": reading_changes(entry.records)}
+        if frozen:
+            tables[", frozen statistics"] = reading_changes(frozen.records)
+        found.readings[name] = {
+            f"{method}-trained{told}": part
+            for told, table in tables.items()
+            for method, part in table.groupby("method")
+        }
+    return found
 
 
 def transfer_results(chapter: Chapter) -> dict[str, Results]:

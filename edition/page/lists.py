@@ -218,7 +218,8 @@ def _record_section(item: Experiment, profile: str, store: Store) -> str:
     command = " ".join(["python -m edition runs start", *(f'<span class="option">{told}</span>' for told in options)])
     return (
         f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
-        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded. To make them: "
+        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded"
+        f"{f', waiting for <em>{item.waits_for}</em>' if item.waits_for and not needed else ''}. To make them: "
         f"<code>{command}</code></p><details><summary>All records</summary>{listed}</details></section>"
     )
 

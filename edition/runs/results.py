@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from edition import runs
-from edition.experiments import experiment
+from edition.experiments import EXPERIMENTS, experiment
 from edition.records.store import Record, Store
 from samlib.sweeping import rows
 
@@ -58,8 +58,14 @@ class Results:
 
     @property
     def command(self) -> str:
-        """What makes the runs that are missing."""
-        return f"python -m edition runs start --experiment {self.name} --profile {self.profile}"
+        """What makes the runs that are missing, or those that choose their settings."""
+        return f"python -m edition runs start --experiment {self.waits_for or self.name} --profile {self.profile}"
+
+    @property
+    def waits_for(self) -> str:
+        """The experiment that has to be complete before there are runs to do; "" where there are some."""
+        item = EXPERIMENTS.get(self.name)
+        return item.waits_for if item and not self.records and not self.n_missing else ""
 
     def missing_box(self) -> "HTML":
         """Return the line that says how many runs are missing, with the command that does them."""
@@ -67,6 +73,8 @@ class Results:
             f"{self.n_missing} of {self.n_missing + len(self.records)} runs of the experiment "
             f"<em>{self.name}</em> have no record at profile <em>{self.profile}</em>. This does them:"
         )
+        if self.waits_for:
+            told = f"The settings of <em>{self.name}</em> are chosen by other runs, which come first:"
         return box("Not run yet.", told, self.command)
 
     def source(self) -> "HTML":

@@ -56,8 +56,7 @@ def stored_activations(
             for chunk in rows.cpu().split(CHUNK):
                 view = centre_view(torch.from_numpy(data.images[chunk.numpy()]).to(device), image_size)
                 view = view.flip(3) if mirrored else view
-                # On a CPU this memory format makes DenseNet-121 1.4 times as fast.
-                parts.append(backbone.lower(view.contiguous(memory_format=torch.channels_last)).half().cpu())
+                parts.append(backbone.lower(view.contiguous(memory_format=backbone.memory_format)).half().cpu())
         return torch.cat(parts).contiguous()
 
     if folder is None:

@@ -9,8 +9,9 @@ from samlib.measures.probe import STRENGTHS, FrozenFeatures, ProbeResult, group_
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
 
-# Other ways to a probe's C, recorded beside a cross-validated choice.
+# Other ways to a probe's C, recorded beside a cross-validated choice; and on photographs another penalty.
 CHOICES = {"held-out quarter": STRENGTHS, "C = 0.001": (0.001,), "C = 0.003": (0.003,), "C = 0.01": (0.01,)}
+LASSO = "L1, held-out quarter"  # with the seven values of C of Kirichenko et al. (2022)
 CURVE_STRENGTH = 0.003  # C of the probes after each epoch: between those that held-out data choose on CIFAR-MNIST
 PROBE_METRICS = ("error", "worst_group_error", "group_errors", "group_counts", "strength")
 
@@ -49,6 +50,7 @@ def probe_both(
     seed: int,
     strengths: Sequence[float] = STRENGTHS,
     n_folds: int = 0,
+    penalty: str = "l2",
 ) -> dict[str, ProbeResult]:
     """Probe both features; return the results by feature.
 
@@ -59,6 +61,7 @@ def probe_both(
         seed: root seed; the stream "probe" decides what a probe holds out while its C is chosen.
         strengths: values of C to choose from.
         n_folds: of that choice; 0 is one held-out quarter.
+        penalty: "l2" or "l1"; see `samlib.measures.probe.fit_probe`.
     """
     return {
         name: probe_error(
@@ -67,6 +70,7 @@ def probe_both(
             generator=stream(seed, "probe"),
             strengths=strengths,
             n_folds=n_folds,
+            penalty=penalty,
         )
         for i, name in enumerate(names)
     }
@@ -78,7 +82,9 @@ def curve_errors(names: Sequence[str], train: Seen, test: Seen, *, seed: int) ->
     return {f"{name}_probe_error": result.error for name, result in results.items()}
 
 
-def feature_errors(names: Sequence[str], train: Seen, test: Seen, *, seed: int, n_folds: int = 0) -> dict[str, Any]:
+def feature_errors(
+    names: Sequence[str], train: Seen, test: Seen, *, seed: int, n_folds: int = 0, lasso: bool = False
+) -> dict[str, Any]:
     """Return all errors of both features, shares of 1; arguments as `probe_both` has them.
 
     Returns:
@@ -86,15 +92,19 @@ def feature_errors(names: Sequence[str], train: Seen, test: Seen, *, seed: int, 
         <feature>_probe_group_counts, <feature>_probe_strength (C): of the probe for one feature.
         <feature>_head_error: how often the network's own answer differs from this feature's label, mean over the
         groups, i.e. how little it relies on the feature.
-        <feature>_probe_sensitivity, where C is cross-validated: the probing error under each of `CHOICES`.
+        <feature>_probe_sensitivity, where C is cross-validated: the probing error under each of `CHOICES`, and with
+        `lasso` under `LASSO`.
     """
     metrics: dict[str, Any] = {}
     for i, (name, result) in enumerate(probe_both(names, train, test, seed=seed, n_folds=n_folds).items()):
         metrics |= {f"{name}_probe_{part}": getattr(result, part) for part in PROBE_METRICS}
         errors, _ = group_errors(test.answers != test.labels[:, i], test.groups, n_groups=test.n_classes**2)
         metrics[f"{name}_head_error"] = sum(errors) / len(errors)
-    for way, strengths in CHOICES.items() if n_folds else ():
-        for name, result in probe_both(names, train, test, seed=seed, strengths=strengths).items():
+    ways: dict[str, dict[str, Any]] = {way: {"strengths": strengths} for way, strengths in CHOICES.items()}
+    if lasso:
+        ways[LASSO] = {"strengths": STRENGTHS[:7], "penalty": "l1"}
+    for way, options in ways.items() if n_folds else ():
+        for name, result in probe_both(names, train, test, seed=seed, **options).items():
             metrics.setdefault(f"{name}_probe_sensitivity", {})[way] = result.error
     return metrics
 

@@ -88,6 +88,7 @@ class ImageViews:
         rows: which images; on a GPU they are kept there.
         size: side of the input, pixels.
         jitter: whether augmented views change colours.
+        memory_format: of the inputs.
         device: where the network is.
     """
 
@@ -100,9 +101,10 @@ class ImageViews:
         *,
         size: int,
         jitter: bool = False,
+        memory_format: torch.memory_format = torch.channels_last,
         device: torch.device | str,
     ) -> None:
-        self._size, self._jitter = size, jitter
+        self._size, self._jitter, self._format = size, jitter, memory_format
         self._on_disk = data.images
         self._rows = rows.numpy()
         self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None
@@ -115,11 +117,12 @@ class ImageViews:
 
     def plain(self, places: Tensor) -> Tensor:
         """Return the middle crops."""
-        return _channels_last(centre_view(self._images(places), self._size))
+        return _laid_out(centre_view(self._images(places), self._size), self._format)
 
     def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """Return random crops, resized, half of them mirrored."""
-        return _channels_last(augmented_view(self._images(places), self._size, generator, jitter=self._jitter))
+        view = augmented_view(self._images(places), self._size, generator, jitter=self._jitter)
+        return _laid_out(view, self._format)
 
 
 class ActivationViews:
@@ -148,6 +151,7 @@ class ActivationViews:
         folder: Path | None,
         device: torch.device | str,
     ) -> None:
+        self._format = backbone.memory_format
         self._kept = [
             stored_activations(data, rows, backbone, image_size=size, mirrored=view, folder=folder, device=device).to(
                 device
@@ -158,14 +162,14 @@ class ActivationViews:
     def plain(self, places: Tensor) -> Tensor:
         """Return the middle crop's activations."""
         kept = self._kept[0]
-        return _channels_last(kept[places.to(kept.device)])
+        return _laid_out(kept[places.to(kept.device)], self._format)
 
     def augmented(self, places: Tensor, generator: torch.Generator) -> Tensor:
         """Return the activations of the crop or of its mirror image, with equal chances."""
         plain, mirrored = self._kept
         turned = torch.randint(2, (len(places), 1, 1, 1), generator=generator).to(plain.device, torch.bool)
         rows = places.to(plain.device)
-        return _channels_last(torch.where(turned, mirrored[rows], plain[rows]))
+        return _laid_out(torch.where(turned, mirrored[rows], plain[rows]), self._format)
 
 
 def make_views(
@@ -191,12 +195,13 @@ def make_views(
     """
     if config.trained == "all":
         jitter = isinstance(config, DomainConfig) and config.colour_jitter
-        return ImageViews(data, rows, size=config.image_size, jitter=jitter, device=device)
+        options = {"size": config.image_size, "jitter": jitter, "memory_format": backbone.memory_format}
+        return ImageViews(data, rows, device=device, **options)
     return ActivationViews(
         data, rows, backbone, size=config.image_size, mirrored=mirrored, folder=folder, device=device
     )
 
 
-def _channels_last(inputs: Tensor) -> Tensor:
-    """Single precision in the memory format of the networks."""
-    return inputs.float().contiguous(memory_format=torch.channels_last)
+def _laid_out(inputs: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Single precision in the memory format of the network."""
+    return inputs.float().contiguous(memory_format=memory_format)

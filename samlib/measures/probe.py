@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samlib.config import check_number
+from samlib.config import check_choice, check_number
 from samlib.shapes import Bool, Float, Int64
 
 STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01, 0.003, 0.001)
+PENALTIES = ("l2", "l1")
 
 
 class FrozenFeatures(NamedTuple):
@@ -52,6 +53,7 @@ def probe_error(
     strengths: Sequence[float] = STRENGTHS,
     held_out_share: float = 0.25,
     n_folds: int = 0,
+    penalty: str = "l2",
 ) -> ProbeResult:
     """Train a linear probe on balanced frozen features and measure its error on others (Eq 1).
 
@@ -72,6 +74,7 @@ def probe_error(
         held_out_share: share of each group held out, within (0, 1); not used with folds.
         n_folds: 0 holds one share out; 2 or more is a cross-validation with so many folds, each with its share of
             every group.
+        penalty: "l2" or, without folds, "l1".
     Returns:
         Errors as shares of 1; see `ProbeResult`.
     Raises:
@@ -81,6 +84,7 @@ def probe_error(
         Advances the generator; none otherwise.
     """
     check_number("held_out_share", held_out_share, low=0.01, high=0.99)
+    check_choice("penalty", penalty, PENALTIES[:1] if n_folds else PENALTIES)
     strengths = tuple(float(c) for c in strengths)
     if not strengths or not all(0 < c < math.inf for c in strengths):
         raise ValueError(f"strengths: expected one or more finite C > 0, got {strengths}; {STRENGTHS} is usual")
@@ -100,21 +104,29 @@ def probe_error(
     if n_folds:
         answers, strength, error_of_choice = _cross_validated(train, test, strengths, n_folds, generator, n_groups)
     else:
-        strength, error_of_choice = _choose_strength(train, strengths, held_out_share, generator, n_groups)
-        answers = _predict(train, test.features, strength)
+        strength, error_of_choice = _choose_strength(train, strengths, held_out_share, generator, n_groups, penalty)
+        answers = _predict(train, test.features, strength, penalty)
     wrong = answers != test.labels.cpu()
     errors, counts = group_errors(wrong, test.groups.cpu(), n_groups=n_groups)
     error = sum(errors) / n_groups
     return ProbeResult(error, max(errors), errors, counts, strength, len(train.labels), error_of_choice)
 
 
-def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, " example"], *, strength: float) -> Any:
-    """Train one linear probe: features standardized, then logistic regression with an L2 penalty.
+def fit_probe(
+    features: Float[Tensor, "example feature"],
+    labels: Int64[Tensor, " example"],
+    *,
+    strength: float,
+    penalty: str = "l2",
+) -> Any:
+    """Train one linear probe: features standardized, then logistic regression with an L2 or an L1 penalty.
 
     Args:
         features: of the probe training set, finite; half precisions are read in single precision.
         labels: what to read from them, at least two classes.
         strength: C, the inverse of the penalty's weight, > 0.
+        penalty: one of `PENALTIES`; "l1", for labels 0 and 1 alone, as in Kirichenko et al. (2022): liblinear's solver,
+            whose intercept is penalized too.
     Returns:
         A scikit-learn pipeline: `predict` and `decision_function` take an array of features, not standardized.
     """
@@ -122,7 +134,9 @@ def fit_probe(features: Float[Tensor, "example feature"], labels: Int64[Tensor, 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    check_choice("penalty", penalty, PENALTIES)
+    how: dict[str, Any] = {} if penalty == "l2" else {"l1_ratio": 1, "solver": "liblinear", "random_state": 0}
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, **how))
     return pipeline.fit(_array(features), labels.cpu().numpy())
 
 
@@ -250,6 +264,7 @@ def _choose_strength(
     share: float,
     generator: torch.Generator,
     n_groups: int,
+    penalty: str,
 ) -> tuple[float, float | None]:
     """Return the smallest C with the lowest error on the held-out part, the same share of every group; and that."""
     size = _group_size(train, n_groups)
@@ -260,7 +275,7 @@ def _choose_strength(
     held_out, kept = rows[:, :n_held_out].flatten(), rows[:, n_held_out:].flatten()
     fitted = FrozenFeatures(*(part[kept] for part in train))
     labels = train.labels[held_out].cpu()
-    wrong = {c: (_predict(fitted, train.features[held_out], c) != labels).sum().item() for c in set(strengths)}
+    wrong = {c: (_predict(fitted, train.features[held_out], c, penalty) != labels).sum().item() for c in set(strengths)}
     best = min(wrong, key=lambda c: (wrong[c], c))
     return best, wrong[best] / len(held_out)
 
@@ -276,9 +291,11 @@ def _group_size(train: FrozenFeatures, n_groups: int) -> int:
     return min(counts)
 
 
-def _predict(train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float) -> Int64[Tensor, " row"]:
+def _predict(
+    train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float, penalty: str
+) -> Int64[Tensor, " row"]:
     """Fit a probe and return its predictions, on the CPU."""
-    probe = fit_probe(train.features, train.labels, strength=strength)
+    probe = fit_probe(train.features, train.labels, strength=strength, penalty=penalty)
     return torch.from_numpy(probe.predict(_array(features)))
 
 
