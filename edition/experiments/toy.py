@@ -7,7 +7,7 @@ them. Every experiment compares LSAM with SGD (rho = 0) at equal settings and eq
 from dataclasses import dataclass
 
 from samlib.config import check_choice
-from samlib.toy.config import ToyConfig
+from samlib.toy.config import VECTORS, ToyConfig
 
 PROFILES = ("paper", "quick", "smoke")
 RHOS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
@@ -106,6 +106,15 @@ def phantom_terms(profile: str) -> list[ToyConfig]:
         for term in ("importance", "rate", "both")
         for rho in RHOS
         if rho > 0
+    ]
+
+
+def mechanism(profile: str) -> list[ToyConfig]:
+    """Why LSAM's phantom works and its mean does not: the phantom itself and its stand-ins, at the reference radius."""
+    return [
+        base(profile).vary(term=term, vector=vector, last_layer="weighted", rho=REFERENCE_RHO)
+        for vector in VECTORS[1:]
+        for term in ("importance", "rate", "both")
     ]
 
 
