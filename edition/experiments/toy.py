@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edition.experiments.constants import values
 from samlib.config import check_choice
+from samlib.search import SearchConfig
 from samlib.toy.config import VECTORS, ToyConfig
 
 PROFILES = ("paper", "quick", "smoke")
@@ -127,6 +128,15 @@ def mechanism(profile: str) -> list[ToyConfig]:
         for vector in VECTORS[1:]
         for term in ("importance", "rate", "both")
     ]
+
+
+def search(profile: str) -> list[SearchConfig]:
+    """The lost constants: the base and 639 settings from their space, ten a record."""
+    if profile == "paper":
+        return [SearchConfig(first=first) for first in range(0, 640, 10)]
+    if profile == "quick":
+        return [SearchConfig(first, 5, n_steps=3000, n_test=500, seeds=tuple(range(4))) for first in range(0, 20, 5)]
+    return [SearchConfig(n_settings=2, n_steps=60, n_test=100, seeds=(0, 1))]
 
 
 def noise(profile: str) -> list[ToyConfig]:
