@@ -131,7 +131,7 @@ def mechanism(profile: str) -> list[ToyConfig]:
 
 
 def search(profile: str) -> list[SearchConfig]:
-    """The lost constants: the base and 639 settings from their space, ten a record."""
+    """The lost constants: the base and 639 settings from their space, ten a record (chapter 8)."""
     if profile == "paper":
         return [SearchConfig(first=first) for first in range(0, 640, 10)]
     if profile == "quick":

@@ -2,7 +2,7 @@
 
 from edition.widgets.browser import BrowserToy, train_in_browser
 from edition.widgets.frames import Frames, sliders
-from edition.widgets.from_records import gain_explorer, measure_explorer, target_explorer
+from edition.widgets.from_records import gain_explorer, measure_explorer, setting_explorer, target_explorer
 from edition.widgets.panels import (
     contour_explorer,
     importance_explorer,
@@ -21,6 +21,7 @@ __all__ = [
     "measure_explorer",
     "phantom_explorer",
     "ratio_explorer",
+    "setting_explorer",
     "sliders",
     "target_explorer",
     "train_in_browser",

@@ -23,6 +23,7 @@ WITH_SLIDERS = [
     "05_interventions",
     "06_domainbed",
     "07_beyond",
+    "08_lost_constants",
 ]
 SLIDER = ".frames input[type=range]:visible"
 # Parts of the text that a reader cannot see: they begin left of the window, end right of it in no box that scrolls, or
