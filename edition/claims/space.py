@@ -383,8 +383,9 @@ SENTENCES: Mapping[str, tuple[str, str, str, float]] = {
 
 def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
     """Enter one sentence about the space into the ledger."""
-    many = "In most settings" if side == "above" else f"In fewer than {least:.0%} of the settings the contrary"
-    says = f"{many} of the lost constants: {CLAIMS[of].says}"
+    many = "In most settings of the lost constants"
+    few = f"In fewer than {least:.0%} of the settings of the lost constants is the contrary the case of this"
+    says = f"{many if side == 'above' else few}: {CLAIMS[of].says}"
     statistic = f"share of the settings drawn in which '{of}' is {state}, of those in which {PREMISE}; Wilson interval"
 
     def judge(search: Results) -> list[Effect]:
