@@ -8,6 +8,7 @@ import pytest
 from judging import judge, results
 
 from edition.claims.rules import Effect, Verdict
+from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
 from edition.claims.space import (
     JUDGED,
     SENTENCES,
@@ -25,14 +26,15 @@ from edition.figures.performance import search_cost
 from edition.records.store import Record, Store
 from edition.runs import Run, do
 from edition.widgets import setting_explorer
-from samlib.measures.statistics import estimate
-from samlib.search import AXES, CURVES, FRACTIONS, REFERENCE, RUNS, STATISTICS, WEIGHTS, settings
+from samlib.measures.statistics import estimate, paired_difference
+from samlib.search import AXES, CURVES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, settings
 
 SETTINGS, SEEDS = 16, 6
 FROM_TABLE = [
     "toy-labels-learned",
     "toy-easy-learned",
     "toy-spiral-poor",
+    "toy-spiral-learned",
     "toy-hard-error-lower",
     "toy-sgd-poorest",
     "toy-hard-error-falls",
@@ -40,15 +42,10 @@ FROM_TABLE = [
     "toy-real-ratio-constant",
     "toy-condition-exact",
     "toy-rates-scaled",
+    "toy-easy-rate-lowered",
     "toy-relative-rate",
 ]
-INTERVENED = {
-    "toy-interventions-help": "fixed",
-    "toy-gains-comparable": "fixed",
-    "toy-both-match-lsam": "fixed",
-    "toy-one-factor-suffices": "phantom",
-    "toy-rates-match-lsam": "phantom",
-}
+PHANTOM = ["toy-one-factor-suffices", "toy-rates-match-lsam"]
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +83,38 @@ def by_radius(found: Space, setting: int) -> pd.DataFrame:
 def test_each_setting_is_judged_as_the_ledger_judges_its_table(found, id):
     slow = [judge(id, by_radius(found, i)).state for i in range(SETTINGS)]
     assert found.states[id].tolist() == slow
-    assert len(set(slow)) > 1 or id in ("toy-spiral-poor", "toy-labels-learned")
+    assert len(set(slow)) > 1 or id in ("toy-spiral-poor", "toy-spiral-learned", "toy-labels-learned")
 
 
-@pytest.mark.parametrize(("id", "kind"), INTERVENED.items())
-def test_interventions_are_judged_as_the_ledger_judges_them(found, id, kind):
+@pytest.mark.parametrize("id", PHANTOM)
+def test_phantoms_in_one_factor_are_judged_as_the_ledger_judges_them(found, id):
     slow = []
     for setting in range(SETTINGS):
-        terms = [name.split()[1] for name in RUNS if name.startswith(kind)]
-        usual = {"ratio": 1.0, "rho": 1.0, "norm": "initial", "last_layer": "plain"}
-        table = pd.concat(seed_rows(found, setting, RUNS.index(f"{kind} {term}"), term=term, **usual) for term in terms)
+        table = pd.concat(
+            seed_rows(found, setting, RUNS.index(f"phantom {term}"), term=term, rho=1.0) for term in TERMS[:2]
+        )
         slow.append(judge(id, table, by_radius(found, setting)).state)
     assert found.states[id].tolist() == slow
+
+
+def test_fixed_ratios_are_judged_by_the_rules_of_the_ledger_at_lsams_own_ratio(found):
+    errors = found.of("final_hard_error")
+    for setting in range(SETTINGS):
+        sgd, lsam = errors[setting, 0], errors[setting, REFERENCE]
+        importance, rate, both = (errors[setting, RUNS.index(f"fixed {term}")] for term in TERMS)
+        least = LEAST * min(0.0, float((lsam - sgd).mean()))
+        gains = [paired_difference(one, sgd) for one in (importance, rate)]
+        effects = [Effect(str(i), gain, "below", least, none=0.0) for i, gain in enumerate(gains)]
+        expected = {
+            "toy-interventions-help": effects,
+            "toy-both-match-lsam": [Effect("x", paired_difference(both, lsam), "within", MATCH_MARGIN)],
+            "toy-gains-comparable": [],
+        }
+        if max(gain.mean for gain in gains) < least:
+            apart = estimate((importance - rate) / abs(min(gain.mean for gain in gains)))
+            expected["toy-gains-comparable"] = [Effect("x", apart, "within", COMPARABLE)]
+        for id, judged in expected.items():
+            assert found.states[id][setting] == Verdict("x", "", "", "", judged).state, id
 
 
 def test_weights_are_judged_by_the_rules_of_the_ledger(found):
