@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from edition.claims import section_6_1, section_6_2_rates, section_6_2_weights  # noqa: F401  they enter claims
 from edition.claims.claim import CLAIMS, OURS, claim
 from edition.claims.rules import STATES, Effect
 from edition.claims.section_5 import LEARNED, WELL
