@@ -15,6 +15,7 @@ from edition.experiments.toy import RATIOS, SENSITIVITY
 from edition.records.store import Record
 from samlib.config import to_dict
 from samlib.methods.config import ControlConfig
+from samlib.toy.config import VECTORS
 
 RHOS = (0.0, 0.5, 1.0)
 USUAL = {
@@ -395,6 +396,27 @@ def test_lsams_phantom_in_one_factor(importance, rate, suffices, match):
     )
     assert judge("toy-one-factor-suffices", table, complexity()).state == suffices
     assert judge("toy-rates-match-lsam", table, complexity()).state == match
+
+
+@pytest.mark.parametrize(
+    ("errors", "own", "hurts"),
+    [  # by what stands in: its own batch, another's, the running mean, where it helps, where it hurts; LSAM gains 0.2
+        ((0.1, 0.3, 0.3, 0.3, 0.1), "confirmed", "confirmed"),
+        ((0.1, 0.0, 0.0, 0.1, 0.3), "contradicted", "contradicted"),
+        ((0.1, 0.3, 0.1, 0.1, 0.1), "mixed", "mixed"),  # equal where it helps and where it hurts: no difference
+        ((0.1, 0.1, 0.1, 0.3, 0.3), "undecided", "undecided"),
+    ],
+)
+def test_whose_phantom_matters(errors, own, hurts):
+    table = pd.concat(
+        rows(term=term, vector=vector, final_hard_error=[error, error + 0.01, error, error + 0.02])
+        for vector, error in zip(VECTORS[1:], errors, strict=True)
+        for term in ("importance", "rate", "both")
+    )
+    lsam = rows(complexity=360.0, rho=1.0, final_hard_error=[0.1, 0.11, 0.1, 0.12])
+    sgd = lsam.assign(rho=0.0, final_hard_error=lsam.final_hard_error + 0.2)
+    assert judge("toy-phantom-of-its-own-batch", table).state == own
+    assert judge("toy-gain-where-hard-hurts", table, pd.concat([sgd, lsam])).state == hurts
 
 
 def test_incomplete_results_judge_nothing_and_a_reduced_profile_is_scaled_down():

@@ -19,7 +19,7 @@ from edition.records.store import Store
 from edition.runs import Run, do
 from edition.runs.results import curve_table, seed_table
 from samlib.measures.statistics import Estimate
-from samlib.toy.config import ToyConfig, ToyData
+from samlib.toy.config import VECTORS, ToyConfig, ToyData
 from samlib.toy.data import sample
 from samlib.toy.network import FEATURES
 
@@ -279,6 +279,18 @@ def test_phantom_terms_show_three_curves_and_sgd(table):
     (axes,) = visible(drawn(lambda: mechanism.phantom_terms(terms, table)))
     assert len(curves(axes)) == 4 and "SGD" in curves(axes)
     assert "rho" in axes.get_xlabel() and axes.get_ylabel() == "hard-feature probing error"
+
+
+def test_the_mechanism_has_a_point_a_stand_in_and_term(table):
+    terms = pd.DataFrame(
+        row
+        for vector in VECTORS[1:]
+        for term in ("importance", "rate", "both")
+        for row in errors(vector=vector, term=term)
+    )
+    (axes,) = visible(drawn(lambda: mechanism.mechanism(terms, table)))
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
+    assert len(axes.containers) == 3 * len(mechanism.STAND_INS) and "rho" in axes.get_title()
 
 
 def test_noise_has_a_row_a_scope_and_a_column_a_kind_each_with_the_clean_curve():

@@ -154,7 +154,7 @@ def test_every_toy_experiment_compares_with_sgd_at_equal_settings():
 def test_batch_sizes_are_compared_at_equal_epochs_and_at_equal_steps():
     epochs = {c.n_steps * c.batch_size for c in toy_experiments.batch_size("paper")}
     steps = {c.n_steps for c in toy_experiments.batch_size_equal_steps("paper")}
-    assert epochs == {toy_experiments.SCALES["paper"].n_epochs * 300}
+    assert epochs == {toy_experiments.scale("paper").n_epochs * 300}
     assert len(steps) == 1
 
 

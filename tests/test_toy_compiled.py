@@ -45,7 +45,8 @@ def _both(settings, *, hidden, batch_size, steps, dtype):
     weights, batches = _weights(len(settings), hidden, dtype), _batches(steps, len(settings), batch_size, dtype)
     batched = BatchedEngine(weights, **_options(settings, batch_size), dtype=dtype)
     fast = CompiledEngine(weights, **_options(settings, batch_size))
-    return (batched.weights, batched.run(*batches)), (fast.weights, fast.run(*batches))
+    lent = tuple(part.roll(1, 0) for part in batches)
+    return (batched.weights, batched.run(*batches, lent)), (fast.weights, fast.run(*batches, lent))
 
 
 @needs_numba

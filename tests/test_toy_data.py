@@ -1,13 +1,15 @@
 """The toy's data, network and interventions against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from samlib.toy.config import Intervention, ToyData
 from samlib.toy.data import Examples, add_noise, batch_order, linear_baseline_error, sample, spiral
-from samlib.toy.interventions import phantom, replaced_terms, replacement
+from samlib.toy.engine import BatchedEngine
+from samlib.toy.interventions import MEMORY, phantom, replaced_terms, replacement, stand_in
 from samlib.toy.network import DisentangledNetwork, feature_values, initial_weights
 
 MANY = ToyData(n_train=20_000, n_test=20_000)
@@ -268,9 +270,79 @@ def test_the_phantom_vector_is_lsams():
     assert torch.equal(found.importance, V)
 
 
+@pytest.mark.parametrize(
+    ("vector", "hard_gradient", "first", "second"),
+    [
+        ("phantom", -4.0, [0.7, 1.6], [0.7, 1.6]),
+        ("permuted", -4.0, [1.4, 1.7], [1.4, 1.7]),
+        ("mean", -4.0, [1.0, 2.0], [0.7, 1.6]),  # no direction has been seen before the first step
+        ("helps", -4.0, [0.7, 1.6], [0.7, 1.6]),
+        ("helps", 4.0, [1.0, 2.0], [1.0, 2.0]),
+        ("hurts", -4.0, [1.0, 2.0], [1.0, 2.0]),
+        ("hurts", 4.0, [0.7, 2.4], [0.7, 2.4]),
+    ],
+)
+def test_what_stands_in_for_the_phantom(vector, hard_gradient, first, second):
+    v, lent, rho = torch.tensor([[1.0, 2.0]]), torch.tensor([[4.0, -3.0]]), torch.tensor([0.5])
+    settings = replacement([Intervention(term="both", vector=vector)], v)
+    for expected in (first, second):
+        found = stand_in(v, torch.tensor([[-3.0, hard_gradient]]), lent, rho, settings)
+        assert found[0].tolist() == pytest.approx(expected)
+
+
+def test_the_running_mean_is_the_mean_of_all_steps_and_forgets_after_its_memory():
+    v, rho = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    settings = replacement([Intervention(term="both", vector="mean")], v + 1)
+    for step in range(MEMORY):
+        gradient = torch.tensor([[1.0, 0.0] if step % 3 else [0.0, 1.0]], dtype=torch.float64)
+        stand_in(v, gradient, gradient, rho, settings)
+    assert settings.mean[0].tolist() == pytest.approx([2 / 3, 1 / 3])
+    stand_in(v, torch.tensor([[0.0, 1.0]], dtype=torch.float64), v, rho, settings)
+    assert settings.mean[0, 1].item() == pytest.approx(1 / 3 + (2 / 3) / MEMORY)
+
+
 def test_members_without_intervention_keep_their_phantom_beside_others():
     settings = replacement([Intervention(), Intervention(term="both")], V)
     moved = phantom(V, GRADIENT, RHO)
     for vector in replaced_terms(V, moved, settings):
         assert torch.equal(vector[0], moved[0])
     assert replacement([Intervention(), Intervention()], V) is None
+
+
+def test_a_radius_that_grows_with_the_angle_is_the_fixed_one_at_a_full_turn_and_goes_on_growing():
+    both = [ToyData(radius_profile=kind, uniform_noise=0.0) for kind in ("fixed", "angle")]
+    full, angle = (sample(data, seed=1, split="train").inputs for data in both)
+    assert torch.equal(full, angle)
+    inner, outer = both[1].inner_radius, 0.1 + 0.9 * 1.5
+    longer = sample(replace(both[1], complexity=540.0), seed=1, split="test").inputs[:, 2:].norm(dim=1) / 4.0
+    assert inner <= longer.min() < 0.12 and 1.4 < longer.max() <= outer
+
+
+def test_a_gap_of_zero_lets_the_easy_feature_reach_zero():
+    wide, narrow = (sample(ToyData(easy_gap=gap), seed=0, split="test").inputs[:, 0].abs() for gap in (0.0, 0.5))
+    assert wide.min() < 0.01 * 0.5 and narrow.min() >= 0.5 * 0.5 and wide.max() <= 0.5
+
+
+def test_uniform_last_layers_differ_by_seed_and_stay_below_their_size():
+    v = initial_weights(list(range(50)), hidden=3, last_layer_init=[2.0] * 50, last_layer_draw="uniform").v
+    assert 0 <= v.min() < 0.2 and 1.8 < v.max() <= 2.0
+    assert abs(v.mean().item() - 1.0) < 0.2
+
+
+def test_a_sign_of_the_last_layer_can_be_moved_into_the_layer_below():
+    weights = initial_weights([0, 0], hidden=6, last_layer_init=[1.5, 1.5])
+    for part in (weights.v, weights.w3.view(2, 2, -1), weights.b3.view(2, 2)):
+        part[1, 1] *= -1  # of the second member's hard feature
+    engine = BatchedEngine(
+        weights,
+        learning_rate=[0.05] * 2,
+        rho=[0.7] * 2,
+        interventions=[Intervention()] * 2,
+        batch_size=5,
+        dtype=torch.float64,
+    )
+    order = batch_order(300, 1, seed=0).view(60, 1, 5).expand(-1, 2, -1)
+    data = sample(ToyData(), seed=0, split="train")
+    engine.run(data.inputs[order].view(60, 2, 5, 2, 2).transpose(2, 3), data.labels[order])
+    assert torch.equal(engine.weights.v[0] * torch.tensor([1.0, -1.0]), engine.weights.v[1])
+    assert engine.weights.v[0, 1] != 1.5

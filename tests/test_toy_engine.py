@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from toy_settings import INTERVENED
 
+from samlib.config import to_dict
 from samlib.toy.config import ToyConfig
 from samlib.toy.interventions import phantom
 from samlib.toy.reference import train_reference
@@ -10,20 +12,20 @@ from samlib.toy.training import train_toy
 
 SMALL = ToyConfig(hidden=8, n_steps=100, n_snapshots=2, checkpoints=(100,)).vary(n_test=200)
 
-INTERVENTIONS = [
-    {"term": term, "ratio": 1.5, "norm": norm, "last_layer": last_layer}
-    for term in ("importance", "rate", "both")
-    for norm in ("initial", "matched")
-    for last_layer in ("plain", "weighted")
-] + [
-    {"term": term, "vector": "phantom", "rho": 0.7, "last_layer": last_layer}
-    for term in ("importance", "rate", "both")
-    for last_layer in ("plain", "weighted")
-]
+INTERVENTIONS = [settings | {"rho": rho} for settings, rho in ((to_dict(one), rho) for one, rho in INTERVENED)]
 
 
 @pytest.mark.parametrize("engine", ["batched", "compiled"])
-@pytest.mark.parametrize("changes", [{"rho": 0.0}, {"rho": 0.7}, {"rho": 0.7, "batch_size": 30}, *INTERVENTIONS])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rho": 0.0},
+        {"rho": 0.7},
+        {"rho": 0.7, "batch_size": 30},
+        {"rho": 0.7, "last_layer_draw": "uniform", "radius_profile": "angle", "complexity": 500.0, "easy_gap": 0.0},
+        *INTERVENTIONS,
+    ],
+)
 def test_engine_equals_the_plain_loop_after_100_steps(changes, engine):
     config = SMALL.vary(seeds=(3,), **changes)
     beside = SMALL.vary(seeds=(3, 4), batch_size=config.batch_size, complexity=540.0)

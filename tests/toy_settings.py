@@ -1,6 +1,6 @@
 """Settings that reach every branch of the toy's engines, shared by their tests."""
 
-from samlib.toy.config import Intervention
+from samlib.toy.config import VECTORS, Intervention
 
 SGD = (Intervention(), 0.0)
 LSAM = (Intervention(), 0.7)
@@ -13,7 +13,8 @@ INTERVENED = [
         for last_layer in ("plain", "weighted")
     ),
     *(
-        (Intervention(term=term, vector="phantom", last_layer=last_layer), 0.7)
+        (Intervention(term=term, vector=vector, last_layer=last_layer), 0.7)
+        for vector in VECTORS[1:]
         for term in ("importance", "rate", "both")
         for last_layer in ("plain", "weighted")
     ),

@@ -5,7 +5,7 @@ Reading it takes what doing runs takes, and no more: no notebook, no figure, no 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edition.claims import (
@@ -20,6 +20,7 @@ from edition.claims import (
     section_6_2_interventions,
     section_6_2_rates,
     section_6_2_weights,
+    space,
 )
 from edition.claims.claim import CLAIMS, PAPER, Claim
 from edition.claims.rules import STATES, Effect, Verdict
@@ -39,6 +40,7 @@ FILES = {
     appendix_g: "Appendix G: along the training",
     appendix_h: "Appendix H: noise and batch size",
     beyond: "Beyond the paper: controls",
+    space: "Beyond the paper: the lost constants",
 }
 PARTS: dict[str, list[Claim]] = {
     part: [entry for entry in CLAIMS.values() if entry.file == file.__name__] for file, part in FILES.items()
@@ -55,6 +57,7 @@ class Row:
         verdict: computed from records; without effects where nothing was measured.
         why: the reason where nothing was measured, "" elsewhere.
         page: file of the book that shows the verdict, with its anchor where it has one.
+        space: in how many settings of the lost constants the claim holds; "" where that was not searched.
     """
 
     claim: Claim
@@ -62,6 +65,7 @@ class Row:
     verdict: Verdict
     why: str
     page: str
+    space: str = ""
 
     @property
     def deciding(self) -> Effect | None:
@@ -81,7 +85,7 @@ class Row:
             "origin", who makes the claim; "state" (one of `STATES`); "held" and "reversed", numbers of effects;
             "quantifier"; "scaled_down", what of the paper's setting the runs scale down; "detectable", the smallest
             difference from the deciding effect's threshold that these runs find with 80 % power; "shown", effects in
-            other statistics, which decide nothing.
+            other statistics, which decide nothing; "space", as above.
         """
         deciding, verdict = self.deciding, self.verdict
         numbers = _numbers(deciding) if deciding else {"value": None, "low": None, "high": None, "n": 0}
@@ -101,6 +105,7 @@ class Row:
             "scaled_down": verdict.scaled_down,
             "detectable": _finite(deciding.detectable) if deciding else None,
             "shown": [_effect(effect) for effect in verdict.shown],
+            "space": self.space,
         }  # fmt: skip
 
 
@@ -119,7 +124,11 @@ def ledger(profile: str = "paper", parts: Mapping[str, Sequence[Claim]] | None =
     parts = PARTS if parts is None else parts
     needed = {name for claims in parts.values() for claim in claims for name in (*claim.needs, *claim.also)}
     results = {name: read(name, profile) for name in sorted(needed)}
-    return [_row(claim, part, results) for part, claims in parts.items() for claim in claims]
+    ids = {claim.id for claims in parts.values() for claim in claims}
+    searched = read("search", profile).records if ids & set(space.JUDGED) else ()
+    shares = space.space(searched).shares if searched else None
+    rows = [_row(claim, part, results) for part, claims in parts.items() for claim in claims]
+    return [replace(row, space=space.share_told(shares, row.claim.id)) for row in rows]
 
 
 def strength(effect: Effect) -> float:
@@ -171,6 +180,7 @@ def text(rows: Sequence[Row]) -> str:
         lines.append(f"{verdict.state:13}  {row.claim.id}  ({told}{row.claim.place})")
         lines.append(f"    {verdict.claim}")
         lines.append(f"    {_measured(row.deciding)}; {verdict.statistic}" if row.deciding else f"    {row.why}")
+        lines += [f"    {row.space}"] if row.space else []
     for name, part in zip(("the paper's claims", "others"), split(rows), strict=True):
         told = ", ".join(f"{count} {state}" for state, count in counts(part).items())
         lines.append(f"{name}: {len(part)}, of these {told}")

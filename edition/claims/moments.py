@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,9 @@ from edition.records.kept import checkpoints
 from edition.records.store import Record
 from samlib.images.catalogue import PHOTOGRAPHS
 from samlib.images.importance import READING_RADII, READINGS
-from samlib.measures.importance import Importance, gini
+from samlib.measures.importance import Importance, gini, only_easy, worst
 from samlib.measures.statistics import estimate, paired_difference
 
-POORLY_FIT = 0.25  # share of the examples with the lowest signed contribution: our choice
 # Of the phantom, where runs recorded several: the one that book/protocol.md lets judge, at `RADIUS`.
 JUDGING = ("evaluation", 128)
 # What runs must share for their weights to be compared.
@@ -217,12 +217,7 @@ def poorly_fit(moments: Sequence[Moment], role: str) -> tuple[list[Effect], list
         weight, the mean rank, and the share of all weight.
     """
     place, side = {"easy": (0, "below"), "hard": (1, "above")}[role]
-    return _gains(moments, [(f"{role} feature's worst quarter", _worst(place), side)])
-
-
-def _worst(feature: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Choose the examples that a feature fits worst."""
-    return lambda parts: parts[feature] <= np.quantile(parts[feature], POORLY_FIT)
+    return _gains(moments, [(f"{role} feature's worst quarter", partial(worst, feature=place), side)])
 
 
 def only_easy_fits(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
@@ -230,7 +225,7 @@ def only_easy_fits(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect
 
     Moments at which fewer than two networks have such examples are left out.
     """
-    return _gains(moments, [("right by easy, wrong by hard", lambda parts: (parts[0] > 0) & (parts[1] < 0), "above")])
+    return _gains(moments, [("right by easy, wrong by hard", only_easy, "above")])
 
 
 def easy_side(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:

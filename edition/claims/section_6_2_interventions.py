@@ -13,7 +13,7 @@ from edition.claims.claim import OURS, Judged, claim
 from edition.claims.rules import Effect
 from edition.experiments.toy import RATIOS, REFERENCE_COMPLEXITY, REFERENCE_RHO
 from edition.runs.results import Results, by_seed, only, pick
-from samlib.measures.statistics import estimate, paired_difference, settled
+from samlib.measures.statistics import Estimate, estimate, paired_difference, settled
 
 LEAST = 0.1  # of LSAM's gain: the least that counts as an improvement; our choice
 COMPARABLE = 0.5  # of the larger of two gains: how far they may be apart and be comparable; our choice
@@ -187,6 +187,58 @@ def choices_matter_little(interventions: Results) -> list[Effect]:
                 value = estimate((control - main)[ratio].to_numpy())
                 effects.append(Effect(f"{name}, {term}, c = {ratio:g}", value, "within", MATCH_MARGIN))
     return effects
+
+
+@claim(
+    "toy-phantom-of-its-own-batch",
+    place="Section 6.2; the question is ours",
+    says="LSAM's gain needs the phantom of the batch itself: lent to another batch, or replaced by its running mean, "
+    "it gains less.",
+    statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g}, stand-in minus the batch's own phantom in the "
+    "same factors, paired by seed",
+    chapter=CAUSES,
+    figure="fig-mechanism",
+    needs="mechanism",
+    origin=OURS,
+)
+def own_batch(mechanism: Results) -> list[Effect]:
+    return [
+        Effect(f"{vector}, {term}", _apart(mechanism, term, vector, "phantom"), "above")
+        for vector in ("permuted", "mean")
+        for term in ("rate", "both")
+    ]
+
+
+@claim(
+    "toy-gain-where-hard-hurts",
+    place="Section 6.2; the question is ours",
+    says="LSAM gains in the batches in which the hard feature hurts: the phantom in these alone improves the hard "
+    "feature, and more than the phantom in the others alone.",
+    statistic=f"hard-feature probing error at rho = {REFERENCE_RHO:g}, paired by seed: phantom only where it hurts, "
+    f"minus SGD, and minus phantom only where it helps; {COUNTS}",
+    chapter=CAUSES,
+    figure="fig-mechanism",
+    needs=("mechanism", "complexity"),
+    origin=OURS,
+)
+def gain_where_hard_hurts(mechanism: Results, complexity: Results) -> list[Effect]:
+    sgd, least, effects = lsam_errors(complexity.table, 0.0), least_gain(complexity.table), []
+    for term in ("rate", "both"):
+        gain = paired_difference(_errors(mechanism, term, "hurts"), sgd)
+        effects.append(Effect(f"{term}, where it hurts minus SGD", gain, "below", least, none=0.0))
+        apart = _apart(mechanism, term, "hurts", "helps")
+        effects.append(Effect(f"{term}, where it hurts minus where it helps", apart, "below"))
+    return effects
+
+
+def _errors(mechanism: Results, term: str, vector: str) -> np.ndarray:
+    """Hard-feature errors with a stand-in in one term, by seed."""
+    return pick(mechanism.table, term=term, vector=vector).sort_values("seed").final_hard_error.to_numpy()
+
+
+def _apart(mechanism: Results, term: str, one: str, other: str) -> Estimate:
+    """Hard-feature error with one stand-in minus that with another."""
+    return paired_difference(*(_errors(mechanism, term, vector) for vector in (one, other)))
 
 
 def _gains(

@@ -63,6 +63,7 @@ _ROWS = (
     ("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
     ("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
     ("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
+    ("mechanism", "toy", "Stand-ins for LSAM's phantom (chapter 5)", toy.mechanism),
     ("cifar_mnist", "pair", "CIFAR-MNIST, selected settings (Table 1)", pairs.CIFAR_MNIST.selected(**_PROBED)),
     ("fmnist_mnist", "pair", "FMNIST-MNIST, selected settings (Table 1)", pairs.FMNIST_MNIST.selected(**_PROBED)),
     (
@@ -116,6 +117,7 @@ _ROWS = (
     ("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
     ("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
     ("three_features", "control", "Three mixed features", controls.three_features),
+    ("search", "search", "The space of the lost constants (chapter 8)", toy.search),
     ("sensitivity", "toy", "One constant at a time", toy.sensitivity),
     ("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),
     ("noise", "toy", "Noise (Figure 9)", toy.noise),

@@ -1,20 +1,22 @@
 """Which toy runs each figure needs, at each profile.
 
-Constants are calibrations of ours, not the paper's values (its copy at hand lost them); the page "Decisions" lists
-them. Every experiment compares LSAM with SGD (rho = 0) at equal settings and equal seeds: nothing is selected.
+Constants come from `constants.toml`: most are calibrations of ours, not the paper's values (its copy at hand lost
+them); the page "Decisions" shows the file. Every experiment compares LSAM with SGD (rho = 0) at equal settings and
+equal seeds: nothing is selected.
 """
 
 from dataclasses import dataclass
 
+from edition.experiments.constants import values
 from samlib.config import check_choice
-from samlib.toy.config import ToyConfig
+from samlib.search import SearchConfig
+from samlib.toy.config import VECTORS, ToyConfig
 
 PROFILES = ("paper", "quick", "smoke")
-RHOS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
-COMPLEXITIES = (180.0, 225.0, 270.0, 315.0, 360.0, 405.0, 450.0, 540.0)
-REFERENCE_RHO = 1.0
-REFERENCE_COMPLEXITY = 360.0
-RATIOS = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
+BASE, GRIDS = values("base"), values("grids")
+REFERENCE_RHO: float = GRIDS["reference_rho"]
+REFERENCE_COMPLEXITY: float = GRIDS["reference_complexity"]
+RATIOS: tuple[float, ...] = GRIDS["ratios"]
 SENSITIVITY = {
     "learning_rate": (0.003, 0.01, 0.03, 0.1),
     "last_layer_init": (0.3, 0.5, 1.0, 2.0, 4.0),
@@ -22,12 +24,7 @@ SENSITIVITY = {
     "easy_scale": (0.125, 0.25, 0.5, 1.0, 2.0),
     "hard_scale": (1.0, 2.0, 4.0, 8.0),
 }
-NOISES = {
-    "flip": (0.025, 0.05, 0.1),
-    "gaussian_noise": (0.25, 0.5, 1.0),
-    "dropout": (0.1, 0.2, 0.4),
-}
-BATCH_SIZES = (1, 2, 5, 10, 20, 60, 100, 300)
+NOISES: dict[str, tuple[float, ...]] = {name: GRIDS[name] for name in ("flip", "gaussian_noise", "dropout")}
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,15 @@ class Scale:
     n_snapshots: int
 
 
-SCALES = {"paper": Scale(250, 20, 5), "quick": Scale(75, 4, 5), "smoke": Scale(2, 2, 1)}
+def scale(profile: str) -> Scale:
+    """Return a profile's scale; at "paper" it is that of the constants.
+
+    Raises:
+        ValueError: no such profile.
+    """
+    check_choice("profile", profile, PROFILES)
+    paper = Scale(GRIDS["n_epochs"], GRIDS["n_seeds"], 5)
+    return {"paper": paper, "quick": Scale(75, 4, 5), "smoke": Scale(2, 2, 1)}[profile]
 
 
 def base(profile: str) -> ToyConfig:
@@ -56,22 +61,29 @@ def base(profile: str) -> ToyConfig:
     Raises:
         ValueError: another profile.
     """
-    check_choice("profile", profile, PROFILES)
-    scale = SCALES[profile]
-    config = ToyConfig(seeds=tuple(range(scale.n_seeds)), n_snapshots=scale.n_snapshots)
-    return config.vary(n_steps=scale.n_epochs * (config.data.n_train // config.batch_size))
+    size = scale(profile)
+    # Whatever the length, snapshots are fewer than steps; the fields of the file are set together, then checked.
+    n_steps = size.n_epochs * (BASE["n_train"] // BASE["batch_size"])
+    seeds = tuple(range(size.n_seeds))
+    return ToyConfig().vary(
+        **BASE, complexity=REFERENCE_COMPLEXITY, seeds=seeds, n_snapshots=size.n_snapshots, n_steps=n_steps
+    )
 
 
 def complexity(profile: str) -> list[ToyConfig]:
     """Figure 2 and Figure 4: every complexity with every radius."""
-    return [base(profile).vary(complexity=degrees, rho=rho) for degrees in COMPLEXITIES for rho in RHOS]
+    return [
+        base(profile).vary(complexity=degrees, rho=rho) for degrees in GRIDS["complexities"] for rho in GRIDS["rhos"]
+    ]
 
 
 def checkpoints(profile: str) -> list[ToyConfig]:
     """Figures 1, 3, 5, 7 and 8: SGD and LSAM with all weights kept along the way, at most ten seeds."""
     start = base(profile)
     epoch = start.data.n_train // start.batch_size
-    steps = sorted({step for step in (epoch, 10 * epoch, 50 * epoch) if step < start.n_steps} | {start.n_steps})
+    steps = sorted(
+        {step for step in (epoch * n for n in GRIDS["checkpoint_epochs"]) if step < start.n_steps} | {start.n_steps}
+    )
     kept = start.vary(checkpoints=tuple(steps), seeds=start.seeds[:10], n_snapshots=5 * start.n_snapshots)
     return [kept.vary(rho=rho) for rho in (0.0, REFERENCE_RHO)]
 
@@ -104,32 +116,50 @@ def phantom_terms(profile: str) -> list[ToyConfig]:
     return [
         base(profile).vary(term=term, vector="phantom", last_layer="weighted", rho=rho)
         for term in ("importance", "rate", "both")
-        for rho in RHOS
+        for rho in GRIDS["rhos"]
         if rho > 0
     ]
 
 
+def mechanism(profile: str) -> list[ToyConfig]:
+    """Why LSAM's phantom works and its mean does not: the phantom itself and its stand-ins, at the reference radius."""
+    return [
+        base(profile).vary(term=term, vector=vector, last_layer="weighted", rho=REFERENCE_RHO)
+        for vector in VECTORS[1:]
+        for term in ("importance", "rate", "both")
+    ]
+
+
+def search(profile: str) -> list[SearchConfig]:
+    """The lost constants: the base and 639 settings from their space, ten a record (chapter 8)."""
+    if profile == "paper":
+        return [SearchConfig(first=first) for first in range(0, 640, 10)]
+    if profile == "quick":
+        return [SearchConfig(first, 5, n_steps=3000, n_test=500, seeds=tuple(range(4))) for first in range(0, 20, 5)]
+    return [SearchConfig(n_settings=2, n_steps=60, n_test=100, seeds=(0, 1))]
+
+
 def noise(profile: str) -> list[ToyConfig]:
     """Figure 9: three noises at three levels, on both features or the hard one, over the radius."""
-    clean = [base(profile).vary(rho=rho) for rho in RHOS]
+    clean = [base(profile).vary(rho=rho) for rho in GRIDS["rhos"]]
     return clean + [
         base(profile).vary(**{name: level}, noisy_features=features, rho=rho)
         for features in ("both", "hard")
         for name, levels in NOISES.items()
         for level in levels
-        for rho in RHOS
+        for rho in GRIDS["rhos"]
     ]
 
 
 def batch_size(profile: str) -> list[ToyConfig]:
     """Figure 10 at equal epochs: every batch size with every radius."""
     return [
-        base(profile).vary(batch_size=size, n_steps=max(SCALES[profile].n_epochs * 300 // size, 10), rho=rho)
-        for size in BATCH_SIZES
-        for rho in RHOS
+        base(profile).vary(batch_size=size, n_steps=max(scale(profile).n_epochs * BASE["n_train"] // size, 10), rho=rho)
+        for size in GRIDS["batch_sizes"]
+        for rho in GRIDS["rhos"]
     ]
 
 
 def batch_size_equal_steps(profile: str) -> list[ToyConfig]:
     """Figure 10 at equal steps: the control that separates batch size from the number of updates."""
-    return [base(profile).vary(batch_size=size, rho=rho) for size in BATCH_SIZES for rho in RHOS]
+    return [base(profile).vary(batch_size=size, rho=rho) for size in GRIDS["batch_sizes"] for rho in GRIDS["rhos"]]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from edition.experiments.toy import REFERENCE_COMPLEXITY, REFERENCE_RHO
 from edition.figures import style
-from edition.figures.bands import mean_curve, seeds_word
+from edition.figures.bands import mean_curve, mean_point, seeds_word
 from edition.runs.results import pick
 from samlib.measures.statistics import estimate
 
@@ -81,6 +81,32 @@ def phantom_terms(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     axes.set(xlabel=r"perturbation radius $\rho$", ylabel="hard-feature probing error", ylim=(0, None))
     axes.legend(fontsize=8.5)
     axes.set_title(f"phantom in one factor ({seeds_word(table)})", fontsize=9, fontweight="normal")
+    return figure
+
+
+STAND_INS = {
+    "phantom": "its own batch",
+    "permuted": "another batch",
+    "mean": "running mean",
+    "helps": "own, where the\nhard feature helps",
+    "hurts": "own, where the\nhard feature hurts",
+}
+
+
+def mechanism(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
+    """Beyond Figure 6: error with LSAM's phantom or a stand-in for it, in one factor of the gradient or in both."""
+    figure, axes = plt.subplots(figsize=(8.0, 3.8))
+    looks = (("importance", style.EASY, "o"), ("rate", style.HARD, "s"), ("both", style.SAM, "D"))
+    for shift, (term, colour, marker) in zip((-0.15, 0.0, 0.15), looks, strict=True):
+        for place, vector in enumerate(STAND_INS):
+            value = estimate(pick(table, term=term, vector=vector).final_hard_error)
+            label = TERM_TITLES[term] if place == 0 else None
+            mean_point(axes, place + shift, value, marker=marker, color=colour, label=label)
+    _draw_sgd(axes, complexity)
+    axes.set_xticks(range(len(STAND_INS)), labels=list(STAND_INS.values()), fontsize=8.5)
+    axes.set(ylabel="hard-feature probing error", ylim=(0, None))
+    axes.set_title(rf"whose phantom, $\rho = {REFERENCE_RHO:g}$ ({seeds_word(table)})", fontsize=9, fontweight="normal")
+    axes.legend(fontsize=8.5)
     return figure
 
 

@@ -1,5 +1,6 @@
 """Figures and tables of the performance page, drawn from benchmark records."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,6 +8,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from edition.figures import style
+from edition.records.store import Record
+from samlib.search import FRACTIONS, RUNS
 
 Rows = list[dict[str, Any]]
 
@@ -192,3 +195,29 @@ def targets_table(measured: dict[str, Any]) -> pd.DataFrame:
     table["measured"] = [f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" for value in table.measured]
     table["met"] = ["yes" if met else "no" for met in table.met]
     return table
+
+
+def search_cost(records: Sequence[Record]) -> str:
+    """Say in Markdown what the search of the lost constants cost, and what a larger one would, on paper.
+
+    Args:
+        records: of kind "search", one or more. Chunks are independent of each other, so cores divide the time until
+            each does one chunk; another machine's core counts as these.
+    """
+    seconds = sum(record.provenance["wall_seconds"] for record in records)
+    n = sum(len(record.metrics["settings"]) for record in records)
+    steps = sum(
+        (
+            len(FRACTIONS) * len(record.metrics["premise"])
+            + (len(RUNS) - len(FRACTIONS)) * sum(record.metrics["premise"])
+        )
+        * len(record.config["seeds"])
+        * record.config["n_steps"]
+        for record in records
+    )
+    million = 1e6 * seconds / n / 3600
+    return (
+        f"{len(records)} chunks, {n} settings, {steps / 1e6:,.0f} million model-steps took **{seconds / 3600:.2f} hours"
+        f" of one core**: {seconds / n:.1f} s a setting, {steps / seconds:,.0f} model-steps a second. At that rate a "
+        f"million settings are {million:,.0f} hours of one core: {million / 1000:,.1f} hours on a thousand."
+    )

@@ -88,6 +88,8 @@ def _claim_row(row: Row) -> str:
     if verdict.effects:
         told += f"{html.escape(found(verdict))}<br>"
     told += f"Statistic: {html.escape(verdict.statistic)}.<br>{_deciding(row)}"
+    if row.space:
+        told += f'<br><a href="08_lost_constants.html">Over the space</a>: {html.escape(row.space)}.'
     if row.claim.needs:
         links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in row.claim.needs)
         told += f"<br>Records: {links}."

@@ -13,6 +13,7 @@ import numpy as np
 from edition.records.checkpoint import Checkpoint
 from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig
 from samlib.methods.config import ControlConfig
+from samlib.search import RUNS, SearchConfig
 from samlib.toy.config import ToyConfig
 
 Report = Callable[[float], None]
@@ -98,6 +99,18 @@ def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Tra
     return Trained(engine, [(result.metrics, result.arrays) for result in results], time.perf_counter() - begin)
 
 
+def _search(configs: Sequence[SearchConfig], work: Work, report: Report) -> Trained:
+    """Train one chunk of the search."""
+    from samlib.search import search
+    from samlib.toy.training import best_engine
+
+    (config,) = configs
+    begin = time.perf_counter()
+    engine = best_engine(work.device, config.n_steps)
+    found = search(config, device=work.device, engine=engine, report=report)
+    return Trained(engine, [found], time.perf_counter() - begin)
+
+
 def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Trained:
     """Train one network on an image pair."""
     from samlib.images.pairs import train_pair
@@ -160,6 +173,11 @@ def _toy_work(config: ToyConfig) -> float:
     return len(config.seeds) * config.n_steps * (config.batch_size + 2) * (config.hidden + 20) ** 2
 
 
+def _search_work(config: SearchConfig) -> float:
+    """Steps of networks; which setting a chunk meets decides little, for it meets several."""
+    return config.n_settings * len(RUNS) * len(config.seeds) * config.n_steps
+
+
 def _pair_work(config: PairConfig) -> float:
     """Images passed through the network."""
     measured = MEASUREMENT + config.n_epochs * EPOCH_MEASUREMENT * config.probe_each_epoch
@@ -215,6 +233,7 @@ KINDS = {
         networks=lambda config: len(config.seeds),
         at_once=2000,
     ),
+    "search": Kind(SearchConfig, 1, _search, _search_work, 3e-5, {}, checkpointed=False),  # a chunk takes minutes
     "pair": Kind(PairConfig, 1, _train_pair, _pair_work, 5e-4, IMAGES),
     "finetune": Kind(FinetuneConfig, 1, _finetune, _finetune_work, 0.02, IMAGES, rate=_network),
     "domainbed": Kind(

@@ -2,7 +2,7 @@
 
 from edition.widgets.browser import BrowserToy, train_in_browser
 from edition.widgets.frames import Frames, sliders
-from edition.widgets.from_records import gain_explorer, measure_explorer, target_explorer
+from edition.widgets.from_records import gain_explorer, measure_explorer, setting_explorer, target_explorer
 from edition.widgets.training import TrainingPanel, train_yourself
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "TrainingPanel",
     "gain_explorer",
     "measure_explorer",
+    "setting_explorer",
     "sliders",
     "target_explorer",
     "train_in_browser",

@@ -14,7 +14,6 @@ from edition.experiments.toy import base
 from edition.figures import style
 from samlib.config import check_choice, check_number
 from samlib.toy.config import ToyConfig
-from samlib.toy.data import EASY_RANGE, INNER_RADIUS
 
 LEARNING_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 RATIOS = (0.25, 0.5, 0.85, 1.0, 1.5, 2.0, 3.0)
@@ -193,8 +192,8 @@ def _settings(config: ToyConfig) -> dict[str, object]:
         "easyScale": config.data.easy_scale,
         "hardScale": config.data.hard_scale,
         "uniformNoise": config.data.uniform_noise,
-        "easyRange": EASY_RANGE,
-        "innerRadius": INNER_RADIUS,
+        "easyRange": (config.data.easy_gap, 1.0),
+        "innerRadius": config.data.inner_radius,
         "colours": {"sgd": style.SGD, "lsam": style.SAM, "real": style.REAL, "phantom": style.PHANTOM},
     }
 

@@ -10,13 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from edition.claims.domainbed import MEAN, radius_table, transfer_table
 from edition.claims.pairs import difference
+from edition.claims.space import Space
 from edition.figures import style
 from edition.figures.bands import mean_point
 from edition.figures.domainbed import shown_name
 from edition.figures.methods import SHOWN, measured, measured_in_words
+from edition.figures.space import draw_curve
 from edition.records.store import Record
 from edition.widgets.frames import Frames, sliders
 from samlib.measures.statistics import Estimate, estimate, with_interval
+from samlib.search import AXES, FRACTIONS
+
+SETTINGS_SHOWN = 24
 
 BEFORE = "before\ntraining"
 ROLES = {"hard": style.HARD, "easy": style.EASY}
@@ -167,3 +172,39 @@ def _ends(value: Estimate) -> tuple[float, float]:
 def _in_points(value: Estimate) -> str:
     """A difference of shares with its interval, in points."""
     return with_interval(value, 2, scale=100, signed=True, alone=" (one seed, no interval)")
+
+
+def setting_explorer(found: Space) -> Frames:
+    """Walk through settings from the largest gain to the largest loss: what each does, and which claims hold in it."""
+    order = np.flatnonzero(found.counted)[np.argsort(found.gain[found.counted], kind="stable")]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, SETTINGS_SHOWN).astype(int))]
+    labels = [f"{i + 1} of {len(chosen)}" for i in range(len(chosen))]
+    by_label = dict(zip(labels, chosen, strict=True))
+
+    def draw(label: str) -> Figure:
+        row = by_label[label]
+        figure, (curves, told) = plt.subplots(1, 2, figsize=(8.4, 3.4), width_ratios=(1.2, 1))
+        draw_curve(curves, found.of("final_hard_error")[row, : len(FRACTIONS)], style.HARD, "hard feature")
+        draw_curve(curves, found.of("final_easy_error")[row, : len(FRACTIONS)], style.EASY, "easy feature")
+        curves.set(xlabel=r"$\rho\,/\,\Vert v\Vert$ at the start", ylabel="probing error", ylim=(-0.02, 0.6))
+        curves.legend(fontsize=8)
+        told.axis("off")
+        told.text(0, 1, _words(found, row), va="top", fontsize=7.5, linespacing=1.35)
+        return figure
+
+    def alt(label: str) -> str:
+        row = by_label[label]
+        return f"Probing errors against the radius in one setting. {_words(found, row)}".replace("\n", "; ")
+
+    return sliders(draw, {"setting, from the largest gain": labels}, alt=alt)
+
+
+def _words(found: Space, row: int) -> str:
+    """A setting's constants and the claims by state, in lines."""
+    setting = found.settings.loc[row]
+    lines = [f"{name.replace('_', ' ')}: {setting[name]}" for name in AXES]
+    states = found.states.loc[row]
+    for state in ("confirmed", "contradicted"):
+        names = [str(id).removeprefix("toy-") for id in states.index[states == state]]
+        lines.append(f"{state}: {len(names)} of {len(states)}")
+    return "\n".join(lines)

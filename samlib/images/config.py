@@ -218,8 +218,7 @@ class DomainConfig(_Shape):
         backbone: lost in our copy of the paper; DomainBed's default is "resnet50". "smallnet" is for tests.
         trained: "all" parameters, or the "last block" and the head; see `FinetuneConfig`.
         learning_rate: initial step size, falls to 0 along a half cosine, updated every step.
-        rho: perturbation radius of SAM (Eq 3) in parameter units; 0 is SGD. The paper's sweep is lost in our copy;
-            {0, .03, .05, .1} is known second-hand.
+        rho: perturbation radius of SAM (Eq 3) in parameter units; 0 is SGD. The paper's sweep is lost in our copy.
         momentum: of the base optimizer (0.9 in the paper's other experiments).
         weight_decay: of the base optimizer; lost in our copy, 0 is DomainBed's default.
         batch_per_domain: images of each source domain in a step (DomainBed: 32).

@@ -195,8 +195,8 @@ def make_views(
     """
     if config.trained == "all":
         jitter = isinstance(config, DomainConfig) and config.colour_jitter
-        options = {"size": config.image_size, "jitter": jitter, "memory_format": backbone.memory_format}
-        return ImageViews(data, rows, device=device, **options)
+        memory_format, size = backbone.memory_format, config.image_size
+        return ImageViews(data, rows, size=size, jitter=jitter, memory_format=memory_format, device=device)
     return ActivationViews(
         data, rows, backbone, size=config.image_size, mirrored=mirrored, folder=folder, device=device
     )

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samlib.shapes import Float, Int
+from samlib.shapes import Bool, Float, Int
 from samlib.toy.data import Examples
 from samlib.toy.interventions import phantom
 from samlib.toy.network import Weights, feature_values
+
+POORLY_FIT = 0.25  # share of the examples with the lowest signed contribution: our choice
 
 
 class Importance(NamedTuple):
@@ -71,6 +73,16 @@ def importance_weights(
     at_phantom = torch.empty_like(real).scatter_(1, order, dealt_phantom)
     contributions = weights.v[:, :, None] * signed
     return Importance(*(part.numpy() for part in (real, at_phantom, contributions)))
+
+
+def worst(contributions: Float[np.ndarray, "2 example"], feature: int) -> Bool[np.ndarray, " example"]:
+    """Choose the share `POORLY_FIT` of a member's examples that a feature fits worst, by signed contribution."""
+    return contributions[feature] <= np.quantile(contributions[feature], POORLY_FIT)
+
+
+def only_easy(contributions: Float[np.ndarray, "2 example"]) -> Bool[np.ndarray, " example"]:
+    """Choose a member's examples that the easy feature classifies correctly and the hard one wrongly."""
+    return (contributions[0] > 0) & (contributions[1] < 0)
 
 
 def lorenz(values: Float[np.ndarray, " example"]) -> Float[np.ndarray, " point"]:

@@ -20,7 +20,7 @@ from samlib.config import check_number
 from samlib.shapes import Float
 from samlib.toy import kernel
 from samlib.toy.config import Intervention
-from samlib.toy.engine import StepTerms, check_batches, check_settings
+from samlib.toy.engine import Batches, StepTerms, check_batches, check_settings
 from samlib.toy.interventions import Replacement, replacement
 from samlib.toy.network import Weights
 
@@ -77,13 +77,17 @@ class CompiledEngine:
         self._threads = ThreadPoolExecutor(threads)
 
     def run(
-        self, inputs: Float[Tensor, "step member 2 batch 2"], labels: Float[Tensor, "step member batch"]
+        self,
+        inputs: Float[Tensor, "step member 2 batch 2"],
+        labels: Float[Tensor, "step member batch"],
+        elsewhere: Batches | None = None,
     ) -> StepTerms:
         """Take one descent step with every member on each batch in turn, in place.
 
         Args:
             inputs: the batches of each member; third axis (easy, hard), last axis coordinates.
             labels: -1 or +1.
+            elsewhere: as `BatchedEngine.run` takes it.
         Returns:
             The steps' last-layer vectors, for statistics (new tensors).
         Raises:
@@ -92,13 +96,15 @@ class CompiledEngine:
             `weights` change in place.
         """
         steps, v = len(inputs), self.weights.v
-        check_batches(inputs, labels, members=len(v), batch_size=self._batch)
+        lenders = elsewhere or (inputs, labels)
+        for batches in ((inputs, labels), lenders):
+            check_batches(*batches, members=len(v), batch_size=self._batch)
         terms = StepTerms(*(v.new_empty(steps, len(v), 2) for _ in StepTerms._fields))
-        x, y = (part.to(v).contiguous().numpy() for part in (inputs, labels))
+        parts = [part.to(v).contiguous().numpy() for part in (inputs, labels, *lenders)]
         arrays = StepTerms._make(part.numpy() for part in terms)
 
         def train(share: tuple[int, int], work: np.ndarray) -> None:
-            self._train(x, y, share, self._nets, self._settings, work, arrays)
+            self._train(*parts, share, self._nets, self._settings, work, arrays)
 
         others = [self._threads.submit(train, *one) for one in zip(self._shares[1:], self._works[1:], strict=True)]
         train(self._shares[0], self._works[0])
@@ -137,8 +143,10 @@ def _settings(v: Tensor, learning_rate: list[float], rho: list[float], intervent
     given = replacement(interventions, v)
     if given is None:
         none = torch.zeros(len(v), dtype=torch.bool)
-        given = Replacement(torch.zeros_like(v), v[:, :1], ~none, *[none] * 5)
-    arrays = Replacement._make((given.direction.numpy(), *(part.reshape(len(v)).numpy() for part in given[1:])))
+        given = Replacement(
+            torch.zeros_like(v), v[:, :1], ~none, none, none, none.long(), none, none, v * 0, v[:, :1] * 0
+        )
+    arrays = Replacement._make(part.numpy() if part.shape == v.shape else part.reshape(-1).numpy() for part in given)
     return _Settings(np.array(learning_rate, float), np.array(rho, float), arrays)
 
 

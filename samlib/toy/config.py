@@ -20,6 +20,10 @@ class ToyData:
         gaussian_noise: standard deviation of the Gaussian noise (Eq 43), training data only.
         dropout: probability that a feature is replaced by zero (Eq 43), training data only.
         noisy_features: which features Eq 43 touches, "both" or "hard".
+        easy_gap: lower end a of the easy feature's range U[a, 1] (Eq 39); zero closes the gap between the labels.
+        inner_radius: radius of the spiral's inner end.
+        radius_profile: radius of its outer end: 1 at every complexity ("fixed"), or growing with the angle ("angle":
+            as the paper's z in Eq 42, in units that make 1 of a full turn).
         n_train, n_test: examples for training and for measuring errors.
     """
 
@@ -31,6 +35,9 @@ class ToyData:
     gaussian_noise: float = 0.0
     dropout: float = 0.0
     noisy_features: str = "both"
+    easy_gap: float = 0.1
+    inner_radius: float = 0.1
+    radius_profile: str = "fixed"
     n_train: int = 300
     n_test: int = 2000
 
@@ -41,8 +48,15 @@ class ToyData:
         for name in ("flip", "dropout"):
             check_number(name, getattr(self, name), low=0, high=1, advice="a probability")
         check_choice("noisy_features", self.noisy_features, ("both", "hard"))
+        check_choice("radius_profile", self.radius_profile, ("fixed", "angle"))
+        for name in ("easy_gap", "inner_radius"):
+            check_number(name, getattr(self, name), low=0, high=1)
         for name in ("n_train", "n_test"):
             check_number(name, getattr(self, name), low=1, integer=True)
+
+
+# What v-hat is; each but the first needs LSAM's phantom. Their places are the codes of the compiled engine.
+VECTORS = ("fixed", "phantom", "permuted", "mean", "helps", "hurts")
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,16 @@ class Intervention:
 
     Attributes:
         term: "none" (plain training), "importance" (Eq 8), "rate" (Eq 9) or "both" (Eq 10).
-        vector: v-hat is "fixed", with a constant ratio as in the paper, or "phantom", LSAM's own v~ of every batch
-            (ours; needs rho > 0). "both" with "phantom" and "weighted" is LSAM itself.
+        vector: v-hat is "fixed", with a constant ratio as in the paper, or made from LSAM's phantom v~ = v + rho u,
+            u = g / ||g|| (ours; needs rho > 0):
+            "phantom": v~ of the batch itself. In both terms and "weighted" it is LSAM.
+            "permuted": v + rho u', u' from the gradient at the current weights on the batch that stands half an epoch
+            away in the epoch's order. Each batch lends its u once an epoch: their mean stays, and no u belongs to the
+            batch it is used in.
+            "mean": v + rho m, m the running mean of u over the earlier steps, about the last `MEMORY`; m = 0 in the
+            first step. The mean phantom stays, and it does not vary from batch to batch.
+            "helps", "hurts": v~ in the batches in which the hard feature helps, E_B[lambda y v_hard phi_hard] > 0, or
+            only in the others; v elsewhere. Where it helps, the ascent step shrinks v_hard, elsewhere it does not.
         ratio: c, the fixed ratio v-hat_hard / v-hat_easy.
         norm: length of v-hat: "matched" (that of the current v) or "initial" (that of v at initialization,
             constant during training). Our copy of the paper lost this choice.
@@ -68,7 +90,7 @@ class Intervention:
 
     def __post_init__(self) -> None:
         check_choice("term", self.term, ("none", "importance", "rate", "both"))
-        check_choice("vector", self.vector, ("fixed", "phantom"))
+        check_choice("vector", self.vector, VECTORS)
         check_number("ratio", self.ratio, low=0)
         check_choice("norm", self.norm, ("initial", "matched"))
         check_choice("last_layer", self.last_layer, ("plain", "weighted"))
@@ -81,7 +103,10 @@ class ToyConfig:
     Attributes:
         data: the distribution.
         hidden: width of the two hidden layers of each three-layer feature network (Eq 4).
-        last_layer_init: initial v_easy = v_hard.
+        last_layer_init: size of the initial v_easy and v_hard.
+        last_layer_draw: both start at this size ("equal"), or each is drawn uniformly from 0 to it ("uniform":
+            PyTorch's default where the size is 2^-1/2, up to signs. A sign of v_k can be moved into the layer below
+            it, whose draws are symmetric: signs are no constant).
         rho: perturbation radius of LSAM (Eq 5) in parameter units; 0 is SGD (Eq 2).
         learning_rate: step size, constant (the paper: constant, no momentum, no weight decay).
         batch_size: examples a step (the paper: 5), drawn by reshuffling every epoch.
@@ -95,6 +120,7 @@ class ToyConfig:
     data: ToyData = ToyData()
     hidden: int = 50
     last_layer_init: float = 2.0
+    last_layer_draw: str = "equal"
     rho: float = 0.0
     learning_rate: float = 0.01
     batch_size: int = 5
@@ -116,7 +142,13 @@ class ToyConfig:
                 f"batch_size: expected a divisor of n_train = {self.data.n_train}, got {self.batch_size}; "
                 f"every batch of an epoch has the same size"
             )
-        if self.intervention.term != "none" and (self.rho > 0) != (self.intervention.vector == "phantom"):
+        if self.intervention.vector == "permuted" and self.data.n_train < 2 * self.batch_size:
+            raise ValueError(
+                f"batch_size: expected two batches an epoch or more to permute, got {self.batch_size} of "
+                f"{self.data.n_train} examples; make it smaller"
+            )
+        check_choice("last_layer_draw", self.last_layer_draw, ("equal", "uniform"))
+        if self.intervention.term != "none" and (self.rho > 0) != (self.intervention.vector != "fixed"):
             raise ValueError(
                 f"rho: expected 0 with a fixed ratio (Eqs 8-10 use SGD) and more with the phantom, got rho = "
                 f"{self.rho} and vector = {self.intervention.vector!r}; change one of them"

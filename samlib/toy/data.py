@@ -11,9 +11,6 @@ from samlib.shapes import Float
 from samlib.streams import stream
 from samlib.toy.config import ToyData
 
-EASY_RANGE = (0.1, 1.0)
-INNER_RADIUS = 0.1
-
 
 class Examples(NamedTuple):
     """Inputs and labels.
@@ -32,7 +29,7 @@ def sample(data: ToyData, *, seed: int, split: str) -> Examples:
 
     Easy feature (Eqs 39-40, reconstructed): z ~ U[0.1, 1] with the label's sign, x_easy = gamma_easy (z, 0).
     Hard feature (Eqs 41-42, reconstructed): angle t ~ U[0, complexity], x_hard = gamma_hard y r (cos t, sin t)
-    plus uniform noise, with radius r = 0.1 + 0.9 t / complexity. The literal (z cos z, z sin z) with negative z
+    plus uniform noise, with radius r = 0.1 + 0.9 t / complexity. A form (z cos z, z sin z) with negative z
     makes the two arms cross, and lets the norm grow with complexity; this form does neither.
     Noise (Eq 43) is added to the training split only: errors are measured on clean examples.
 
@@ -56,9 +53,9 @@ def sample(data: ToyData, *, seed: int, split: str) -> Examples:
     generator = stream(seed, f"{split} data")
     uniform = torch.rand(n, 5, generator=generator, dtype=torch.float64)
     labels = torch.where(uniform[:, 0] < 0.5, -1.0, 1.0).to(torch.float64)
-    low, high = EASY_RANGE
-    easy = data.easy_scale * labels * (low + (high - low) * uniform[:, 1])
-    hard = data.hard_scale * spiral(uniform[:, 2], labels, data.complexity)
+    easy = data.easy_scale * labels * (data.easy_gap + (1 - data.easy_gap) * uniform[:, 1])
+    turns = data.complexity / 360 if data.radius_profile == "angle" else 1.0
+    hard = data.hard_scale * spiral(uniform[:, 2], labels, data.complexity, inner=data.inner_radius, growth=turns)
     hard = hard + data.uniform_noise * (2 * uniform[:, 3:] - 1)
     inputs = torch.cat([torch.stack([easy, torch.zeros_like(easy)], dim=1), hard], dim=1)
     if split == "train":
@@ -67,22 +64,29 @@ def sample(data: ToyData, *, seed: int, split: str) -> Examples:
 
 
 def spiral(
-    position: Float[Tensor, " example"], labels: Float[Tensor, " example"], complexity: float
+    position: Float[Tensor, " example"],
+    labels: Float[Tensor, " example"],
+    complexity: float,
+    *,
+    inner: float = 0.1,
+    growth: float = 1.0,
 ) -> Float[Tensor, "example 2"]:
-    """Place points along the two arms of the spiral of outer radius 1 (Eqs 41-42, reconstructed).
+    """Place points along the two arms of the spiral (Eqs 41-42, reconstructed).
 
     Args:
         position: where on the arm, 0 (inner end) to 1 (outer end).
         labels: +1 for one arm, -1 for its mirror through the origin.
         complexity: rotation from the inner to the outer end, degrees.
+        inner: radius of the inner end.
+        growth: how much the radius grows from end to end, in units of 1 - inner; 1 makes the outer radius 1.
     Returns:
-        Coordinates y r (cos t, sin t) with t = complexity * position, r = 0.1 + 0.9 position.
+        Coordinates y r (cos t, sin t) with t = complexity * position, r = inner + (1 - inner) growth position.
 
     >>> spiral(torch.tensor([0.0]), torch.tensor([-1.0]), 360.0)
     tensor([[-0.1000, -0.0000]])
     """
     angle = math.radians(complexity) * position
-    radius = INNER_RADIUS + (1 - INNER_RADIUS) * position
+    radius = inner + (1 - inner) * growth * position
     return (labels * radius)[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 

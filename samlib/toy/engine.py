@@ -11,10 +11,13 @@ from torch import Tensor
 
 from samlib.shapes import Float
 from samlib.toy.config import Intervention
-from samlib.toy.interventions import Terms, phantom, replaced_terms, replacement
+from samlib.toy.interventions import Terms, phantom, replaced_terms, replacement, stand_in
 from samlib.toy.network import Weights
 
 _VECTOR = 64
+
+
+Batches = tuple[Float[Tensor, "step member 2 batch 2"], Float[Tensor, "step member batch"]]
 
 
 class StepTerms(NamedTuple):
@@ -73,13 +76,18 @@ class BatchedEngine:
         self._h1, self._h2, self._d1, self._d2 = (v.new_empty(activation) for _ in range(4))
 
     def run(
-        self, inputs: Float[Tensor, "step member 2 batch 2"], labels: Float[Tensor, "step member batch"]
+        self,
+        inputs: Float[Tensor, "step member 2 batch 2"],
+        labels: Float[Tensor, "step member batch"],
+        elsewhere: Batches | None = None,
     ) -> StepTerms:
         """Take one descent step with every member on each batch in turn, in place.
 
         Args:
             inputs: the batches of each member; third axis (easy, hard), last axis coordinates.
             labels: -1 or +1.
+            elsewhere: inputs and labels of the batches that lend the "permuted" intervention their direction; None
+                where no member has it.
         Returns:
             The steps' last-layer vectors, for statistics (new tensors).
         Raises:
@@ -87,23 +95,30 @@ class BatchedEngine:
         Side effects:
             `weights` change in place.
         """
-        check_batches(inputs, labels, members=len(self.weights.v), batch_size=self._batch)
-        steps = [self._step(x, y) for x, y in zip(inputs, labels, strict=True)]
+        others = elsewhere or (inputs, labels)
+        for batches in ((inputs, labels), others):
+            check_batches(*batches, members=len(self.weights.v), batch_size=self._batch)
+        lends = elsewhere is not None
+        steps = [self._step(*batch, lends) for batch in zip(inputs, labels, *others, strict=True)]
         return StepTerms(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
     @torch.no_grad()
-    def _step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _step(
+        self, inputs: Tensor, labels: Tensor, other_inputs: Tensor, other_labels: Tensor, lends: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step with every member; return v before it, its gradient there, and the rate vector."""
         members, _, batch, _ = inputs.shape
-        x = inputs.flatten(0, 1)
-        phi = self._forward(x).view(members, 2, batch)
-        signed = labels[:, None] * phi  # y phi_k
         v = self.weights.v
+        if lends:
+            elsewhere = _last_layer_gradient(v, self._signed(other_inputs, other_labels))
+        signed = self._signed(inputs, labels)
         gradient = _last_layer_gradient(v, signed)
         moved = phantom(v, gradient, self._rho)
         terms = Terms(moved, moved, moved)
         if self._replacement is not None:
-            terms = replaced_terms(v, moved, self._replacement)
+            hat = stand_in(v, gradient, elsewhere if lends else gradient, self._rho, self._replacement)
+            terms = replaced_terms(v, torch.where(self._replacement.plain, moved, hat), self._replacement)
+        x = inputs.flatten(0, 1)
         weight = _importance(terms.importance, signed)  # (m, b)
         # dL/dphi_k = -weight * y * v_k / b (Eq 6), scaled by the learning rate so that updates need no further factor.
         scale = (self._learning_rate / batch)[:, None]
@@ -112,6 +127,11 @@ class BatchedEngine:
         before = v.clone()
         v.sub_(self._learning_rate[:, None] * _last_layer_gradient(terms.last_layer, signed))
         return before, gradient, terms.rate
+
+    def _signed(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Compute y phi_k of every member on its batch, (m, 2, b)."""
+        members, _, batch, _ = inputs.shape
+        return labels[:, None] * self._forward(inputs.flatten(0, 1)).view(members, 2, batch)
 
     def _forward(self, x: Tensor) -> Tensor:
         """Compute phi of all feature networks, (2m, b, 1), keeping the activations for `_descend`."""

@@ -1,12 +1,15 @@
-"""Which last-layer vector each term of Eq 6 uses: LSAM's phantom (Eq 5) or a fixed ratio (Eqs 7-10)."""
+"""Which last-layer vector each term of Eq 6 uses: LSAM's phantom (Eq 5), a fixed ratio (Eqs 7-10), or a stand-in."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from samlib.shapes import Bool, Float
-from samlib.toy.config import Intervention
+from samlib.shapes import Bool, Float, Int
+from samlib.toy.config import VECTORS, Intervention
+
+MEMORY = 60  # steps that the running mean of the ascent directions spans, about: an epoch of the paper's batches
+FIXED, PHANTOM, PERMUTED, MEAN, HELPS, HURTS = range(len(VECTORS))
 
 
 class Terms(NamedTuple):
@@ -54,9 +57,11 @@ class Replacement(NamedTuple):
         initial_norm: norm of v at initialization.
         plain: whether the member has no intervention: v~ everywhere.
         importance, rate: whether v-hat replaces v in this term of Eq 6.
-        phantom: whether v-hat is v~ instead of the fixed ratio.
+        vector: what v-hat is, a place in `VECTORS`.
         matched: whether a fixed v-hat follows the norm of the current v instead of keeping `initial_norm`.
         weighted: whether v's own gradient uses the replaced importance weights too.
+        mean: running mean of g / ||g||; changed by every step of a member whose vector is "mean".
+        steps: how many steps it has seen.
     """
 
     direction: Float[Tensor, "member 2"]
@@ -64,9 +69,11 @@ class Replacement(NamedTuple):
     plain: Bool[Tensor, "member 1"]
     importance: Bool[Tensor, "member 1"]
     rate: Bool[Tensor, "member 1"]
-    phantom: Bool[Tensor, "member 1"]
+    vector: Int[Tensor, "member 1"]
     matched: Bool[Tensor, "member 1"]
     weighted: Bool[Tensor, "member 1"]
+    mean: Float[Tensor, "member 2"]
+    steps: Float[Tensor, "member 1"]
 
 
 def replacement(interventions: list[Intervention], v: Float[Tensor, "member 2"]) -> Replacement | None:
@@ -79,14 +86,48 @@ def replacement(interventions: list[Intervention], v: Float[Tensor, "member 2"])
             settings.term == "none",
             settings.term in ("importance", "both"),
             settings.term in ("rate", "both"),
-            settings.vector == "phantom",
             settings.norm == "matched",
             settings.last_layer == "weighted",
         ]
         for settings in interventions
     ]
-    columns = torch.tensor(masks, device=v.device).unsqueeze(-1).unbind(1)
-    return Replacement(direction / _norm(direction), _norm(v), *columns)
+    plain, importance, rate, matched, weighted = torch.tensor(masks, device=v.device).unsqueeze(-1).unbind(1)
+    vector = torch.tensor([[VECTORS.index(settings.vector)] for settings in interventions], device=v.device)
+    state = torch.zeros_like(v), torch.zeros_like(v[:, :1])
+    return Replacement(
+        direction / _norm(direction), _norm(v), plain, importance, rate, vector, matched, weighted, *state
+    )
+
+
+def stand_in(
+    v: Float[Tensor, "member 2"],
+    gradient: Float[Tensor, "member 2"],
+    elsewhere: Float[Tensor, "member 2"],
+    rho: Float[Tensor, " member"],
+    settings: Replacement,
+) -> Float[Tensor, "member 2"]:
+    """Make v-hat of the members whose vector is made from LSAM's phantom; see `Intervention`.
+
+    Args:
+        v: current last-layer weights.
+        gradient: of the batch loss with respect to v.
+        elsewhere: the same on the batch half an epoch away; only "permuted" looks at it.
+        rho: perturbation radius of each member, parameter units.
+        settings: what `replacement` returned.
+    Returns:
+        A new tensor.
+    Side effects:
+        The running means of `settings` take `gradient` in.
+    """
+    kind, radius = settings.vector, rho[:, None]
+    hat = torch.where(kind == PERMUTED, phantom(v, elsewhere, rho), phantom(v, gradient, rho))
+    hat = torch.where(kind == MEAN, v + radius * settings.mean, hat)
+    helps = -gradient[:, 1:] * v[:, 1:] > 0
+    hat = torch.where(((kind == HELPS) & ~helps) | ((kind == HURTS) & helps), v, hat)
+    settings.steps.add_(1)
+    direction = phantom(torch.zeros_like(v), gradient, torch.ones_like(rho))
+    settings.mean.add_((direction - settings.mean) / settings.steps.clamp_max(MEMORY))
+    return hat
 
 
 def replaced_terms(v: Float[Tensor, "member 2"], moved: Float[Tensor, "member 2"], settings: Replacement) -> Terms:
@@ -96,13 +137,13 @@ def replaced_terms(v: Float[Tensor, "member 2"], moved: Float[Tensor, "member 2"
 
     Args:
         v: current last-layer weights.
-        moved: phantom ones, v~.
+        moved: phantom ones, v~, or what stands in for them.
         settings: what `replacement` returned.
     Returns:
         The vectors to use, new tensors: v-hat in a replaced term, v in the other, v~ for members without intervention.
     """
     fixed = torch.where(settings.matched, _norm(v), settings.initial_norm) * settings.direction
-    hat = torch.where(settings.phantom, moved, fixed)
+    hat = torch.where(settings.vector == FIXED, fixed, moved)
     left = torch.where(settings.plain, moved, v)
     importance = torch.where(settings.importance, hat, left)
     rate = torch.where(settings.rate, hat, left)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from samlib.toy.interventions import FIXED, HELPS, HURTS, MEAN, MEMORY, PERMUTED
+
 LANES = 16  # hidden units are padded to whole vectors of this many numbers
 _ROWS = 5  # examples that `_second_layer` and `_descend_second_layer` spell out: the paper's batch
 
@@ -36,14 +38,26 @@ def work_type(units: int, batch: int, number: type) -> np.dtype[Any]:
     return np.dtype([*layers, *active, ("phi", np.float64, (2, batch)), ("d_phi", np.float64, (2, batch))])
 
 
-def _train(x: Any, y: Any, members: Any, nets: Any, settings: Any, work: Any, terms: Any) -> None:
+def _train(
+    x: Any, y: Any, other_x: Any, other_y: Any, members: Any, nets: Any, settings: Any, work: Any, terms: Any
+) -> None:
     """Train the members from members[0] up to members[1] on all steps, one after the other."""
     for m in range(members[0], members[1]):
         for step in range(x.shape[0]):
-            _step(x, y, step, m, nets[m], settings, work[0], terms)
+            lent = 0.0, 0.0
+            if settings.replacement.vector[m] == PERMUTED:
+                lent = _lent(other_x, other_y, step, m, nets[m], work[0])
+            _step(x, y, step, m, nets[m], settings, work[0], terms, lent)
 
 
-def _step(x: Any, y: Any, step: int, m: int, net: Any, settings: Any, work: Any, terms: Any) -> None:
+def _lent(x: Any, y: Any, step: int, m: int, net: Any, work: Any) -> tuple[float, float]:
+    """Minus the last layer's gradient on the batch that lends its direction; overwrites the activations."""
+    for n in range(2):
+        _forward(x, step, m, n, net, work)
+    return _pull(work.phi, y, step, m, float(net.v[0]), float(net.v[1]))
+
+
+def _step(x: Any, y: Any, step: int, m: int, net: Any, settings: Any, work: Any, terms: Any, lent: Any) -> None:
     """Take one step with one member: `BatchedEngine._step`, its scalars in float64."""
     for n in range(2):
         _forward(x, step, m, n, net, work)
@@ -56,8 +70,8 @@ def _step(x: Any, y: Any, step: int, m: int, net: Any, settings: Any, work: Any,
     if not given.plain[m]:
         norm = math.sqrt(v0 * v0 + v1 * v1) if given.matched[m] else given.initial_norm[m]
         hat0, hat1 = norm * given.direction[m, 0], norm * given.direction[m, 1]
-        if given.phantom[m]:
-            hat0, hat1 = p0, p1
+        if given.vector[m] != FIXED:
+            hat0, hat1 = _stand_in(v0, v1, pull0, pull1, lent, m, settings)
         importance0, importance1 = (hat0, hat1) if given.importance[m] else (v0, v1)
         rate0, rate1 = (hat0, hat1) if given.rate[m] else (v0, v1)
         last0, last1 = (importance0, importance1) if given.weighted[m] else (v0, v1)
@@ -75,6 +89,26 @@ def _step(x: Any, y: Any, step: int, m: int, net: Any, settings: Any, work: Any,
     net.v[0], net.v[1] = v0 + learning_rate * pull0, v1 + learning_rate * pull1
     for n in range(1, -1, -1):  # the network that is still in the innermost cache first
         _descend(x, step, m, n, net, work)
+
+
+def _stand_in(
+    v0: float, v1: float, pull0: float, pull1: float, lent: Any, m: int, settings: Any
+) -> tuple[float, float]:
+    """What is made from LSAM's phantom: `samlib.toy.interventions.stand_in`."""
+    given, rho = settings.replacement, settings.rho[m]
+    kind, helps = given.vector[m], pull1 * v1 > 0
+    hat0, hat1 = _phantom(v0, v1, -pull0, -pull1, rho)
+    if kind == PERMUTED:
+        hat0, hat1 = _phantom(v0, v1, -lent[0], -lent[1], rho)
+    if kind == MEAN:
+        mean0, mean1 = given.mean[m, 0], given.mean[m, 1]
+        hat0, hat1 = v0 + rho * mean0, v1 + rho * mean1
+        given.steps[m] += 1
+        share, (u0, u1) = 1 / min(given.steps[m], MEMORY), _phantom(0.0, 0.0, -pull0, -pull1, 1.0)
+        given.mean[m, 0], given.mean[m, 1] = mean0 + share * (u0 - mean0), mean1 + share * (u1 - mean1)
+    if (kind == HELPS and not helps) or (kind == HURTS and helps):
+        hat0, hat1 = v0, v1
+    return hat0, hat1
 
 
 def _pull(phi: Any, y: Any, step: int, m: int, v0: float, v1: float) -> tuple[float, float]:
@@ -206,4 +240,4 @@ def _descend_second_layer(n: int, net: Any, work: Any) -> None:
 
 # All that is compiled, callees first.
 COMPILED: tuple[Any, ...] = (_second_layer, _descend_second_layer, _active, _forward, _descend)
-COMPILED += (_pull, _phantom, _step, _train)
+COMPILED += (_pull, _phantom, _stand_in, _lent, _step, _train)

@@ -33,17 +33,22 @@ class DisentangledNetwork(nn.Module):
 
     Args:
         hidden: width of both hidden layers.
-        last_layer_init: initial value of v_easy and of v_hard.
-        seed: root seed; layers are drawn as PyTorch draws nn.Linear, from the stream "initialization".
+        last_layer_init: size of the initial v_easy and v_hard.
+        last_layer_draw: "equal" or "uniform"; see `ToyConfig`.
+        seed: root seed; layers are drawn as PyTorch draws nn.Linear, from the stream "initialization", and a uniform v
+            from the stream "last layer".
 
     >>> DisentangledNetwork(hidden=8, last_layer_init=2.0, seed=0)(torch.zeros(3, 4, dtype=torch.float64)).shape
     torch.Size([3])
     """
 
-    def __init__(self, *, hidden: int, last_layer_init: float, seed: int) -> None:
+    def __init__(self, *, hidden: int, last_layer_init: float, seed: int, last_layer_draw: str = "equal") -> None:
         super().__init__()
         self.easy, self.hard = _three_layers(hidden), _three_layers(hidden)
-        self.v = nn.Parameter(torch.full((2,), float(last_layer_init), dtype=torch.float64))
+        v = torch.full((2,), float(last_layer_init), dtype=torch.float64)
+        if last_layer_draw == "uniform":
+            v = v * torch.rand(2, generator=stream(seed, "last layer"), dtype=torch.float64)
+        self.v = nn.Parameter(v)
         self.double()
         generator = stream(seed, "initialization")
         with torch.no_grad():
@@ -71,18 +76,21 @@ class DisentangledNetwork(nn.Module):
         return Weights._make((*parts, self.v.detach()[None].clone()))
 
 
-def initial_weights(seeds: list[int], *, hidden: int, last_layer_init: list[float]) -> Weights:
+def initial_weights(
+    seeds: list[int], *, hidden: int, last_layer_init: list[float], last_layer_draw: str = "equal"
+) -> Weights:
     """Stack the initial weights of one network per seed.
 
     Args:
         seeds: root seed of each member.
         hidden: width shared by all members.
-        last_layer_init: initial v of each member.
+        last_layer_init: size of each member's initial v.
+        last_layer_draw: "equal" or "uniform", shared by all members; see `ToyConfig`.
     Returns:
         New float64 tensors on the CPU.
     """
     networks = [
-        DisentangledNetwork(hidden=hidden, last_layer_init=init, seed=seed).weights()
+        DisentangledNetwork(hidden=hidden, last_layer_init=init, seed=seed, last_layer_draw=last_layer_draw).weights()
         for seed, init in zip(seeds, last_layer_init, strict=True)
     ]
     return Weights(*(torch.cat(parts) for parts in zip(*networks, strict=True)))

@@ -126,12 +126,15 @@ def _networks(
     members: list[tuple[ToyConfig, int]], *, engine: str, device: torch.device | str, dtype: torch.dtype
 ) -> BatchedEngine | CompiledEngine:
     """Draw the members' initial weights and hand them to an engine."""
-    starts = [(seed, config.last_layer_init) for config, seed in members]
+    starts = [(seed, config.last_layer_init, config.last_layer_draw) for config, seed in members]
     drawn = list(dict.fromkeys(starts))
     rows = torch.tensor([drawn.index(start) for start in starts])
-    weights = initial_weights(
-        [seed for seed, _ in drawn], hidden=members[0][0].hidden, last_layer_init=[init for _, init in drawn]
-    )
+    hidden = members[0][0].hidden
+    each = [
+        initial_weights([seed], hidden=hidden, last_layer_init=[init], last_layer_draw=kind)
+        for seed, init, kind in drawn
+    ]
+    weights = Weights(*(torch.cat(parts) for parts in zip(*each, strict=True)))
     return make_engine(
         engine,
         Weights(*(part.to(dtype)[rows] for part in weights)),
@@ -153,6 +156,7 @@ def _train(
     per_epoch = n // batch
     train = stack_examples(members, "train", like=networks.weights.v)
     inputs = train.inputs.view(len(members), n, 2, 2)
+    lends = any(config.intervention.vector == "permuted" for config, _ in members)
     orders, turns = _orders(members, -(-config.n_steps // per_epoch), like=inputs)
     rows = torch.arange(len(members), device=inputs.device)[:, None]
     watch.look(0)
@@ -162,11 +166,14 @@ def _train(
         # (batch number, member, feature, example, coordinate), so that a batch is one contiguous block.
         x = inputs[rows, order].view(-1, per_epoch, batch, 2, 2).permute(1, 0, 3, 2, 4).contiguous()
         y = train.labels[rows, order].view(-1, per_epoch, batch).transpose(0, 1).contiguous()
+        # What lends a permuted intervention its direction: the batch half an epoch away.
+        others = [part.roll(per_epoch // 2, 0) for part in (x, y)] if lends else None
         end = min(step + per_epoch, config.n_steps)
         stops = sorted({stop for stop in watch.stops if step < stop < end} | {end})
         for low, high in itertools.pairwise((step, *stops)):
             part = slice(low - step, high - step)
-            watch.count(networks.run(x[part], y[part]))
+            lenders = (others[0][part], others[1][part]) if others else None
+            watch.count(networks.run(x[part], y[part], lenders))
             watch.look(high)
         progress(end - step)
         step = end

@@ -15,7 +15,12 @@ import pytest
 from visits import MODES, PAGES, Visit, visiting
 
 MAX_BYTES = 3 * 1024**2
-WITH_SLIDERS = ["01_feature_diversity", "06_domainbed", "07_beyond"]  # the others' panels: test_toy_in_the_browser
+WITH_SLIDERS = [  # the others' panels: test_toy_in_the_browser
+    "01_feature_diversity",
+    "06_domainbed",
+    "07_beyond",
+    "08_lost_constants",
+]
 SLIDER = ".frames input[type=range]:visible"
 # Parts of the text that a reader cannot see: they begin left of the window, end right of it in no box that scrolls, or
 # overflow a box that does not show what overflows.

@@ -1,0 +1,163 @@
+"""Figures of chapter 8: the toy's claims over the space of the lost constants."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edition.claims.space import Space, best, matters, tested, wilson
+from edition.figures import style
+from samlib.measures.statistics import estimate
+from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS
+
+WORDS = {
+    "learning_rate": "learning rate",
+    "last_layer_init": "initial size of $v$",
+    "easy_scale": r"$\gamma_{easy}$",
+    "hard_scale": r"$\gamma_{hard}$",
+    "complexity": "complexity",
+    "hidden": "width",
+    "batch_size": "batch size",
+    "uniform_noise": "uniform noise",
+    "easy_gap": "gap of the easy feature",
+    "radius_profile": "radius of the spiral",
+    "last_layer_draw": "draw of $v$",
+}
+STATE_COLOURS = {"confirmed": style.EASY, "mixed": "#b9d8cc", "undecided": "#dddddd", "contradicted": style.SAM}
+PAIRS = (("last_layer_init", "learning_rate"), ("hard_scale", "easy_scale"), ("complexity", "hard_scale"))
+
+
+def shares(found: Space) -> Figure:
+    """In which share of the settings each claim is in which state; black bars: Wilson intervals of confirmed."""
+    table = found.shares
+    figure, axes = plt.subplots(figsize=(8.4, 0.34 * len(table) + 1.2))
+    for place, (_, row) in enumerate(table.iterrows()):
+        n, left = tested(row), 0.0
+        for state, colour in STATE_COLOURS.items():
+            width = row[state] / n if n else 0.0
+            axes.barh(place, width, left=left, color=colour, label=state if place == 0 else None)
+            left += width
+        if n:
+            value = wilson(int(row["confirmed"]), n)
+            axes.plot([value.low, value.high], [place, place], color="black", lw=1.6)
+        axes.text(1.01, place, f"n = {n}", va="center", fontsize=7.5, color=style.NEUTRAL)
+    axes.set_yticks(range(len(table)), labels=[str(id).removeprefix("toy-") for id in table.index], fontsize=8.5)
+    axes.set(xlim=(0, 1), xlabel="share of the settings in which the premise holds and the claim could be tested")
+    axes.invert_yaxis()
+    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize=8.5)
+    return figure
+
+
+def maps(found: Space) -> Figure:
+    """The effect over three pairs of constants: a point a setting, crosses where the premise fails, a star the base."""
+    figure, panels = plt.subplots(1, len(PAIRS), figsize=(10.2, 3.6))
+    settings, counted = found.settings, found.counted
+    limit = max(float(np.abs(found.gain[counted]).max(initial=0.0)), 1e-6)
+    for panel, (x, y) in zip(panels, PAIRS, strict=True):
+        fails = ~found.premise
+        panel.plot(settings[x][fails], settings[y][fails], "x", color="#bbbbbb", markersize=3, lw=0, zorder=1)
+        points = panel.scatter(
+            settings[x][counted],
+            settings[y][counted],
+            c=found.gain[counted],
+            cmap=style.SIGNED.reversed(),
+            vmin=-limit,
+            vmax=limit,
+            s=16,
+            edgecolors="#888888",
+            linewidths=0.3,
+        )
+        base = settings[settings.place == 0]
+        panel.plot(base[x], base[y], "*", color="black", markersize=11)
+        panel.set(xlabel=WORDS[x], ylabel=WORDS[y])
+        for scale, name in ((panel.set_xscale, x), (panel.set_yscale, y)):
+            scale("log" if AXES[name].log else "linear")
+    figure.colorbar(points, ax=panels, label="hard error, LSAM minus SGD")
+    return figure
+
+
+def importance(found: Space) -> Figure:
+    """Which constants matter to the effect: permutation importance of a forest on held-out settings."""
+    table, score = matters(found, found.gain)
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    names = [WORDS[str(name)] for name in table.index]
+    axes.barh(names, table.importance, xerr=table.sd, color=style.SGD, error_kw={"lw": 1})
+    axes.invert_yaxis()
+    axes.set(xlabel="loss of $R^2$ when shuffled, on held-out settings")
+    axes.set_title(f"out-of-bag $R^2$ of the forest: {score:.2f}", fontsize=9, fontweight="normal")
+    return figure
+
+
+def redrawn(found: Space) -> Figure:
+    """Figures 2 to 6 in the five settings in which most claims hold, a column each, as far as the records go."""
+    rows = best(found)
+    figure, panels = plt.subplots(5, len(rows), figsize=(2.3 * len(rows) + 0.6, 9.4), squeeze=False, sharey="row")
+    for column, row in zip(panels.T, rows, strict=True):
+        draw_setting(column, found, row)
+        column[0].set_title(f"setting {found.settings.place[row]}", fontsize=9)
+    told = (
+        "Figure 2(A)\nhard error",
+        "Figure 2(B)\nratio",
+        "Figure 4\n$\\tilde v_k/v_k$",
+        "Figures 3, 5\nphantom − real",
+    )
+    for panel, words in zip(panels[:, 0], (*told, "Figure 6\nhard error"), strict=True):
+        panel.set_ylabel(words, fontsize=8.5)
+    panels[0, 0].legend(fontsize=7)
+    panels[1, 0].legend(fontsize=7)
+    panels[2, 0].legend(fontsize=7)
+    return figure
+
+
+def draw_setting(column: Sequence[Axes], found: Space, row: int) -> None:
+    """Draw one setting: error, ratios, rates against the radius, weights, interventions; 95 % intervals."""
+    radii = slice(len(FRACTIONS))
+    error, ratios, rates, weights, causes = column
+    draw_curve(error, found.of("final_hard_error")[row, radii], style.HARD, "hard")
+    draw_curve(error, found.of("final_easy_error")[row, radii], style.EASY, "easy")
+    draw_curve(ratios, found.of("phantom_ratio")[row, radii], style.SAM, "phantom")
+    draw_curve(ratios, found.of("real_ratio")[row, radii], style.SGD, "real")
+    draw_curve(rates, found.of("hard_rate")[row, radii], style.HARD, "hard")
+    draw_curve(rates, found.of("easy_rate")[row, radii], style.EASY, "easy")
+    rates.axhline(1.0, color=style.NEUTRAL, lw=0.8, ls=":")
+    gini = found.weight("gini_phantom")[row, 1] - found.weight("gini_real")[row, 1]
+    bars = [gini, *(found.weight(name)[row, 1] for name in ("easy_worst", "hard_worst", "only_easy"))]
+    _points(weights, bars, ["Gini", "easy's\nworst", "hard's\nworst", "only\neasy"])
+    weights.axhline(0.0, color=style.NEUTRAL, lw=0.8, ls=":")
+    names = ("radius 0", f"radius {FRACTIONS[REFERENCE]:g}", "fixed importance", "fixed rate", "fixed both")
+    errors = found.of("final_hard_error")[row]
+    _points(causes, [errors[RUNS.index(name)] for name in names], ["SGD", "LSAM", "weights", "rates", "both"])
+    for panel in (error, ratios, rates):
+        panel.set_xlabel(r"$\rho\,/\,\Vert v\Vert$", fontsize=8)
+
+
+def best_table(found: Space) -> pd.DataFrame:
+    """The five settings in which most claims are confirmed: their constants, and the states of all claims."""
+    rows = best(found)
+    names = [f"setting {found.settings.place[row]}" for row in rows]
+    constants = found.settings.loc[rows, list(AXES)].T
+    states = found.states.loc[rows].T
+    counts = pd.DataFrame([(found.states.loc[rows] == "confirmed").sum(axis=1)], index=[f"confirmed of {len(states)}"])
+    table = pd.concat([constants, counts, states])
+    table.columns = pd.Index(names)
+    return table
+
+
+def draw_curve(panel: Axes, values: np.ndarray, colour: str, label: str) -> None:
+    """Draw a statistic against the radius with the 95 % interval of its mean; (radius, seed)."""
+    kept = [(f, estimate(row)) for f, row in zip(FRACTIONS, values, strict=True) if (~np.isnan(row)).sum() > 1]
+    x = [f for f, _ in kept]
+    panel.plot(x, [e.mean for _, e in kept], marker="o", color=colour, label=label)
+    panel.fill_between(x, [e.low for _, e in kept], [e.high for _, e in kept], color=colour, alpha=0.18, lw=0)
+
+
+def _points(panel: Axes, values: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+    """Draw means with their 95 % intervals side by side; nothing where there are fewer than two values."""
+    for place, numbers in enumerate(values):
+        if (~np.isnan(numbers)).sum() > 1:
+            e = estimate(numbers)
+            panel.errorbar(place, e.mean, yerr=[[e.mean - e.low], [e.high - e.mean]], fmt="o", color=style.SAM)
+    panel.set_xticks(range(len(labels)), labels=list(labels), fontsize=7)

@@ -1,0 +1,195 @@
+"""Claims over the space of the lost constants: each setting judged as the ledger judges it, and what is shown of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from judging import judge, results
+
+from edition.claims.rules import Effect, Verdict
+from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
+from edition.claims.space import (
+    JUDGED,
+    SENTENCES,
+    Cases,
+    Space,
+    best,
+    matters,
+    share_told,
+    wilson,
+)
+from edition.claims.space import space as collect
+from edition.experiments import EXPERIMENTS
+from edition.figures import space as figures
+from edition.figures.performance import search_cost
+from edition.records.store import Record, Store
+from edition.runs import Run, do
+from edition.widgets import setting_explorer
+from samlib.measures.statistics import estimate, paired_difference
+from samlib.search import AXES, CURVES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, settings
+
+SETTINGS, SEEDS = 16, 6
+FROM_TABLE = [
+    "toy-labels-learned",
+    "toy-easy-learned",
+    "toy-spiral-poor",
+    "toy-spiral-learned",
+    "toy-hard-error-lower",
+    "toy-sgd-poorest",
+    "toy-hard-error-falls",
+    "toy-phantom-ratio-rises",
+    "toy-real-ratio-constant",
+    "toy-condition-exact",
+    "toy-rates-scaled",
+    "toy-easy-rate-lowered",
+    "toy-relative-rate",
+]
+PHANTOM = ["toy-one-factor-suffices", "toy-rates-match-lsam"]
+
+
+@pytest.fixture(scope="module")
+def found() -> Space:
+    """Made-up settings whose effects lie on both sides and around zero; easy below hard, as the premise has it."""
+    draw = np.random.default_rng(3)
+    shape = (SETTINGS, len(RUNS), SEEDS, len(STATISTICS))
+    effects = draw.normal(0, 0.15, (SETTINGS, len(RUNS), 1, len(STATISTICS)))
+    runs = 1.0 + effects + draw.normal(0, 0.05, shape)
+    for name, level, width in (("easy", 0.0, 0.05), ("hard", 0.3, 0.5), ("test", 0.0, 0.005)):
+        index = STATISTICS.index(f"final_{name}_error")
+        runs[..., index] = np.abs(level + (runs[..., index] - 1) * width)
+    runs[0, :5, :, STATISTICS.index("final_hard_error")] = 0.25  # nothing varies, nothing differs
+    runs[..., STATISTICS.index("agreement_share")] = 1 - np.abs(effects[..., 0] * draw.random(shape[:3])) ** 4
+    weights = draw.normal(0, 0.1, (SETTINGS, 2, 1, len(WEIGHTS))) + draw.normal(0, 0.1, (SETTINGS, 2, SEEDS, 5))
+    weights[1, 0, 1:, WEIGHTS.index("only_easy")] = np.nan  # one network has such examples: too few
+    curves = np.zeros((SETTINGS, len(FRACTIONS), 5, SEEDS, len(CURVES)), dtype=np.uint16)
+    table = pd.DataFrame([{"place": i} | setting for i, setting in enumerate(settings(SETTINGS))])
+    return Space(table, np.ones(SETTINGS, bool), runs.astype(np.float32), curves, weights.astype(np.float32), 100, 50)
+
+
+def seed_rows(found: Space, setting: int, run: int, **columns) -> pd.DataFrame:
+    """One run as the ledger's seed tables have it."""
+    values = {name: found.runs[setting, run, :, i].astype(float) for i, name in enumerate(STATISTICS)}
+    return pd.DataFrame({"seed": range(SEEDS), "complexity": 360.0, **columns, **values})
+
+
+def by_radius(found: Space, setting: int) -> pd.DataFrame:
+    """The radii of one setting, in units of the reference radius: claims look for rho = 1."""
+    parts = [seed_rows(found, setting, i, rho=f / FRACTIONS[REFERENCE]) for i, f in enumerate(FRACTIONS)]
+    return pd.concat(parts)
+
+
+@pytest.mark.parametrize("id", FROM_TABLE)
+def test_each_setting_is_judged_as_the_ledger_judges_its_table(found, id):
+    slow = [judge(id, by_radius(found, i)).state for i in range(SETTINGS)]
+    assert found.states[id].tolist() == slow
+    assert len(set(slow)) > 1 or id in ("toy-spiral-poor", "toy-spiral-learned", "toy-labels-learned")
+
+
+@pytest.mark.parametrize("id", PHANTOM)
+def test_phantoms_in_one_factor_are_judged_as_the_ledger_judges_them(found, id):
+    slow = []
+    for setting in range(SETTINGS):
+        table = pd.concat(
+            seed_rows(found, setting, RUNS.index(f"phantom {term}"), term=term, rho=1.0) for term in TERMS[:2]
+        )
+        slow.append(judge(id, table, by_radius(found, setting)).state)
+    assert found.states[id].tolist() == slow
+
+
+def test_fixed_ratios_are_judged_by_the_rules_of_the_ledger_at_lsams_own_ratio(found):
+    errors = found.of("final_hard_error")
+    for setting in range(SETTINGS):
+        sgd, lsam = errors[setting, 0], errors[setting, REFERENCE]
+        importance, rate, both = (errors[setting, RUNS.index(f"fixed {term}")] for term in TERMS)
+        least = LEAST * min(0.0, float((lsam - sgd).mean()))
+        gains = [paired_difference(one, sgd) for one in (importance, rate)]
+        effects = [Effect(str(i), gain, "below", least, none=0.0) for i, gain in enumerate(gains)]
+        expected = {
+            "toy-interventions-help": effects,
+            "toy-both-match-lsam": [Effect("x", paired_difference(both, lsam), "within", MATCH_MARGIN)],
+            "toy-gains-comparable": [],
+        }
+        if max(gain.mean for gain in gains) < least:
+            apart = estimate((importance - rate) / abs(min(gain.mean for gain in gains)))
+            expected["toy-gains-comparable"] = [Effect("x", apart, "within", COMPARABLE)]
+        for id, judged in expected.items():
+            assert found.states[id][setting] == Verdict("x", "", "", "", judged).state, id
+
+
+def test_weights_are_judged_by_the_rules_of_the_ledger(found):
+    real, phantom = (found.weight(f"gini_{kind}") for kind in ("real", "phantom"))
+    for setting in range(SETTINGS):
+        parts = (phantom - real)[setting, 0], (phantom - real)[setting, 1], phantom[setting, 1] - real[setting, 0]
+        effects = [Effect(str(i), estimate(part), "below") for i, part in enumerate(parts)]
+        assert found.states["toy-weights-uniform"][setting] == Verdict("x", "", "", "", effects).state
+        groups = [g for g in found.weight("only_easy")[setting] if (~np.isnan(g)).sum() > 1]
+        effects = [Effect(str(i), estimate(part), "above") for i, part in enumerate(groups)]
+        assert found.states["toy-joint-fit"][setting] == Verdict("x", "", "", "", effects).state
+
+
+def test_settings_without_values_are_not_tested_and_those_whose_premise_fails_are_told_apart(found):
+    none = Cases(np.full((2, 3, 4), np.nan), ("above",) * 3)
+    assert none.states("in general").tolist() == ["not tested"] * 2
+    premise = np.arange(SETTINGS) % 2 == 0
+    half = Space(found.settings, premise, found.runs, found.curves, found.weights, 100, 50)
+    assert (half.states["toy-hard-error-lower"] == "premise fails").tolist() == (~premise).tolist()
+    assert set(half.shares.sum(axis=1)) == {SETTINGS / 2 - 1}  # nor does the base count
+    assert all(half.settings.place[row] % 2 == 0 < half.settings.place[row] for row in best(half))
+
+
+def test_a_share_has_wilsons_interval():
+    value = wilson(8, 10)  # (8.0 + 1.92) / (10 + 3.84), +- 1.96 sqrt(10 * .8 * .2 + .96) / 13.84
+    assert (value.mean, value.n) == (0.8, 10)
+    assert (value.low, value.high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
+    table = pd.DataFrame([{"confirmed": 8, "contradicted": 2, "not tested": 5}], index=["toy-x"])
+    assert share_told(table, "toy-x").startswith("confirmed in 80% (49% to 94%) and contradicted in 20% of 10 settings")
+    assert share_told(table, "toy-y") == share_told(None, "toy-x") == ""
+
+
+def test_the_constant_that_makes_the_effect_matters_most():
+    table = pd.DataFrame([{"place": i} | setting for i, setting in enumerate(settings(200))])
+    empty = np.zeros((200, 1, 1, 1))
+    made = Space(table, np.ones(200, bool), empty, empty, empty, 100, 50)
+    effect = np.log(table.hard_scale.to_numpy()) + 0.3 * (table.radius_profile == "angle").to_numpy()
+    ranked, score = matters(made, effect)
+    assert list(ranked.index[:2]) == ["hard_scale", "radius_profile"] and set(ranked.index) == set(AXES)
+    assert score > 0.9
+
+
+def test_the_figures_show_what_is_there(found):
+    figure = figures.shares(found)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [id[4:] for id in JUDGED]
+    assert len(figures.maps(found).axes) == len(figures.PAIRS) + 1
+    assert len(figures.redrawn(found).axes) == 25
+    assert list(figures.best_table(found).columns) == [f"setting {found.settings.place[row]}" for row in best(found)]
+
+
+def test_the_slider_walks_from_the_largest_gain(found, monkeypatch):
+    monkeypatch.setattr("edition.widgets.from_records.SETTINGS_SHOWN", 3)
+    frames = setting_explorer(found)
+    assert len(frames.pictures) == 3
+    first = found.settings.loc[np.where(found.counted, found.gain, np.inf).argmin()]
+    assert f"learning rate: {first.learning_rate}" in frames.pictures[0].alt
+
+
+def test_the_cost_is_told_from_the_chunks_and_extrapolated_by_arithmetic():
+    metrics = {"settings": [{}] * 4, "premise": [True, True, False, False]}  # 2 * 10 + 2 * 5 runs of 2 * 1,000 steps
+    origin = {"wall_seconds": 36.0}
+    record = Record("search", "x", {"seeds": [0, 1], "n_steps": 1000}, metrics, origin, Path("x"))
+    told = search_cost([record, record])
+    assert "2 chunks, 8 settings, 0 million model-steps took **0.02 hours of one core**: 9.0 s a setting" in told
+    assert "1,667 model-steps a second" in told and "2,500 hours of one core: 2.5 hours on a thousand" in told
+
+
+def test_a_recorded_chunk_is_read_back_and_its_sentences_are_judged(tmp_path):
+    run = Run("search", *EXPERIMENTS["search"].configs("smoke"))
+    records = do([run], Store(tmp_path))
+    read = collect(records)
+    assert read.settings.place.tolist() == [0, 1] and read.settings.hidden[0] == 50
+    assert not read.counted.any() and read.shares.to_numpy().sum() == 0  # sixty steps teach nothing
+    assert read.states.iloc[0].tolist() == ["premise fails"] * len(JUDGED)
+    for id in SENTENCES:
+        assert judge(id, results(records, "smoke")).state == "not tested"
+    with pytest.raises(ValueError, match="expected one or more of the search, got none"):
+        collect([])
