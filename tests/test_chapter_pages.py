@@ -73,7 +73,7 @@ def computes(source: str) -> bool:
     return any(isinstance(node, kinds) for node in ast.walk(ast.parse(source)))
 
 
-@pytest.mark.parametrize("name", [name for name in CHAPTERS if name.startswith("0")])
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if re.match("0[1-7]", name)])
 def test_half_of_the_code_in_view_computes_and_a_plain_version_is_held_against_the_library(name):
     code = [cell for cell in cells(name) if cell["cell_type"] == "code"]
     visible = [cell["source"] for cell in code if not FOLDED & set(cell["tags"])]

@@ -409,11 +409,11 @@ def test_lsams_phantom_in_one_factor(importance, rate, suffices, match):
 )
 def test_whose_phantom_matters(errors, own, hurts):
     table = pd.concat(
-        rows(term=term, vector=vector, final_hard_error=[error, error + 0.01, error, error + 0.02])
+        rows(term=term, vector=vector, final_hard_error=[error, error + 0.01, error, error + 0.02] * 3)
         for vector, error in zip(VECTORS[1:], errors, strict=True)
         for term in ("importance", "rate", "both")
     )
-    lsam = rows(complexity=360.0, rho=1.0, final_hard_error=[0.1, 0.11, 0.1, 0.12])
+    lsam = rows(complexity=360.0, rho=1.0, final_hard_error=[0.1, 0.11, 0.1, 0.12] * 3)
     sgd = lsam.assign(rho=0.0, final_hard_error=lsam.final_hard_error + 0.2)
     assert judge("toy-phantom-of-its-own-batch", table).state == own
     assert judge("toy-gain-where-hard-hurts", table, pd.concat([sgd, lsam])).state == hurts

@@ -233,7 +233,7 @@ def test_sams_own_weights_are_compared_with_sgds_own_on_common_seeds(sgd, sam, s
 
 
 def test_networks_are_compared_at_their_real_weights_too():
-    records = runs([(STEEP, EVEN)] * 2, [(EVEN, STEEP)] * 2)
+    records = runs([(STEEP, EVEN)] * 2, [(EVEN, STEEP)] * 2, n_seeds=6)
     assert judge("waterbirds-sam-trained-uniform", results(records)).state == "confirmed"
     assert judge("waterbirds-sam-more-uniform", results(records)).state == "undecided"
 

@@ -127,7 +127,7 @@ def test_values_hold_the_deciding_effect_and_all_others():
     assert values == {
         "id": "some-id", "place": "Section 5", "claim": "Some claim.", "statistic": "some statistic",
         "value": -3, "low": -4, "high": -2, "n": 4, "verdict": "partly", "effect": "at -3",
-        "why": "", "page": "02_toy_setup.html#some-id", "figure": "", "origin": PAPER,
+        "why": "", "page": "02_toy_setup.html#some-id", "figure": "", "origin": PAPER, "space": "",
         "state": "contradicted", "held": 1, "reversed": 1, "quantifier": "every", "scaled_down": "5 of 20 epochs",
         "detectable": pytest.approx(detectable_at(WRONG.value)),
     }  # fmt: skip

@@ -234,7 +234,7 @@ def _line(row: Any) -> tuple[str, ...]:
         _interval(row),
         str(row.n),
         p_value(row.p) if row.n > 1 else "",
-        in_points(row.detectable).removeprefix("+") if compared and row.n > 1 else "",
+        in_points(row.detectable).removeprefix("+") if compared and row.n > 1 and row.detectable >= 0 else "",
         Html(f"<strong>{row.verdict}</strong>") if row.verdict in STRONG else row.verdict,
     )
 
