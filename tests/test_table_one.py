@@ -293,10 +293,9 @@ def test_other_penalties_are_set_beside_the_probe_that_decides():
         ("cross-validated", "easy"): 0,
     }
     assert set(sensitivity_table({"Waterbirds": Entry(records)}, "last block").way) == {"last block"}
-    assert cells(figures.sensitivity_html(table))[0][1:] == [
-        "Waterbirds: bird (n = 3)",
-        "Waterbirds: background (n = 3)",
-    ]
+    _, group, first, *_ = cells(figures.sensitivity_html(table))
+    assert group == ["Waterbirds: hard feature bird, easy feature background"]
+    assert first[0] == table.way[0] and first[1].startswith("−10.00") and first[-1] == "3"
 
 
 def test_the_joint_effect_has_a_verdict_only_where_it_decides():

@@ -93,21 +93,23 @@ def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> s
 
 
 def sensitivity_html(table: pd.DataFrame) -> str:
-    """Return the paired differences under other choices as plain HTML, in points: a row a way, a column a comparison.
+    """Return the paired differences under other choices as plain HTML, in points: a group a data set, a row a way.
 
     Args:
         table: what `edition.claims.table_one.sensitivity_table` returned, perhaps with rows added.
     """
-    columns = list(dict.fromkeys(zip(table.data_set, table.role, table.feature, strict=True)))
-    found = {(row.way, row.data_set, row.role): row.value for row in table.itertuples()}
-    rows = []
-    for way in dict.fromkeys(table.way):
-        values = [found.get((way, title, role)) for title, role, _ in columns]
-        told = [with_interval(v, 2, scale=100, signed=True) if v else "–" for v in values]
-        rows.append((way, *told))
-    n = {row.data_set: row.value.n for row in reversed(list(table.itertuples()))}
-    heads = ("what is changed", *(f"{title}: {feature} (n = {n[title]})" for title, _, feature in columns))
-    return scrolling(tables.table(heads, rows), "Sensitivity, wide: scrolls")
+    groups = {}
+    for title, rows in table.groupby("data_set", sort=False):
+        features = dict(zip(rows.role, rows.feature, strict=True))
+        found = {(row.way, row.role): row.value for row in rows.itertuples()}
+        lines = []
+        for way in dict.fromkeys(rows.way):
+            values = [found.get((way, role)) for role in ("hard", "easy")]
+            told = [with_interval(value, 2, scale=100, signed=True) if value else "–" for value in values]
+            lines.append((way, *told, str(max(value.n for value in values if value))))
+        groups[f"{title}: hard feature {features['hard']}, easy feature {features['easy']}"] = lines
+    heads = ("what is changed", "hard feature", "easy feature", "n")
+    return scrolling(tables.table(heads, groups), "Sensitivity, wide: scrolls")
 
 
 def tuning_html(found: Mapping[str, pd.DataFrame]) -> str:
