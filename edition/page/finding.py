@@ -1,5 +1,6 @@
 """Findings: the sentence below a figure, with n and interval, made from the estimates behind the verdicts."""
 
+import math
 from collections.abc import Mapping
 
 from edition.claims import Verdict
@@ -20,13 +21,15 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
 
     >>> finding("error, SAM minus SGD", {"360°": Estimate(-0.12, -0.15, -0.09, 20)})
     'Error, SAM minus SGD: −0.120 [−0.150, −0.090] (360°); n = 20 seeds, 95 % interval of the mean over seeds.'
+    >>> finding("weight", {"here": Estimate(2.3e-6, 1.1e-6, 3.5e-6, 4)}).partition(" (")[0]
+    'Weight: 0.0000023 [0.0000011, 0.0000035]'
     """
     told = what[:1].upper() + what[1:]
     if not effects:
         return f"{told}: not tested at this scale."
     ordered = sorted(effects.items(), key=lambda item: settled(item[1].mean))
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
-    values = " and ".join(f"{with_interval(value)} ({name})" for name, value in chosen)
+    values = " and ".join(f"{with_interval(value, _decimals(value))} ({name})" for name, value in chosen)
     extremes = f", the lowest and the highest of {len(ordered)}" if len(ordered) > 2 else ""
     least, most = (end(value.n for value in effects.values()) for end in (min, max))
     n = f"n = {most if least == most else f'{least} to {most}'} {over}"
@@ -35,6 +38,12 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
     if most == 1:
         intervals = f"n = 1 of the {over}, so there is no interval"
     return f"{told}: {values}{extremes}; {intervals}."
+
+
+def _decimals(value: Estimate) -> int:
+    """Three decimals; where all of them would be zero, as many as show two digits of a mean above rounding errors."""
+    size = abs(value.mean)
+    return 3 if size < 1e-7 or size >= 5e-4 else 1 - math.floor(math.log10(size))
 
 
 def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
