@@ -246,14 +246,27 @@ def summary(rows: Sequence[Row]) -> str:
         ("confirmed", "What held"),
         ("contradicted", "What came out the other way"),
         ("mixed", "What held in part"),
-        ("undecided", "What our runs do not decide"),
-        ("not tested", "What was not tested"),
     ):
-        lines = [_line(row) for row in paper if row.verdict.state == state]
+        lines = [_line(row) for row in _of(paper, state)]
         told.append(f"## {words}\n\n" + ("\n".join(lines) or "Nothing."))
-    lines = [_line(row) for row in others if row.verdict.state in ("confirmed", "contradicted")]
-    told.append("## Beyond the paper: decided questions of ours\n\n" + ("\n".join(lines) or "None."))
+    for words, chosen in (
+        ("What our runs do not decide", _of(paper, "undecided")),
+        ("What was not tested", _of(paper, "not tested")),
+        ("Beyond the paper: what held of our own questions", _of(others, "confirmed")),
+        ("Beyond the paper: what came out the other way", _of(others, "contradicted")),
+    ):
+        told.append(f"## {words}\n\n" + ("; ".join(map(_named, chosen)) or "Nothing") + ".")
     return "\n\n".join(told)
+
+
+def _of(rows: Sequence[Row], state: str) -> list[Row]:
+    """The claims in a state."""
+    return [row for row in rows if row.verdict.state == state]
+
+
+def _named(row: Row) -> str:
+    """A claim as a link."""
+    return f'<a href="claims.html#{row.claim.id}">{html.escape(row.verdict.claim.rstrip("."))}</a>'
 
 
 def _line(row: Row) -> str:
@@ -263,5 +276,4 @@ def _line(row: Row) -> str:
     n = f", n = {effect.value.n}" if effect else ""
     scaled = ", scaled down" if verdict.scaled_down else ""
     found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why
-    link = f'<a href="claims.html#{row.claim.id}">{html.escape(verdict.claim.rstrip("."))}</a>'
-    return f"- {link} ({verdict.place}): {found}."
+    return f"- {_named(row)} ({verdict.place}): {found}."
