@@ -18,11 +18,11 @@ from edition.page import chapter as page
 from edition.runs.results import read
 
 BOOK = Path(__file__).parents[1] / "book"
-OTHER_RADII = {"RHOS": (0.0, 0.4), "RATIOS": (0.5, 2.0)}
-OTHER_COMPLEXITIES = {"COMPLEXITIES": (270.0, 400.0), "RHOS": (0.0, 0.25, 0.5)}
+OTHER_RADII = {"rhos": (0.0, 0.4), "RATIOS": (0.5, 2.0)}  # in small letters: of constants.toml
+OTHER_COMPLEXITIES = {"complexities": (270.0, 400.0), "rhos": (0.0, 0.25, 0.5)}
 FEWER_CONSTANTS = {"SENSITIVITY": {name: toy.SENSITIVITY[name][:2] for name in toy.SENSITIVITY}}
 OTHER_METHODS = {
-    "PERTURBED": {"last layer only": {"perturbed": "last layer"}, "SAM from the middle on": {"start": 0.5}},
+    "PERTURBED": {"SAM": {}, "last layer only": {"perturbed": "last layer"}, "SAM from the middle on": {"start": 0.5}},
     "TOY_SEEDS": (3, 5),
     "FULL_RADII": (0.07, 0.3),
 }
@@ -33,8 +33,8 @@ CASES = [
     ("04_two_effects", toy, OTHER_RADII),
     ("05_interventions", toy, OTHER_RADII),
     ("07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}),
-    ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "RHOS": (0.0, 0.4)}),
-    ("b_batch_size", toy, {"BATCH_SIZES": (10, 60), "RHOS": (0.0, 0.4)}),
+    ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "rhos": (0.0, 0.4)}),
+    ("b_batch_size", toy, {"batch_sizes": (10, 60), "rhos": (0.0, 0.4)}),
 ]
 
 
@@ -52,6 +52,10 @@ def shown(monkeypatch, tmp_path) -> list[Any]:
 def change(monkeypatch, module: Any, lists: dict[str, Any]) -> None:
     """Change lists as an edit of the file would: wherever they were imported, too."""
     for name, value in lists.items():
+        if name.islower():
+            assert name in toy.GRIDS
+            monkeypatch.setitem(toy.GRIDS, name, value)
+            continue
         old = getattr(module, name)
         for other in list(sys.modules.values()):
             if other.__name__.startswith("edition") and getattr(other, name, None) is old:

@@ -272,7 +272,7 @@ def test_other_statistics_are_shown_apart_and_their_values_are_not_called_correc
 @pytest.fixture
 def a_claim(monkeypatch, stores) -> str:
     """A claim of the tiny experiment, which counts its records."""
-    effect = Effect("x", Estimate(1, 1, 1, 2), "above")
+    effect = Effect("x", Estimate(1, 0.9, 1.1, 2), "above")
     judge = lambda tiny: [effect] * len(tiny.records)  # noqa: E731
     words = ("tiny-claim", "Section 5", "Words.", "count; with a rule", "c", "", ("tiny",), (), "ours", "every", "")
     monkeypatch.setitem(chapter.CLAIMS, "tiny-claim", Claim(*words, judge))
@@ -293,7 +293,7 @@ def test_a_chapter_shows_the_verdicts_that_it_names_from_what_it_has_loaded_or_w
     page.verdicts(a_claim, a_claim)
     page.finding(show, a_claim)
     assert [item.data for item in shown[:2]] == [verdict_html(page.judge(a_claim))] * 2
-    assert "Count: 1.000 [1.000, 1.000] (x); n = 2 seeds" in shown[2].data and "records.html#tiny" in shown[2].data
+    assert "Count: 1.000 [0.900, 1.100] (x); n = 2 seeds" in shown[2].data and "records.html#tiny" in shown[2].data
     page.loaded["tiny"] = Results("tiny", "quick", page.recorded("tiny").records[:1], 0)
     assert (page.judge(a_claim).counts, page.judge(a_claim).scaled_down) == ("1 of 1 holds", "profile quick")
     with pytest.raises(ValueError, match=r"id: expected one of .*'tiny-claim', got 'toy-nois'"):

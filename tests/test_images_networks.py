@@ -112,8 +112,11 @@ def test_features_are_torchvisions(name: str) -> None:
     setattr(reference, "fc" if name == "resnet18" else "classifier", nn.Identity())
     images = images_for(64)
     ours = build(name, "all")
-    torch.testing.assert_close(ours.trunk(images), reference(images))  # in training mode
-    torch.testing.assert_close(ours.eval().trunk(images), reference.eval()(images))  # with the means it has moved
+    close = {"atol": 1e-4, "rtol": 1e-4}  # the two lay images out differently in memory
+    torch.testing.assert_close(ours.trunk(images), reference(images), **close)  # in training mode
+    torch.testing.assert_close(
+        ours.eval().trunk(images), reference.eval()(images), **close
+    )  # with the means it has moved
 
 
 def test_frozen_part_stays_frozen_and_in_evaluation_mode() -> None:
