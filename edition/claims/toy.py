@@ -11,7 +11,7 @@ import pandas as pd
 
 from edition.claims.rules import Effect
 from edition.experiments.toy import REFERENCE_RHO
-from edition.runs.results import by_seed, pick
+from edition.runs.results import by_seed, only, pick
 from samlib.measures.statistics import Estimate, estimate, paired_difference, rank_correlations
 
 # Below this error of SGD on the hard feature there is nothing left for LSAM to improve.
@@ -80,5 +80,5 @@ def at_each_noise(
 
 def relative_rate(table: pd.DataFrame) -> Estimate:
     """Return the mean over seeds of v~_hard/v_hard - v~_easy/v_easy under LSAM."""
-    rows = pick(table, rho=REFERENCE_RHO)
+    rows = only(table, rho=REFERENCE_RHO)
     return estimate((rows.hard_rate - rows.easy_rate).to_numpy(dtype=float))
