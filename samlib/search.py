@@ -33,10 +33,8 @@ CURVES = ("easy_error", "hard_error", "test_error")
 # Of training examples at the end, of SGD's networks and of LSAM's: Gini coefficients of the importance weights, and the
 # median weight, phantom minus real, of three groups.
 WEIGHTS = ("gini_real", "gini_phantom", "easy_worst", "hard_worst", "only_easy")
-LEARNED, ROOM = (
-    0.01,
-    0.05,
-)  # the premise: SGD's mean errors on label and line are below, on the spiral above; our choice
+# The premise: SGD's mean errors on label and line are below the one, on the spiral above the other; our choice.
+LEARNED, ROOM = 0.01, 0.05
 SEQUENCE_SEED = 20
 
 

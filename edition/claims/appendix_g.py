@@ -53,8 +53,7 @@ def _enter_halves() -> None:
             quantifier="every",
         )
         def throughout(checkpoints: Results, role: str = role) -> Judged:
-            effects, shown = poorly_fit(toy_moments(checkpoints.records), role)
-            return Judged(effects, shown=shown)
+            return poorly_fit(toy_moments(checkpoints.records), role)
 
 
 _enter_halves()
@@ -70,8 +69,7 @@ _enter_halves()
     quantifier="every",
 )
 def easy_side_heavier(checkpoints: Results) -> Judged:
-    effects, shown = easy_side(toy_moments(checkpoints.records))
-    return Judged(effects, shown=shown)
+    return easy_side(toy_moments(checkpoints.records))
 
 
 on_photographs(
@@ -82,7 +80,7 @@ on_photographs(
     chapter=ALONG,
     figure="fig-7-{}",
     quantifier="every",
-    judge=lambda moments: (more_uniform(of_both(moments)), []),
+    judge=lambda moments: Judged(more_uniform(of_both(moments))),
     file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from edition.claims.claim import Judged
 from edition.claims.pairs import method_of, pair_roles
 from edition.claims.rules import Effect
 from edition.experiments.finetune import RADIUS
@@ -205,37 +206,37 @@ def more_uniform(moments: Sequence[Moment]) -> list[Effect]:
     ]
 
 
-def poorly_fit(moments: Sequence[Moment], role: str) -> tuple[list[Effect], list[Effect]]:
+def poorly_fit(moments: Sequence[Moment], role: str) -> Judged:
     """Weight of what a feature fits poorly, phantom minus real: less for the easy feature, more for the hard one.
 
     Args:
         moments: of one data set.
         role: of the feature, "easy" or "hard".
     Returns:
-        One effect a moment by the paper's statistic, the median weight (Figures 5 and 8); and the same in three
-        statistics of ours, which ask who gains relative to the other examples: the median in units of the mean
-        weight, the mean rank, and the share of all weight.
+        One effect a moment by the paper's statistic, the median weight (Figures 5 and 8); shown beside it, the same
+        in three statistics of ours, which ask who gains relative to the other examples: the median in units of the
+        mean weight, the mean rank, and the share of all weight.
     """
     place, side = {"easy": (0, "below"), "hard": (1, "above")}[role]
-    return _gains(moments, [(f"{role} feature's worst quarter", partial(worst, feature=place), side)])
+    return _gains(moments, f"{role} feature's worst quarter", partial(worst, feature=place), side)
 
 
-def only_easy_fits(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
+def only_easy_fits(moments: Sequence[Moment]) -> Judged:
     """Weight of the examples that the easy feature classifies correctly and the hard one wrongly, as `poorly_fit`.
 
     Moments at which fewer than two networks have such examples are left out.
     """
-    return _gains(moments, [("right by easy, wrong by hard", only_easy, "above")])
+    return _gains(moments, "right by easy, wrong by hard", only_easy, "above")
 
 
-def easy_side(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
+def easy_side(moments: Sequence[Moment]) -> Judged:
     """Median weight where the easy feature contributes more, minus that of the other examples (Figure 8).
 
     Returns:
-        One effect a moment of the phantom weights; and of what the phantom adds, phantom minus real: another reading
-        of the paper's sentence. Networks without examples on one of the sides are left out.
+        One effect a moment of the phantom weights; shown beside it, of what the phantom adds, phantom minus real:
+        another reading of the paper's sentence. Networks without examples on one of the sides are left out.
     """
-    found: tuple[list[Effect], list[Effect]] = [], []
+    effects, shown = [], []
     for moment in moments:
         gaps = []
         for real, phantom, (easy, hard) in zip(*moment.importance, strict=True):
@@ -246,9 +247,9 @@ def easy_side(moments: Sequence[Moment]) -> tuple[list[Effect], list[Effect]]:
             gaps.append(np.subtract(first, other))
         of_phantom, of_real = np.transpose(gaps)
         if np.count_nonzero(~np.isnan(of_phantom)) > 1:
-            found[0].append(Effect(moment.name, estimate(of_phantom), "above"))
-            found[1].append(Effect(f"{moment.name}: phantom - real", estimate(of_phantom - of_real), "above"))
-    return found
+            effects.append(Effect(moment.name, estimate(of_phantom), "above"))
+            shown.append(Effect(f"{moment.name}: phantom - real", estimate(of_phantom - of_real), "above"))
+    return Judged(effects, shown=shown)
 
 
 # What a group of examples weighs: by the paper's statistic, and by those of ours.
@@ -260,25 +261,22 @@ _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def _gains(
-    moments: Sequence[Moment], groups: Sequence[tuple[str, Callable[[np.ndarray], np.ndarray], str]]
-) -> tuple[list[Effect], list[Effect]]:
-    """Phantom minus real of every statistic, for each moment and group of examples; the first statistic apart."""
+def _gains(moments: Sequence[Moment], told: str, choose: Callable[[np.ndarray], np.ndarray], predicted: str) -> Judged:
+    """Phantom minus real of every statistic of a group of examples, at each moment; the first statistic decides."""
     found: dict[str, list[Effect]] = {name: [] for name in _STATISTICS}
     for moment in moments:
-        for told, choose, side in groups:
-            values: dict[str, list[float]] = {name: [] for name in _STATISTICS}
-            for real, phantom, parts in zip(*moment.importance, strict=True):
-                chosen = choose(parts)
-                for name, statistic in _STATISTICS.items():
-                    gain = statistic(phantom, chosen) - statistic(real, chosen) if chosen.any() else np.nan
-                    values[name].append(gain)
-            for name, gains in values.items():
-                if np.count_nonzero(~np.isnan(gains)) > 1:
-                    label = f"{moment.name}, {told}" + ("" if name == "median" else f": {name}")
-                    found[name].append(Effect(label, estimate(gains), side))
+        values: dict[str, list[float]] = {name: [] for name in _STATISTICS}
+        for real, phantom, parts in zip(*moment.importance, strict=True):
+            chosen = choose(parts)
+            for name, statistic in _STATISTICS.items():
+                gain = statistic(phantom, chosen) - statistic(real, chosen) if chosen.any() else np.nan
+                values[name].append(gain)
+        for name, gains in values.items():
+            if np.count_nonzero(~np.isnan(gains)) > 1:
+                label = f"{moment.name}, {told}" + ("" if name == "median" else f": {name}")
+                found[name].append(Effect(label, estimate(gains), predicted))
     first, *others = found.values()
-    return first, [effect for effects in others for effect in effects]
+    return Judged(first, shown=[effect for effects in others for effect in effects])
 
 
 def _agreement(record: Record) -> int:

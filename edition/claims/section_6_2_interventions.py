@@ -233,7 +233,7 @@ def gain_where_hard_hurts(mechanism: Results, complexity: Results) -> list[Effec
 
 def _errors(mechanism: Results, term: str, vector: str) -> np.ndarray:
     """Hard-feature errors with a stand-in in one term, by seed."""
-    return pick(mechanism.table, term=term, vector=vector).sort_values("seed").final_hard_error.to_numpy()
+    return only(mechanism.table, term=term, vector=vector).sort_values("seed").final_hard_error.to_numpy()
 
 
 def _apart(mechanism: Results, term: str, one: str, other: str) -> Estimate:

@@ -33,7 +33,6 @@ from edition.records.store import Record
 from edition.runs.results import Results, by_seed
 from samlib.measures.statistics import paired_difference
 
-Weighed = tuple[list[Effect], list[Effect]]  # by the paper's statistic, and by others
 EFFECTS = "04_two_effects"
 GINI = (
     "Gini coefficient of the importance weights (twice the area between diagonal and Lorenz curve), phantom minus real"
@@ -97,8 +96,7 @@ def _enter_halves() -> None:
             needs="checkpoints",
         )
         def gains(checkpoints: Results, role: str = role) -> Judged:
-            effects, shown = poorly_fit(last(toy_moments(checkpoints.records)), role)
-            return Judged(effects, shown=shown)
+            return poorly_fit(last(toy_moments(checkpoints.records)), role)
 
 
 _enter_halves()
@@ -113,12 +111,11 @@ _enter_halves()
     needs="checkpoints",
 )
 def only_easy_gains(checkpoints: Results) -> Judged:
-    effects, shown = only_easy_fits(last(toy_moments(checkpoints.records)))
-    return Judged(effects, shown=shown)
+    return only_easy_fits(last(toy_moments(checkpoints.records)))
 
 
 def on_photographs(
-    name: str, *, says: str, figure: str, judge: Callable[[list[Moment]], Weighed], file: str, **words: Any
+    name: str, *, says: str, figure: str, judge: Callable[[list[Moment]], Judged], file: str, **words: Any
 ) -> None:
     """Enter a claim once for each set of photographs.
 
@@ -126,7 +123,7 @@ def on_photographs(
         name: of the claim, behind the set's.
         says: the claim; the set's title is put before it.
         figure: as `claim` takes it, "{}" standing for the set's name.
-        judge: the set's moments, SGD's first -> effects, and those in other statistics.
+        judge: of the set's moments, SGD's first.
         file: the `__name__` of the file that enters it.
         words: what else `claim` takes.
     """
@@ -137,8 +134,7 @@ def on_photographs(
         def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
             given = zip((experiment, *also), results, strict=False)
             (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
-            effects, shown = judge(photograph_moments(entry.records, entry.roles))
-            return Judged(effects, scaled_down=entry.note, shown=shown)
+            return judge(photograph_moments(entry.records, entry.roles))._replace(scaled_down=entry.note)
 
         judged.__module__ = file
         place = figure.format(experiment)
@@ -148,7 +144,7 @@ def on_photographs(
         enter(judged)
 
 
-def poorly_fit_of(role: str, at: Callable[[list[Moment]], list[Moment]]) -> Callable[[list[Moment]], Weighed]:
+def poorly_fit_of(role: str, at: Callable[[list[Moment]], list[Moment]]) -> Callable[[list[Moment]], Judged]:
     """A judge of one half at some of the moments of photographs."""
     return lambda moments: poorly_fit(at(of_both(moments)), role)
 
@@ -158,7 +154,7 @@ def of_both(moments: list[Moment]) -> list[Moment]:
     return moments if testable(moments) else []
 
 
-def _against_sgd(moments: list[Moment], which: str) -> Weighed:
+def _against_sgd(moments: list[Moment], which: str) -> Judged:
     """Gini coefficient at the end: SAM-trained networks' real or phantom weights minus SGD-trained ones' real."""
     at = {
         m.method: dict(zip(m.seeds, ginis(m.importance, kind), strict=True))
@@ -166,9 +162,9 @@ def _against_sgd(moments: list[Moment], which: str) -> Weighed:
     }
     seeds = sorted(set(at.get("SGD", {})) & set(at.get("SAM", {})))
     if len(seeds) < 2:
-        return [], []
+        return Judged([])
     sam, sgd = (np.array([at[method][seed] for seed in seeds]) for method in ("SAM", "SGD"))
-    return [Effect(f"SAM-trained {which} - SGD-trained real", paired_difference(sam, sgd), "below")], []
+    return Judged([Effect(f"SAM-trained {which} - SGD-trained real", paired_difference(sam, sgd), "below")])
 
 
 on_photographs(
@@ -180,7 +176,7 @@ on_photographs(
     chapter=EFFECTS,
     figure="fig-3-{}",
     quantifier="alike",
-    judge=lambda moments: ([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))], []),
+    judge=lambda moments: Judged([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))]),
     file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from edition.claims import section_6_1, section_6_2_rates, section_6_2_weights  # noqa: F401  they enter claims
 from edition.claims.claim import CLAIMS, OURS, claim
@@ -142,7 +142,7 @@ class Cases:
             mean = np.where(there, self.values, 0).sum(2) / n
             squares = np.where(there, self.values - mean[..., None], 0) ** 2
             spread = np.sqrt(squares.sum(2) / (n - 1) / n)
-            half = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * spread
+            half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * spread
         return n, mean.round(SETTLED), half.round(SETTLED)
 
     @cached_property
@@ -155,7 +155,9 @@ class Cases:
         distance = np.where(side == 0, threshold - np.abs(mean), side * (mean - threshold))
         degrees = np.maximum(n - 1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            p = 2 * stats.t.sf(np.abs(distance) / (half / stats.t.ppf((1 + CONFIDENCE) / 2, degrees)), degrees)
+            p = 2 * scipy.stats.t.sf(
+                np.abs(distance) / (half / scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)), degrees
+            )
         agree = np.minimum(1.0, 2.0 ** (1 - n))  # `agreement_p`: all seeds give the same
         p = np.where(half == 0, np.where(distance == 0, 1.0, agree), p)
         p = np.where(n < 2, np.nan, p)
@@ -211,7 +213,7 @@ def _least(space: Space) -> np.ndarray:
 def _correlation(space: Space, statistic: str, predicted: str) -> Cases:
     """Rank correlation of a statistic with the radius; a curve that never changes gives 0."""
     curves = space.of(statistic)[:, : len(FRACTIONS)].transpose(0, 2, 1)  # (setting, seed, radius)
-    ranks = stats.rankdata(curves, axis=-1) - (len(FRACTIONS) + 1) / 2
+    ranks = scipy.stats.rankdata(curves, axis=-1) - (len(FRACTIONS) + 1) / 2
     steps = np.arange(len(FRACTIONS)) - (len(FRACTIONS) - 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (ranks @ steps) / np.sqrt((ranks**2).sum(-1) * (steps**2).sum())

@@ -44,6 +44,7 @@ _WHOLE = [
         "finetune",
         f"{title}, ResNet-18 trained whole, {told}",
         configs,
+        "" if part == "grid" else f"{name}_confirmatory_grid",
     )
     for name, title in (("waterbirds", "Waterbirds"), ("celeba", "CelebA"))
     for (part, configs), told in zip(
@@ -58,7 +59,7 @@ _WHOLE = [
     )
 ]
 _PROBED: dict[str, Any] = {"probe_each_epoch": True, "small": {"probe_each_epoch": True}}
-_ROWS = (
+_ROWS: tuple[tuple[Any, ...], ...] = (
     ("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
     ("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
     ("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
@@ -123,10 +124,7 @@ _ROWS = (
     ("noise", "toy", "Noise (Figure 9)", toy.noise),
     ("batch_size_equal_steps", "toy", "Batch size at equal steps (Figure 10)", toy.batch_size_equal_steps),
 )
-_WAITING = {row[0]: f"{row[0].partition('_')[0]}_confirmatory_grid" for row in _WHOLE if not row[0].endswith("_grid")}
-EXPERIMENTS = {
-    name: Experiment(name, kind, title, configs, _WAITING.get(name, "")) for name, kind, title, configs in _ROWS
-}
+EXPERIMENTS = {row[0]: Experiment(*row) for row in _ROWS}
 
 
 def experiment(name: str) -> Experiment:

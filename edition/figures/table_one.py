@@ -227,7 +227,6 @@ def group_samples(
 
 def _line(row: Any) -> tuple[str, ...]:
     """One error of one data set."""
-    compared = bool(row.verdict)
     return (
         TITLES[row.metric] + (f" ({row.feature})" if row.feature else ""),
         spread(row.sgd_mean, row.sgd_sd),
@@ -236,7 +235,7 @@ def _line(row: Any) -> tuple[str, ...]:
         _interval(row),
         str(row.n),
         p_value(row.p) if row.n > 1 else "",
-        in_points(row.detectable).removeprefix("+") if compared and row.n > 1 and row.detectable >= 0 else "",
+        in_points(row.detectable).removeprefix("+") if row.n > 1 else "",
         Html(f"<strong>{row.verdict}</strong>") if row.verdict in STRONG else row.verdict,
     )
 

@@ -12,7 +12,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, all_effects_html, found, interval, seen, short, verdict_class
+from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
@@ -111,7 +111,8 @@ def _deciding(row: Row) -> str:
     if effect is None:
         return html.escape(row.why)
     value = effect.value
-    known = f"; these runs would have found a difference of {seen(effect)} with 80 % power" if seen(effect) else ""
+    seen = short(effect.detectable)
+    known = f"; these runs would have found a difference of {seen} with 80 % power" if seen else ""
     return (
         f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
         f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}{known}."
@@ -174,10 +175,7 @@ def uses_table(record: dict[str, Any] | None) -> str:
         record: what `edition.bench.record.load_untimed` returned.
     """
     if record is None:
-        return (
-            '<p class="missing">Not measured yet. This tries them all: '
-            "<code>python -m edition.bench uses --record</code></p>"
-        )
+        return str(box("Not measured yet.", "This tries them all:", "python -m edition.bench uses --record").data)
     rows, origin = record["measured"], record["provenance"]
     columns = [name for name in IMPLEMENTATIONS if name in rows[0]]
     head = "".join(f"<th>{IMPLEMENTATIONS[name]}</th>" for name in columns)

@@ -1,7 +1,6 @@
 """How a verdict appears on a page: a word, a sentence that follows from it, and a table of effects, closed at first."""
 
 import html
-import math
 from collections.abc import Sequence
 
 from edition.claims import Effect, Verdict
@@ -67,17 +66,12 @@ def effects_html(effects: Sequence[Effect]) -> str:
         f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{interval(effect.value)}</td>"
         f"<td>{effect.value.n}</td><td>{effect.predicted} {effect.threshold:g}</td>"
         f"<td>{p_value(effect.p if effect.corrected is None else effect.corrected)}</td><td>{effect.outcome}</td>"
-        f"<td>{seen(effect)}</td></tr>"
+        f"<td>{short(effect.detectable)}</td></tr>"
         for effect in effects
     )
     return (
         f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
     )
-
-
-def seen(effect: Effect) -> str:
-    """Write the difference that an effect's runs would have found; nothing where it is not known."""
-    return "" if math.isnan(effect.detectable) else short(effect.detectable)
 
 
 def short(value: float) -> str:

@@ -183,7 +183,7 @@ def settled(value: float) -> float:
 
 
 def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
-    """Write a settled number with a true minus sign; zero has no sign, and what is infinite has its symbol.
+    """Write a settled number with a true minus sign; zero has no sign, the infinite its symbol, and NaN is nothing.
 
     Args:
         value: any.
@@ -193,6 +193,8 @@ def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
     >>> number(-0.25), number(-0.0001), number(0.5, 1, signed=True)
     ('−0.250', '0.000', '+0.5')
     """
+    if math.isnan(value):
+        return ""
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞"
     text = f"{settled(value):{'+' if signed else ''}.{digits}f}"
