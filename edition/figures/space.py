@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from edition.claims.space import Space, best, matters, tested, wilson
 from edition.figures import style
@@ -73,8 +74,12 @@ def maps(found: Space) -> Figure:
         base = settings[settings.place == 0]
         panel.plot(base[x], base[y], "*", color="black", markersize=11)
         panel.set(xlabel=WORDS[x], ylabel=WORDS[y])
-        for scale, name in ((panel.set_xscale, x), (panel.set_yscale, y)):
-            scale("log" if AXES[name].log else "linear")
+        for axis, name in ((panel.xaxis, x), (panel.yaxis, y)):
+            if AXES[name].log:
+                axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+                axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # few enough to be read
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
     figure.colorbar(points, ax=panels, label="hard error, LSAM minus SGD")
     return figure
 
