@@ -21,7 +21,12 @@ MODES: dict[str, dict[str, Any]] = {
 }
 WITHOUT_NETWORK = ("file:", "data:", "blob:", "about:")
 PATIENCE = 300_000  # milliseconds: a machine that is busy with other things is slow, not broken
-SETTLED = "() => Promise.all([document.fonts.ready, window.MathJax?.startup?.promise])"
+SETTLED = """async () => {
+    await window.MathJax?.startup?.promise;
+    // A font is asked for when text that needs it is laid out: two frames, then what those asked for.
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+    await document.fonts.ready;
+}"""
 
 
 @dataclass
