@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import scipy
 
 from samlib.config import check_choice
@@ -109,12 +110,14 @@ def _p_value(value: Estimate, distance: float) -> float:
 
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:
-    """Return effects with their p-values corrected as one family by Holm's method."""
-    if not effects:
-        return []
-    from statsmodels.stats.multitest import multipletests  # slow to import
+    """Return effects with their p-values corrected as one family by Holm's method.
 
-    values = multipletests([effect.p for effect in effects], method="holm")[1]
+    The i-th smallest of m values becomes max over j <= i of min(1, (m - j + 1) p_j).
+    """
+    values = np.array([effect.p for effect in effects], dtype=float)
+    order = np.argsort(values)
+    times = np.arange(len(values), 0, -1)
+    values[order] = np.maximum.accumulate(np.minimum(1.0, times * values[order]))
     return [replace(effect, corrected=float(p)) for effect, p in zip(effects, values, strict=True)]
 
 

@@ -300,9 +300,7 @@ def wilson(count: int, n: int) -> Estimate:
     >>> str(wilson(8, 10))
     '0.800 [0.490, 0.943]'
     """
-    from statsmodels.stats.proportion import proportion_confint  # slow to import
-
-    low, high = proportion_confint(count, n, method="wilson")
+    low, high = scipy.stats.binomtest(count, n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(count / n, float(low), float(high), n)
 
 
