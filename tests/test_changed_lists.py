@@ -28,11 +28,13 @@ OTHER_METHODS = {
 }
 CASES = [
     ("02_toy_setup", toy, OTHER_RADII | FEWER_CONSTANTS),
-    ("02_toy_setup", controls, OTHER_METHODS),
+    pytest.param("02_toy_setup", controls, OTHER_METHODS, marks=pytest.mark.slow),
     ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
     ("04_two_effects", toy, OTHER_RADII),
     ("05_interventions", toy, OTHER_RADII),
-    ("07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}),
+    pytest.param(
+        "07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}, marks=pytest.mark.slow
+    ),
     ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "rhos": (0.0, 0.4)}),
     ("b_batch_size", toy, {"batch_sizes": (10, 60), "rhos": (0.0, 0.4)}),
 ]

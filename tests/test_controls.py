@@ -209,6 +209,7 @@ def test_the_last_layer_method_is_chapter_twos_lsam():
     assert found["test_error"] == pytest.approx(toy["final_test_error"], abs=0.002)
 
 
+@pytest.mark.slow
 def test_sgd_and_sam_on_images_are_chapter_ones():
     for rho in (0.0, 0.1):
         pair = PairConfig(pair="digits_patches", n_train=200, n_epochs=2, n_probe=200, rho=rho, learning_rate=0.05)

@@ -1,4 +1,4 @@
-"""The whole book as one PDF, printed by Chromium from a single page."""
+"""The whole book as one PDF, printed by Chromium from a single page: the summary, then page after page."""
 
 import os
 import shutil
@@ -31,6 +31,18 @@ LINKS = """() => {
     if (page && document.getElementById(target)) link.setAttribute("href", "#" + target);
     else link.removeAttribute("href");
   }
+}"""
+
+# On paper the summary stands first: a report of two pages, which is what many will read. In the single page each
+# document is a mark with its name and the sections after it.
+SUMMARY_FIRST = """() => {
+  const mark = document.querySelector('[id="document-book/summary"]');
+  if (!mark) return;
+  const first = document.querySelector(".bd-article > section, .bd-article").closest(".bd-article");
+  const moved = [mark];
+  for (let next = mark.nextElementSibling; next && !next.id.startsWith("document-"); next = next.nextElementSibling)
+    moved.push(next);
+  first.prepend(...moved);
 }"""
 
 
@@ -92,6 +104,7 @@ def print_page(page: Path, pdf: Path, chromium: str) -> None:
         tab.goto(page.resolve().as_uri())
         tab.evaluate(READY)
         tab.evaluate(LINKS)
+        tab.evaluate(SUMMARY_FIRST)
         tab.pdf(
             path=pdf,
             format="A4",

@@ -29,3 +29,20 @@ def unwatched_fast(step: Callable[..., Any]) -> Callable[..., Any]:
 
     run.hooked = True  # type: ignore[attr-defined]  # tells torch not to wrap it again
     return run
+
+
+def untraced(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a method out of compiled graphs, as torch.compiler.disable does; that imports the compiler, for seconds.
+
+    It is therefore asked for at the first call: traced, an optimiser loses the attributes that hold the saved copies.
+    """
+    disabled: Callable[..., Any] | None = None
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal disabled
+        if disabled is None:
+            disabled = torch.compiler.disable(method)
+        return disabled(*args, **kwargs)
+
+    return call

@@ -23,7 +23,7 @@ from samlib.optim._checks import (
     require_ascent,
     require_finite,
 )
-from samlib.optim._hooks import unwatched_fast
+from samlib.optim._hooks import untraced, unwatched_fast
 from samlib.optim._iterate import SavedIterate
 from samlib.optim._shards import find_shards
 
@@ -207,7 +207,7 @@ class SAM(Optimizer):
         self._shards = find_shards(self._parameters(), self.module)
 
     @unwatched_fast
-    @torch.compiler.disable  # traced, an optimiser loses the attributes that hold the saved copies
+    @untraced
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor | float | None:  # type: ignore[override]
         """Run both passes of one SAM step with a closure, or the descent step alone without one.
@@ -245,7 +245,7 @@ class SAM(Optimizer):
             self._ascend_and_descend(closure)
         return loss
 
-    @torch.compiler.disable
+    @untraced
     @torch.no_grad()
     def ascent_step(self, *, allow_overflow: bool = False) -> None:
         """Move the perturbed parameters from w to w + epsilon and clear all gradients.
@@ -266,7 +266,7 @@ class SAM(Optimizer):
         """Return to w and take the base step with the phantom gradient; the same as step()."""
         self.step()
 
-    @torch.compiler.disable
+    @untraced
     @torch.no_grad()
     def restore(self) -> None:
         """Return to w without a step and clear all gradients; at w already, only the latter.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from samlib.optim._checks import check_number, detached, refuse_closure_under_scaler
-from samlib.optim._hooks import unwatched_fast
+from samlib.optim._hooks import untraced, unwatched_fast
 from samlib.optim.sam import SAM, Closure
 
 
@@ -85,7 +85,7 @@ class MSAM(SAM):
     """
 
     @unwatched_fast
-    @torch.compiler.disable
+    @untraced
     @torch.no_grad()
     def step(self, closures: Closure | Sequence[Closure] | None = None) -> Any:  # type: ignore[override]
         """Take one step on a batch's micro-batches, and return the mean of their losses at w.
