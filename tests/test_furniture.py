@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from edition.publish import Layout, SiteError, broken_links, chapters, stage_sources
 from edition.publish.furniture import prose_words
-from edition.publish.pdf import PATIENCE, build_pdf, find_chromium
+from edition.publish.pdf import PATIENCE, SUMMARY_FIRST, build_pdf, find_chromium
 from edition.publish.repository import SETUP, repository_name, write_launch_copies
 from edition.publish.site import render
 
@@ -231,6 +231,19 @@ def test_the_pdf_holds_every_chapter_its_formulas_and_no_path_of_this_machine(ro
     assert pdf == root / "_build/book.pdf"
     assert pdf.read_bytes().count(b"/Type /Page\n") == 2  # the first page and the chapter, each on a sheet of its own
     assert str(root).encode() not in pdf.read_bytes()
+
+
+def test_the_pdf_opens_with_the_summary_then_come_the_pages_in_their_order():
+    parts = "".join(
+        f'<span id="document-book/{name}"></span><section>{name}</section>' for name in ("claims", "summary", "one")
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium())
+        page = browser.new_page()
+        page.set_content(f'<div class="bd-article"><section>landing</section><div>{parts}</div></div>')
+        page.evaluate(SUMMARY_FIRST)
+        assert page.locator("section").all_inner_texts() == ["summary", "landing", "claims", "one"]
+        browser.close()
 
 
 def test_printed_pages_are_white_without_navigation_and_without_sliders(plain_site):

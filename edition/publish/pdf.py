@@ -33,16 +33,17 @@ LINKS = """() => {
   }
 }"""
 
-# On paper the summary stands first: a report of two pages, which is what many will read. In the single page each
-# document is a mark with its name and the sections after it.
+# On paper the summary stands first: a report of two pages. A document's part of the single page is the mark with its
+# name and what follows, up to the next mark.
 SUMMARY_FIRST = """() => {
   const mark = document.querySelector('[id="document-book/summary"]');
   if (!mark) return;
-  const first = document.querySelector(".bd-article > section, .bd-article").closest(".bd-article");
-  const moved = [mark];
+  const summary = [mark];
   for (let next = mark.nextElementSibling; next && !next.id.startsWith("document-"); next = next.nextElementSibling)
-    moved.push(next);
-  first.prepend(...moved);
+    summary.push(next);
+  const article = mark.closest(".bd-article");
+  article.firstElementChild.style.breakBefore = "page";
+  article.prepend(...summary);
 }"""
 
 
