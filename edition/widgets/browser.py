@@ -18,7 +18,13 @@ from samlib.toy.config import ToyConfig
 LEARNING_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 RATIOS = (0.25, 0.5, 0.85, 1.0, 1.5, 2.0, 3.0)
 TERMS = ("importance weights", "learning rates", "both")
-CHOICES: dict[str, tuple[object, ...]] = {"learningRate": LEARNING_RATES, "ratio": RATIOS, "term": TERMS}
+VECTORS = ("fixed", "phantom", "permuted")  # as in samlib.toy.config.Intervention
+CHOICES: dict[str, tuple[object, ...]] = {
+    "learningRate": LEARNING_RATES,
+    "vector": VECTORS,
+    "ratio": RATIOS,
+    "term": TERMS,
+}
 SCRIPTS = ("browser_toy.js", "browser_panel.js")
 # Slider -> (what it says, lowest, highest, step); those of `CHOICES` slide over the positions of a list.
 SLIDERS = {
@@ -26,6 +32,7 @@ SLIDERS = {
     "complexity": ("complexity", 90.0, 720.0, 15.0),
     "learningRate": ("learning rate", 0.0, len(LEARNING_RATES) - 1.0, 1.0),
     "seed": ("seed", 0.0, 19.0, 1.0),
+    "vector": ("v̂ is", 0.0, len(VECTORS) - 1.0, 1.0),
     "ratio": ("fixed ratio c", 0.0, len(RATIOS) - 1.0, 1.0),
     "term": ("in the", 0.0, len(TERMS) - 1.0, 1.0),
 }
@@ -57,7 +64,7 @@ VIEWS = {
     "toy": View(("rho", "complexity", "learningRate", "seed"), ("sgd", "lsam"), ("ratio", "lorenz")),
     "phantom": View(("rho", "complexity", "seed"), ("plane", "lsam"), ("ratio",)),
     "weights": View(("rho", "complexity", "seed"), ("real-weights", "phantom-weights"), ("lorenz",)),
-    "ratio": View(("ratio", "term", "seed"), ("sgd", "lsam"), ("ratio",), ("fixed ratio's v", "the fixed ratio")),
+    "ratio": View(("vector", "ratio", "term", "seed"), ("sgd", "lsam"), ("ratio",), ("intervention's v", "its v̂")),
 }
 
 
@@ -85,6 +92,7 @@ class BrowserToy:
             "complexity": self.complexity,
             "learningRate": LEARNING_RATES.index(self.learning_rate),
             "seed": self.seed,
+            "vector": VECTORS.index("fixed"),
             "ratio": RATIOS.index(3.0),  # far above LSAM's own, where the learning rates alone do it
             "term": TERMS.index("learning rates"),
         }
@@ -128,7 +136,8 @@ def train_in_browser(
         learning_rate: step size of both methods, one of `LEARNING_RATES`.
         seed: whole number from 0 to 19, of data, initial weights and batch order of both methods.
         view: what is shown: "toy" (contours of both methods), "phantom" (the plane of v), "weights" (the examples by
-            importance, and Lorenz curves), or "ratio" (a fixed ratio of Eqs 8-10 in place of LSAM).
+            importance, and Lorenz curves), or "ratio" (Eqs 8-10 in place of LSAM: v-hat at a fixed ratio,
+            or the phantom of the batch or of another one).
     Returns:
         An object that Jupyter displays; `html()` is its block for a page.
     Raises:

@@ -213,9 +213,10 @@
 
     restart() {
       this.pair = new toy.Pair(this.settings, this.values);
-      const {rho, ratio, term} = this.values, title = this.find("lsam-title");
-      this.second = term ? `c = ${ratio}` : "LSAM";
-      if (title) title.textContent = term ? `c = ${ratio}` : rho > 0 ? `LSAM, ρ = ${rho}` : "LSAM, ρ = 0 (SGD)";
+      const {rho, ratio, term, vector} = this.values, title = this.find("lsam-title");
+      const intervention = {fixed: `c = ${ratio}`, phantom: "own phantom", permuted: "permuted phantom"}[vector];
+      this.second = term ? intervention : "LSAM";
+      if (title) title.textContent = term ? intervention : rho > 0 ? `LSAM, ρ = ${rho}` : "LSAM, ρ = 0 (SGD)";
       this.work = null;
       if (!this.target) this.settle();
     }

@@ -146,17 +146,20 @@ globalThis.samlibToy = (() => {
 
     // One LSAM step (samlib.toy.reference.lsam_step); rho = 0 is SGD. Returns v and v~ as they were before the descent.
     // One forward pass is enough: the ascent step moves v, and the features do not depend on v.
-    // With `fixed` ({ratio, length, term}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10).
-    step(data, batch, rho, rate, fixed) {
+    // With `fixed` ({vector, ratio, length, term, rho}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10);
+    // `lender` is the batch whose phantom a "permuted" vector takes.
+    step(data, batch, rho, rate, fixed, lender) {
       const {v, slope, scratch, features} = this, size = batch.length;
+      const lent = fixed?.vector === "permuted" && Array.from(lender, i => this.signed(data, i)); // uses the scratch, so first
       const rows = Array.from(batch, i => data.inputs.subarray(4 * i, 4 * i + 4));
       const signed = rows.map((row, b) => scratch.map(({column, h1, h2}, k) =>
         data.labels[batch[b]] * forward(features[k], row[column], row[column + 1], h1[b], h2[b])));
-      const before = [v[0], v[1]], moved = fixed ? fixedVector(fixed) : phantom(v, signed, rho);
+      const plain = fixed?.vector === "fixed", before = [v[0], v[1]];
+      const moved = plain ? fixedVector(fixed) : phantom(v, lent || signed, fixed ? fixed.rho : rho);
       const [forWeights, forRates] = ["learning rates", "importance weights"].map(other =>
         fixed && fixed.term === other ? before : moved);
       const weigh = at => signed.map(([easy, hard]) => importanceWeight(at[0] * easy + at[1] * hard));
-      const weights = weigh(forWeights), own = fixed ? weigh(before) : weights;
+      const weights = weigh(forWeights), own = plain ? weigh(before) : weights;
       for (let k = 0; k < 2; k++) {
         for (let b = 0; b < size; b++) {
           slope[b] = -weights[b] * data.labels[batch[b]] * forRates[k] / size;
@@ -201,7 +204,7 @@ globalThis.samlibToy = (() => {
     return 1 - 2 * inner / (curve.length - 1);
   }
 
-  // SGD beside LSAM, or beside a fixed ratio where values name one, from equal weights on equal batches; the ratios along
+  // SGD beside LSAM, or beside an intervention where values name one, from equal weights on equal batches; the ratios along
   // the way, and the last steps of the second network in the plane of v.
   class Pair {
     constructor(settings, values) {
@@ -213,7 +216,7 @@ globalThis.samlibToy = (() => {
       const network = () => new Network(initialWeights(settings, values.seed), settings.batchSize);
       this.networks = {sgd: network(), lsam: network()};
       const length = Math.SQRT2 * settings.lastLayerInit;
-      this.fixed = values.term && {ratio: values.ratio, term: values.term, length};
+      this.fixed = values.term && {...values, length};
       this.sums = {sgd: [0, 0], lsam: [0, 0], phantom: [0, 0]};
     }
 
@@ -224,9 +227,11 @@ globalThis.samlibToy = (() => {
     advance() {
       const {nTrain, batchSize} = this.settings, start = this.step * batchSize % nTrain;
       if (this.step && !start) this.order = permutation(nTrain, this.random);
-      const batch = this.order.subarray(start, start + batchSize), rate = this.values.learningRate;
+      const half = Math.floor(nTrain / batchSize / 2) * batchSize, away = (start - half + nTrain) % nTrain;
+      const [batch, lender] = [start, away].map(from => this.order.subarray(from, from + batchSize));
+      const rate = this.values.learningRate;
       const sgd = this.networks.sgd.step(this.train, batch, 0, rate);
-      const lsam = this.networks.lsam.step(this.train, batch, this.values.rho, rate, this.fixed);
+      const lsam = this.networks.lsam.step(this.train, batch, this.values.rho, rate, this.fixed, lender);
       this.trace.push(lsam);
       if (this.trace.length > TRACE) this.trace.shift();
       this.step++;
@@ -251,11 +256,11 @@ globalThis.samlibToy = (() => {
     }
   }
 
-  // For the tests: steps on given numbers. weights: arrays by name; data: {inputs: flat, labels}; batches: indices.
-  function steps(weights, data, batches, rho, rate, fixed) {
+  // For the tests: steps on given numbers. weights: arrays by name; data: {inputs: flat, labels}; batches, lenders: indices.
+  function steps(weights, data, batches, rho, rate, fixed, lenders = []) {
     const typed = source => Object.fromEntries(Object.entries(source).map(([name, x]) => [name, Float64Array.from(x)]));
     const network = new Network(typed(weights), batches[0].length), numbers = typed(data);
-    const trace = batches.map(batch => network.step(numbers, batch, rho, rate, fixed));
+    const trace = batches.map((batch, k) => network.step(numbers, batch, rho, rate, fixed, lenders[k]));
     return {weights: network.weights, v: trace.map(row => row.v), phantom: trace.map(row => row.phantom), network};
   }
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from torch.nn.functional import softplus
 
 from edition.widgets import train_in_browser
+from edition.widgets.browser import VECTORS
 from samlib.measures.importance import gini, importance_weights
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
@@ -130,17 +131,26 @@ def test_script_gives_the_reference_s_numbers_after_a_hundred_steps(page: Page, 
     assert found["gini"] == pytest.approx(gini(at_phantom[0]), abs=1e-5)
 
 
+@pytest.mark.parametrize("vector", VECTORS)
 @pytest.mark.parametrize(
     ("term", "named"), [("importance", "importance weights"), ("rate", "learning rates"), ("both", "both")]
 )
-def test_script_gives_the_reference_s_numbers_with_a_fixed_ratio(page: Page, term: str, named: str) -> None:
-    numbers = reference(0.0)["numbers"] | {"fixed": {"ratio": 3.0, "length": 8**0.5, "term": named}}
+def test_script_gives_the_reference_s_numbers_with_an_intervention(
+    page: Page, term: str, named: str, vector: str
+) -> None:
+    numbers, config = reference(0.0)["numbers"], ToyConfig()
+    fixed = {"vector": vector, "ratio": 3.0, "length": 8**0.5, "term": named, "rho": 0.5}
+    per_epoch = config.data.n_train // config.batch_size
+    batches = batch_order(config.data.n_train, 2, seed=SEED).view(2, per_epoch, -1)
+    lenders = batches.roll(per_epoch // 2, 1).flatten(0, 1)[:N_STEPS].tolist()
     found = page.evaluate(
-        "({weights, data, batches, rho, rate, fixed}) => Object.fromEntries(Object.entries("
-        "samlibToy.steps(weights, data, batches, rho, rate, fixed).weights).map(([name, x]) => [name, Array.from(x)]))",
-        numbers,
+        "({weights, data, batches, rho, rate, fixed, lenders}) => Object.fromEntries(Object.entries("
+        "samlibToy.steps(weights, data, batches, rho, rate, fixed, lenders).weights)"
+        ".map(([name, x]) => [name, Array.from(x)]))",
+        numbers | {"fixed": fixed, "lenders": lenders},
     )
-    expected = train_reference(ToyConfig().vary(term=term, ratio=3.0), seed=SEED, n_steps=N_STEPS).weights()
+    own = {"ratio": 3.0} if vector == "fixed" else {"rho": 0.5, "last_layer": "weighted"}
+    expected = train_reference(ToyConfig().vary(term=term, vector=vector, **own), seed=SEED, n_steps=N_STEPS).weights()
     for name, part in zip(expected._fields, expected, strict=True):
         assert_close(found[name], part.flatten())
 
