@@ -39,6 +39,19 @@ CUT = """() => [...document.querySelectorAll(".bd-article *:not(svg *, mjx-assis
     return true;
 }).map(element => element.outerHTML.slice(0, 120))"""
 
+WIDTHS = (1024, 1280, 1440)
+# Tables, pictures and code that end right of their column, in no box of the column that scrolls.
+OVERHANGING = """() => {
+  const column = (document.querySelector(".bd-article") ?? document.body).getBoundingClientRect().right + 2;
+  const within = box => box.getBoundingClientRect().right <= column;
+  return [...document.querySelectorAll(".bd-article :is(table, img, svg, canvas, pre, figure)")].filter(element => {
+    if (!element.checkVisibility() || within(element) || element.closest("mjx-container")) return false;
+    for (let box = element.parentElement; box; box = box.parentElement)
+      if (["auto", "scroll"].includes(getComputedStyle(box).overflowX) && within(box)) return false;
+    return true;
+  }).map(element => element.outerHTML.slice(0, 120));
+}"""
+
 # Images without a description in words: where nothing describes one, Sphinx writes its file's name, without a space.
 UNDESCRIBED = "all => all.filter(image => !image.alt.includes(' ')).map(image => image.src.slice(-80))"
 
@@ -55,12 +68,13 @@ class Facts:
     without_alt: tuple[str, ...]
     images: frozenset[str]
     n_sliders: int
+    overhanging: dict[int, list[str]]
 
 
 def facts(visit: Visit) -> Facts:
     """Ask an opened page for everything that the tests below judge."""
     page = visit.page
-    return Facts(
+    found = Facts(
         tuple(visit.errors),
         tuple(visit.requests),
         page.locator(".math:not(:has(mjx-container))").count(),
@@ -69,7 +83,12 @@ def facts(visit: Visit) -> Facts:
         tuple(page.eval_on_selector_all("img", UNDESCRIBED)),
         frozenset(page.eval_on_selector_all("img", "all => all.map(image => image.src)")),
         page.locator(SLIDER).count(),
+        {},
     )
+    for width in WIDTHS if visit.mode == "light" else ():
+        page.set_viewport_size({"width": width, "height": 900})
+        found.overhanging[width] = page.evaluate(OVERHANGING)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +123,11 @@ def test_a_page_is_no_wider_than_a_phone(visited, name):
     content, window = found.widths
     assert window == 390 and content <= window
     assert found.cut == ()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_pictures_and_code_end_within_their_column(visited, name):
+    assert visited(name, "light").overhanging == {width: [] for width in WIDTHS}
 
 
 @pytest.mark.parametrize("name", PAGES)
