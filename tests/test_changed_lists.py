@@ -31,7 +31,7 @@ CASES = [
     pytest.param("02_toy_setup", controls, OTHER_METHODS, marks=pytest.mark.slow),
     ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
     ("04_two_effects", toy, OTHER_RADII),
-    ("05_interventions", toy, OTHER_RADII),
+    pytest.param("05_interventions", toy, OTHER_RADII, marks=pytest.mark.slow),
     pytest.param(
         "07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}, marks=pytest.mark.slow
     ),

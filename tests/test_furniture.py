@@ -224,6 +224,7 @@ def test_the_set_up_cell_installs_what_numbers_depend_on_and_leaves_the_notebook
 # --- the PDF
 
 
+@pytest.mark.slow
 def test_the_pdf_holds_every_chapter_its_formulas_and_no_path_of_this_machine(root):
     layout = staged(root)
     pdf = build_pdf(layout)
