@@ -104,3 +104,11 @@ def test_a_square_leads_to_its_claim(browser, site):
         assert claim.locator(".status").inner_text() == verdict.partition(" (")[0]
         assert claim.locator("td").nth(1).inner_text().startswith(words.partition(" (")[0])
         assert visit.errors == []
+
+
+def test_on_paper_a_panel_that_trains_in_the_browser_is_no_blank_picture(browser, site):
+    with visiting(browser, site / LANDING, "light") as visit:
+        canvas = visit.page.locator(".browser-toy canvas").first
+        assert canvas.is_visible()
+        visit.page.emulate_media(media="print")
+        assert not canvas.is_visible() and visit.page.locator(".browser-toy").first.is_visible()
