@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from edition.claims.claim import Judged
 from edition.claims.pairs import method_of, pair_roles
@@ -252,11 +253,16 @@ def easy_side(moments: Sequence[Moment]) -> Judged:
     return Judged(effects, shown=shown)
 
 
+def _ranks(weights: np.ndarray) -> np.ndarray:
+    """Ranks from 0; equal weights share theirs, for the order in which a sort leaves them is the processor's."""
+    return scipy.stats.rankdata(weights) - 1
+
+
 # What a group of examples weighs: by the paper's statistic, and by those of ours.
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "median": lambda weights, chosen: float(np.median(weights[chosen])),
     "median / mean weight": lambda weights, chosen: float(np.median(weights[chosen]) / weights.mean()),
-    "mean rank": lambda weights, chosen: float((weights.argsort().argsort()[chosen] / (len(weights) - 1)).mean()),
+    "mean rank": lambda weights, chosen: float((_ranks(weights)[chosen] / (len(weights) - 1)).mean()),
     "share": lambda weights, chosen: float(weights[chosen].sum() / weights.sum()),
 }
 

@@ -353,7 +353,7 @@ def matters(found: Space, target: np.ndarray) -> tuple[pd.DataFrame, float]:
     fitted = forest().fit(inputs[~held], y[~held])
     lost = permutation_importance(fitted, inputs[held], y[held], n_repeats=20, random_state=0)
     table = pd.DataFrame({"importance": lost.importances_mean, "sd": lost.importances_std}, index=list(AXES))
-    return table.sort_values("importance", ascending=False), float(forest().fit(inputs, y).oob_score_)
+    return table.sort_values("importance", ascending=False, kind="stable"), float(forest().fit(inputs, y).oob_score_)
 
 
 def _as_number(values: pd.Series, choices: Sequence[Any]) -> pd.Series:
