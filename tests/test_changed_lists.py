@@ -27,10 +27,10 @@ OTHER_METHODS = {
     "FULL_RADII": (0.07, 0.3),
 }
 CASES = [
-    ("02_toy_setup", toy, OTHER_RADII | FEWER_CONSTANTS),
+    pytest.param("02_toy_setup", toy, OTHER_RADII | FEWER_CONSTANTS, marks=pytest.mark.slow),
     pytest.param("02_toy_setup", controls, OTHER_METHODS, marks=pytest.mark.slow),
     ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
-    ("04_two_effects", toy, OTHER_RADII),
+    pytest.param("04_two_effects", toy, OTHER_RADII, marks=pytest.mark.slow),
     pytest.param("05_interventions", toy, OTHER_RADII, marks=pytest.mark.slow),
     pytest.param(
         "07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}, marks=pytest.mark.slow

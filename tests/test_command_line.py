@@ -334,6 +334,7 @@ def test_runs_are_done_where_only_torch_and_scikit_learn_are_installed(tmp_path)
     assert {record.provenance["engine"] for record in Store(store).all()} == {"batched"}
 
 
+@pytest.mark.slow
 def test_the_real_claims_are_judged_there_too_from_the_committed_records(tmp_path):
     found = json.loads(bare(tmp_path / "site", "claims", "--json", more=JUDGING))
     assert [item["id"] for item in found] == [claim.id for claims in ledger.PARTS.values() for claim in claims]

@@ -51,6 +51,7 @@ def run_without_reader(command: list[str]) -> subprocess.CompletedProcess:
         os.close(writer)
 
 
+@pytest.mark.slow
 def test_a_command_whose_reader_has_gone_ends_quietly():
     done = run_without_reader(["-W", "ignore::DeprecationWarning", "-c", EACH, *MODULES])
     assert (done.returncode, done.stderr) == (0, b"")

@@ -326,6 +326,7 @@ def test_staging_carries_records_but_not_the_readers_own(root: Path) -> None:
     assert sources(root) == before
 
 
+@pytest.mark.slow
 def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_change(root: Path, monkeypatch) -> None:
     before, layout = sources(root), layout_of(root)
     build_site(layout, progress_bar=False)

@@ -38,6 +38,7 @@ def add(path: Path, text: str, *, after: str | None = None) -> None:
     path.write_text(old + text if after is None else old.replace(after, after + text))
 
 
+@pytest.mark.slow
 def test_a_claim_is_one_function(copy):
     add(
         copy / "edition/claims/section_5.py",
