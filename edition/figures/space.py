@@ -74,9 +74,9 @@ def maps(found: Space) -> Figure:
         base = settings[settings.place == 0]
         panel.plot(base[x], base[y], "*", color="black", markersize=11)
         panel.set(xlabel=WORDS[x], ylabel=WORDS[y])
-        for axis, name in ((panel.xaxis, x), (panel.yaxis, y)):
+        for name, scale, axis in ((x, panel.set_xscale, panel.xaxis), (y, panel.set_yscale, panel.yaxis)):
             if AXES[name].log:
-                axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+                scale("log")
                 axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # few enough to be read
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())

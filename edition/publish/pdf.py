@@ -41,9 +41,7 @@ SUMMARY_FIRST = """() => {
   const summary = [mark];
   for (let next = mark.nextElementSibling; next && !next.id.startsWith("document-"); next = next.nextElementSibling)
     summary.push(next);
-  const article = mark.closest(".bd-article");
-  article.firstElementChild.style.breakBefore = "page";
-  article.prepend(...summary);
+  mark.closest(".bd-article").prepend(...summary);
 }"""
 
 

@@ -146,20 +146,20 @@ globalThis.samlibToy = (() => {
 
     // One LSAM step (samlib.toy.reference.lsam_step); rho = 0 is SGD. Returns v and v~ as they were before the descent.
     // One forward pass is enough: the ascent step moves v, and the features do not depend on v.
-    // With `fixed` ({vector, ratio, length, term, rho}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10);
-    // `lender` is the batch whose phantom a "permuted" vector takes.
-    step(data, batch, rho, rate, fixed, lender) {
+    // With an intervention ({vector, ratio, length, term}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10);
+    // a lender is another batch whose phantom is taken ("permuted").
+    step(data, batch, rho, rate, intervention, lender) {
       const {v, slope, scratch, features} = this, size = batch.length;
-      const lent = fixed?.vector === "permuted" && Array.from(lender, i => this.signed(data, i)); // uses the scratch, so first
+      const lent = lender && Array.from(lender, i => this.signed(data, i)); // uses the scratch, so first
       const rows = Array.from(batch, i => data.inputs.subarray(4 * i, 4 * i + 4));
       const signed = rows.map((row, b) => scratch.map(({column, h1, h2}, k) =>
         data.labels[batch[b]] * forward(features[k], row[column], row[column + 1], h1[b], h2[b])));
-      const plain = fixed?.vector === "fixed", before = [v[0], v[1]];
-      const moved = plain ? fixedVector(fixed) : phantom(v, lent || signed, fixed ? fixed.rho : rho);
+      const fixed = intervention?.vector === "fixed", before = [v[0], v[1]];
+      const moved = fixed ? fixedVector(intervention) : phantom(v, lent ?? signed, rho);
       const [forWeights, forRates] = ["learning rates", "importance weights"].map(other =>
-        fixed && fixed.term === other ? before : moved);
+        intervention?.term === other ? before : moved);
       const weigh = at => signed.map(([easy, hard]) => importanceWeight(at[0] * easy + at[1] * hard));
-      const weights = weigh(forWeights), own = plain ? weigh(before) : weights;
+      const weights = weigh(forWeights), own = fixed ? weigh(before) : weights;
       for (let k = 0; k < 2; k++) {
         for (let b = 0; b < size; b++) {
           slope[b] = -weights[b] * data.labels[batch[b]] * forRates[k] / size;
@@ -216,7 +216,7 @@ globalThis.samlibToy = (() => {
       const network = () => new Network(initialWeights(settings, values.seed), settings.batchSize);
       this.networks = {sgd: network(), lsam: network()};
       const length = Math.SQRT2 * settings.lastLayerInit;
-      this.fixed = values.term && {...values, length};
+      this.intervention = values.term && {...values, length};
       this.sums = {sgd: [0, 0], lsam: [0, 0], phantom: [0, 0]};
     }
 
@@ -227,11 +227,11 @@ globalThis.samlibToy = (() => {
     advance() {
       const {nTrain, batchSize} = this.settings, start = this.step * batchSize % nTrain;
       if (this.step && !start) this.order = permutation(nTrain, this.random);
-      const half = Math.floor(nTrain / batchSize / 2) * batchSize, away = (start - half + nTrain) % nTrain;
-      const [batch, lender] = [start, away].map(from => this.order.subarray(from, from + batchSize));
-      const rate = this.values.learningRate;
+      const half = Math.floor(nTrain / batchSize / 2) * batchSize, {learningRate: rate, rho, vector} = this.values;
+      const from = place => this.order.subarray(place, place + batchSize), batch = from(start);
+      const lender = vector === "permuted" ? from((start - half + nTrain) % nTrain) : undefined;
       const sgd = this.networks.sgd.step(this.train, batch, 0, rate);
-      const lsam = this.networks.lsam.step(this.train, batch, this.values.rho, rate, this.fixed, lender);
+      const lsam = this.networks.lsam.step(this.train, batch, rho, rate, this.intervention, lender);
       this.trace.push(lsam);
       if (this.trace.length > TRACE) this.trace.shift();
       this.step++;
@@ -257,10 +257,10 @@ globalThis.samlibToy = (() => {
   }
 
   // For the tests: steps on given numbers. weights: arrays by name; data: {inputs: flat, labels}; batches, lenders: indices.
-  function steps(weights, data, batches, rho, rate, fixed, lenders = []) {
+  function steps(weights, data, batches, rho, rate, intervention, lenders = []) {
     const typed = source => Object.fromEntries(Object.entries(source).map(([name, x]) => [name, Float64Array.from(x)]));
     const network = new Network(typed(weights), batches[0].length), numbers = typed(data);
-    const trace = batches.map((batch, k) => network.step(numbers, batch, rho, rate, fixed, lenders[k]));
+    const trace = batches.map((batch, k) => network.step(numbers, batch, rho, rate, intervention, lenders[k]));
     return {weights: network.weights, v: trace.map(row => row.v), phantom: trace.map(row => row.phantom), network};
   }
 

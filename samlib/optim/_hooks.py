@@ -32,9 +32,9 @@ def unwatched_fast(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def untraced(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a method out of compiled graphs, as torch.compiler.disable does; that imports the compiler, for seconds.
+    """Keep a method out of compiled graphs: traced, an optimiser loses the attributes that hold the saved copies.
 
-    It is therefore asked for at the first call: traced, an optimiser loses the attributes that hold the saved copies.
+    torch.compiler.disable does it, but imports the compiler, which takes seconds; so it is asked at the first call.
     """
     disabled: Callable[..., Any] | None = None
 

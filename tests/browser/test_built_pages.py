@@ -6,12 +6,13 @@ count.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from playwright.sync_api import Page
 from visits import MODES, PAGES, Visit, visiting
 
 MAX_BYTES = 3 * 1024**2
@@ -71,10 +72,10 @@ class Facts:
     overhanging: dict[int, list[str]]
 
 
-def facts(visit: Visit) -> Facts:
-    """Ask an opened page for everything that the tests below judge."""
+def facts(visit: Visit, widths: Sequence[int]) -> Facts:
+    """Ask an opened page for everything that the tests below judge; at other widths of the window at the end."""
     page = visit.page
-    found = Facts(
+    return Facts(
         tuple(visit.errors),
         tuple(visit.requests),
         page.locator(".math:not(:has(mjx-container))").count(),
@@ -83,12 +84,14 @@ def facts(visit: Visit) -> Facts:
         tuple(page.eval_on_selector_all("img", UNDESCRIBED)),
         frozenset(page.eval_on_selector_all("img", "all => all.map(image => image.src)")),
         page.locator(SLIDER).count(),
-        {},
+        {width: overhanging(page, width) for width in widths},
     )
-    for width in WIDTHS if visit.mode == "light" else ():
-        page.set_viewport_size({"width": width, "height": 900})
-        found.overhanging[width] = page.evaluate(OVERHANGING)
-    return found
+
+
+def overhanging(page: Page, width: int) -> list[str]:
+    """What overhangs its column once the window is so wide, pixels."""
+    page.set_viewport_size({"width": width, "height": 900})
+    return page.evaluate(OVERHANGING)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def visited(browser, site) -> Callable[[str, str], Facts]:
     @functools.cache
     def visit(name: str, mode: str) -> Facts:
         with visiting(browser, site / name, mode) as opened:
-            return facts(opened)
+            return facts(opened, WIDTHS if mode == "light" else ())
 
     return visit
 

@@ -139,15 +139,15 @@ def test_script_gives_the_reference_s_numbers_with_an_intervention(
     page: Page, term: str, named: str, vector: str
 ) -> None:
     numbers, config = reference(0.0)["numbers"], ToyConfig()
-    fixed = {"vector": vector, "ratio": 3.0, "length": 8**0.5, "term": named, "rho": 0.5}
+    intervention = {"vector": vector, "ratio": 3.0, "length": 8**0.5, "term": named}
     per_epoch = config.data.n_train // config.batch_size
     batches = batch_order(config.data.n_train, 2, seed=SEED).view(2, per_epoch, -1)
     lenders = batches.roll(per_epoch // 2, 1).flatten(0, 1)[:N_STEPS].tolist()
     found = page.evaluate(
-        "({weights, data, batches, rho, rate, fixed, lenders}) => Object.fromEntries(Object.entries("
-        "samlibToy.steps(weights, data, batches, rho, rate, fixed, lenders).weights)"
+        "({weights, data, batches, rho, rate, intervention, lenders}) => Object.fromEntries(Object.entries("
+        "samlibToy.steps(weights, data, batches, rho, rate, intervention, lenders).weights)"
         ".map(([name, x]) => [name, Array.from(x)]))",
-        numbers | {"fixed": fixed, "lenders": lenders},
+        numbers | {"intervention": intervention, "rho": 0.5, "lenders": lenders if vector == "permuted" else []},
     )
     own = {"ratio": 3.0} if vector == "fixed" else {"rho": 0.5, "last_layer": "weighted"}
     expected = train_reference(ToyConfig().vary(term=term, vector=vector, **own), seed=SEED, n_steps=N_STEPS).weights()

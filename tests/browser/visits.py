@@ -34,7 +34,6 @@ class Visit:
     """One opened page: what the console and the scripts reported as errors, and what was asked of any host."""
 
     page: Page
-    mode: str
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -52,7 +51,7 @@ def visiting(browser: Browser, path: Path, mode: str, query: str = "") -> Iterat
     context = browser.new_context(offline=True, **MODES[mode])
     context.set_default_timeout(PATIENCE)
     try:
-        visit = Visit(context.new_page(), mode)
+        visit = Visit(context.new_page())
         visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         visit.page.on("request", lambda request: _note(visit, request.url))
