@@ -65,6 +65,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("interventions", "toy", "Fixed ratios (Figure 6)", toy.interventions),
     ("phantom_terms", "toy", "LSAM's phantom in one term (beyond Figure 6)", toy.phantom_terms),
     ("mechanism", "toy", "Stand-ins for LSAM's phantom (chapter 5)", toy.mechanism),
+    ("mechanism_elsewhere", "toy", "Stand-ins in ten settings of the search (chapter 5)", toy.mechanism_elsewhere),
     ("cifar_mnist", "pair", "CIFAR-MNIST, selected settings (Table 1)", pairs.CIFAR_MNIST.selected(**_PROBED)),
     ("fmnist_mnist", "pair", "FMNIST-MNIST, selected settings (Table 1)", pairs.FMNIST_MNIST.selected(**_PROBED)),
     (

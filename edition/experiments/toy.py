@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edition.experiments.constants import values
 from samlib.config import check_choice
-from samlib.search import SearchConfig
+from samlib.search import FRACTIONS, REFERENCE, SearchConfig, initial_norm, settings
 from samlib.toy.config import VECTORS, ToyConfig
 
 PROFILES = ("paper", "quick", "smoke")
@@ -123,8 +123,28 @@ def phantom_terms(profile: str) -> list[ToyConfig]:
 
 def mechanism(profile: str) -> list[ToyConfig]:
     """Why LSAM's phantom works and its mean does not: the phantom itself and its stand-ins, at the reference radius."""
+    return _stand_ins(base(profile), REFERENCE_RHO)
+
+
+# The first ten settings of the search in which its premise holds, which regards SGD alone.
+ELSEWHERE = (2, 3, 4, 5, 7, 9, 11, 13, 14, 16)
+
+
+def mechanism_elsewhere(profile: str) -> list[ToyConfig]:
+    """The same, and SGD, in ten settings of the search, with its length and its radius."""
+    check_choice("profile", profile, PROFILES)
+    n_settings, n_steps, n_seeds = {"paper": (10, 15_000, 20), "quick": (2, 3000, 4), "smoke": (1, 60, 2)}[profile]
+    found = []
+    for setting in (settings(ELSEWHERE[-1] + 1)[place] for place in ELSEWHERE[:n_settings]):
+        start = ToyConfig(n_steps=n_steps, n_snapshots=1, seeds=tuple(range(n_seeds))).vary(**setting)
+        found += [start, *_stand_ins(start, FRACTIONS[REFERENCE] * initial_norm(setting))]
+    return found
+
+
+def _stand_ins(start: ToyConfig, rho: float) -> list[ToyConfig]:
+    """LSAM's phantom and each stand-in for it, in the importance weights, the learning rates, or both."""
     return [
-        base(profile).vary(term=term, vector=vector, last_layer="weighted", rho=REFERENCE_RHO)
+        start.vary(term=term, vector=vector, last_layer="weighted", rho=rho)
         for vector in VECTORS[1:]
         for term in ("importance", "rate", "both")
     ]

@@ -5,6 +5,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from edition.claims.section_6_2_interventions import gains_elsewhere
 from edition.experiments.toy import REFERENCE_COMPLEXITY, REFERENCE_RHO
 from edition.figures import style
 from edition.figures.bands import mean_curve, mean_point, seeds_word
@@ -107,6 +108,29 @@ def mechanism(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     axes.set(ylabel="hard-feature probing error", ylim=(0, None))
     axes.set_title(rf"whose phantom, $\rho = {REFERENCE_RHO:g}$ ({seeds_word(table)})", fontsize=9, fontweight="normal")
     axes.legend(fontsize=8.5)
+    return figure
+
+
+def mechanism_elsewhere(table: pd.DataFrame) -> Figure:
+    """The same in other settings of the toy: error minus SGD's, a grey line a setting, and its mean over settings."""
+    gains = gains_elsewhere(table)
+    figure, axes = plt.subplots(1, 3, figsize=(9.8, 3.8), sharey=True)
+    names = [label.replace("\n", " ") for label in STAND_INS.values()]
+    for panel, (term, title) in zip(axes, TERM_TITLES.items(), strict=True):
+        rows = gains[term].reindex(columns=list(STAND_INS))
+        panel.plot(range(len(STAND_INS)), rows.T.to_numpy(), color=style.NEUTRAL, lw=0.8, marker=".", alpha=0.6)
+        for place, vector in enumerate(STAND_INS):
+            if rows[vector].notna().any():
+                mean_point(panel, place, estimate(rows[vector]), marker="D", color=style.SAM)
+        panel.axhline(0.0, color=style.SGD, lw=1.2, ls="--")
+        panel.set_title(title)
+        panel.set_xticks(range(len(STAND_INS)), labels=names, rotation=35, ha="right", fontsize=8.5)
+    axes[0].set_ylabel("hard-feature probing error\nminus SGD's")
+    figure.supxlabel(
+        f"grey: {len(gains)} settings; orange: their mean with its 95 % interval; dashed: SGD",
+        fontsize=8.5,
+        color=style.NEUTRAL,
+    )
     return figure
 
 
