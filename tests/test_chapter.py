@@ -1,5 +1,6 @@
 """What chapters call: parameters, results that are read or trained, boxes, figures with sources, verdicts."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 import torch
-from IPython.display import Image, Markdown
+from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from edition import runs
 from edition.claims import Effect, Verdict
 from edition.claims.claim import Claim
 from edition.experiments import EXPERIMENTS, Experiment
+from edition.figures import NARROW
 from edition.page import chapter, verdicts
 from edition.page import lists as pages
 from edition.page.chapter import Chapter, Results, open_chapter, say, show, show_finding, show_source
@@ -200,8 +202,8 @@ def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, show
     vars(results)["table"] = pd.DataFrame({"rho": [0.0]})
     show(draw, results, 3, word="x")
     assert looks == [(False, True, 3, "x")]
-    assert [type(item) for item in shown] == [Image]
-    assert shown[0].data.startswith(b"\x89PNG")
+    (found,) = (item._repr_mimebundle_() for item in shown)
+    assert base64.b64decode(found["image/png"]).startswith(b"\x89PNG") and NARROW not in found
     assert plt.get_fignums() == numbers and dict(mpl.rcParams) == settings
 
 

@@ -419,6 +419,28 @@ def test_whose_phantom_matters(errors, own, hurts):
     assert judge("toy-gain-where-hard-hurts", table, pd.concat([sgd, lsam])).state == hurts
 
 
+@pytest.mark.parametrize(("permuted", "state"), [(-0.1, "confirmed"), (-0.3, "mixed"), (-0.2, "mixed")])
+def test_the_phantom_elsewhere_is_judged_over_settings(permuted, state):
+    """Ten settings whose SGD errs by .5: their gains differ, so their seeds, all alike, give no interval."""
+    gains = {"phantom": -0.2, "mean": 0.0, "permuted": permuted}
+    table = pd.concat(
+        rows(
+            learning_rate=place / 100,
+            term=term,
+            vector=vector,
+            final_hard_error=[0.5 + gain * (1 + place % 3 / 10)] * 12,
+        )
+        for place in range(1, 11)
+        for term, vector, gain in (
+            ("none", "fixed", 0.0),
+            *((term, vector, gain) for vector, gain in gains.items() for term in ("rate", "both")),
+        )
+    )
+    verdict = judge("toy-phantom-of-its-own-batch-elsewhere", table)
+    assert verdict.state == state and {effect.value.n for effect in verdict.effects} == {10}
+    assert judge("toy-phantom-of-its-own-batch-elsewhere", table[table.term != "none"]).state == "not tested"
+
+
 def test_incomplete_results_judge_nothing_and_a_reduced_profile_is_scaled_down():
     table = case(GAIN["holds"], complexity=360.0)
     assert judge("toy-hard-error-lower", results([])).state == "not tested"

@@ -1,5 +1,6 @@
 """Figures: the promised panels and labels, drawable, and without effect on the reader's own settings."""
 
+import itertools
 from collections.abc import Callable
 
 import matplotlib as mpl
@@ -14,6 +15,7 @@ from edition.claims.moments import toy_moments
 from edition.experiments.toy import NOISES, RATIOS, SENSITIVITY
 from edition.figures import importance, mechanism, style, toy_setup, variants
 from edition.figures.bands import mean_curve, mean_point, seeds_word
+from edition.figures.narrow import stack
 from edition.records.kept import checkpoints
 from edition.records.store import Store
 from edition.runs import Run, do
@@ -291,6 +293,64 @@ def test_the_mechanism_has_a_point_a_stand_in_and_term(table):
     (axes,) = visible(drawn(lambda: mechanism.mechanism(terms, table)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
     assert len(axes.containers) == 3 * len(mechanism.STAND_INS) and "rho" in axes.get_title()
+
+
+def test_the_mechanism_elsewhere_has_a_line_a_setting_and_their_mean(table):
+    terms = pd.concat(
+        pd.DataFrame(errors(vector=vector, term=term)).assign(learning_rate=rate)
+        for rate in (0.1, 0.02, 0.03)
+        for term, vector in (("none", "fixed"), *itertools.product(("importance", "rate", "both"), VECTORS[1:]))
+    )
+    panels = visible(drawn(lambda: mechanism.mechanism_elsewhere(terms)))
+    assert [axes.get_title() for axes in panels] == list(mechanism.TERM_TITLES.values())
+    for axes in panels:
+        assert len([line for line in axes.lines if len(line.get_xdata()) == len(VECTORS) - 1]) == 3
+        assert len(axes.containers) == len(VECTORS) - 1  # the means
+
+
+def test_on_a_phone_panels_stand_below_each_other_with_the_labels_that_they_shared():
+    def grid():
+        figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, sharey="row")
+        for column, title in enumerate(("left", "right")):
+            axes[0, column].set_title(title)
+            axes[1, column].set_xlabel("step")
+        axes[0, 0].set_ylabel("error")
+        axes[1, 0].set_ylabel("ratio")
+        axes[0, 0].plot([0, 1], [0, 1], label="a line")
+        figure.legend(loc="outside lower center")
+        figure.supxlabel("word " * 30)
+        assert stack(figure)
+        return figure
+
+    figure = drawn(grid)
+    assert [labels(axes) for axes in figure.axes] == [
+        ("step", name, title) for name in ("error", "ratio") for title in ("left", "right")
+    ]
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))
+    assert np.ptp([box.x1 for box in boxes]) < 1e-6 and figure.get_figwidth() < 5
+    for axes in figure.axes:
+        assert all(
+            any(label.get_visible() for label in each) for each in (axes.get_xticklabels(), axes.get_yticklabels())
+        )
+    canvas = figure.get_window_extent()
+    (legend,) = figure.legends
+    for artist in (legend, figure._supxlabel, *(axes.yaxis.label for axes in figure.axes)):
+        box = artist.get_window_extent()
+        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1, artist
+
+
+@pytest.mark.parametrize(("rows", "columns", "scales"), [(1, 1, True), (3, 1, True), (2, 2, False), (5, 5, True)])
+def test_one_column_pictures_without_scales_and_many_panels_stay_as_they_are(rows, columns, scales):
+    def grid():
+        figure, axes = plt.subplots(rows, columns, squeeze=False)
+        for panel in axes.flat if not scales else ():
+            style.bare(panel)
+        assert not stack(figure)
+        return figure
+
+    figure = drawn(grid)
+    assert tuple(figure.get_size_inches()) == tuple(mpl.rcParams["figure.figsize"])
 
 
 def test_noise_has_a_row_a_scope_and_a_column_a_kind_each_with_the_clean_curve():

@@ -1,8 +1,10 @@
 """Staging, execution, cleaning, freezing, rendering and link checks, on books of one or two chapters."""
 
+import base64
 import copy
 import dataclasses
 import errno
+import hashlib
 import json
 import shlex
 import sys
@@ -15,6 +17,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from edition.figures import NARROW
 from edition.publish import (
     ChapterError,
     Layout,
@@ -33,6 +36,7 @@ from edition.publish.__main__ import _COMMANDS, main
 from edition.publish.cells import WIDGET_VIEW
 from edition.publish.execute import check_kernel
 from edition.publish.fingerprint import chapter_key, surroundings, tree_digest
+from edition.publish.site import offer_narrow
 from edition.publish.status import status_page
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
@@ -316,6 +320,27 @@ def test_without_execution_a_chapter_shows_its_committed_outputs_unless_it_was_e
 
 
 # --- pages and links
+
+
+def test_a_phone_takes_a_figures_stacked_version(tmp_path: Path) -> None:
+    pictures = {name: base64.b64encode(name.encode()).decode() for name in ("wide", "narrow", "other")}
+    forms = ({"image/png": pictures["wide"], NARROW: pictures["narrow"]}, {"image/png": pictures["other"]})
+    cell = new_code_cell("show()", outputs=[new_output("display_data", data=data) for data in forms])
+    (tmp_path / "stage/book").mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "stage/book/one.ipynb")
+    nbformat.write(new_notebook(), tmp_path / "stage/book/not_a_page.ipynb")
+    built = tmp_path / "built"
+    for folder in ("book", "_images"):
+        (built / folder).mkdir(parents=True)
+    wide, other = (hashlib.sha256(name.encode()).hexdigest() for name in ("wide", "other"))
+    image = '<img alt="Two panels." src="../_images/{}.png" />'
+    (built / "book/one.html").write_text(f"<p>{image.format(wide)}</p><p>{image.format(other)}</p>")
+    offer_narrow(tmp_path / "stage", built)
+    assert (built / "book/one.html").read_text() == (
+        f'<p><picture><source media="(max-width: 600px)" srcset="../_images/{wide}-narrow.png">{image.format(wide)}'
+        f"</picture></p><p>{image.format(other)}</p>"
+    )
+    assert {path.name: path.read_bytes() for path in (built / "_images").iterdir()} == {f"{wide}-narrow.png": b"narrow"}
 
 
 def test_staging_carries_records_but_not_the_readers_own(root: Path) -> None:

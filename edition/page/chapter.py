@@ -25,7 +25,7 @@ from edition.page.verdicts import verdict_html
 from edition.records.store import Store
 from edition.runs.progress import Bars
 from edition.runs.results import NotOnRecord, Results, box, read
-from edition.widgets.frames import photograph, picture
+from edition.widgets.frames import drawing, photograph
 from samlib.config import check_choice, check_number
 from samlib.data_root import data_root
 
@@ -184,7 +184,8 @@ def show(draw: Callable[..., Figure], *needs: Any, photographs: bool = False, **
         photographs: whether it shows some, and needs all colours.
         options: further arguments of `draw`, by name.
     Side effects:
-        Displays the figure (PNG, or JPEG for photographs, sharp at twice the size) and closes it.
+        Displays the figure (PNG, for phones with its panels stacked, or JPEG for photographs, sharp at twice the
+        size) and closes it.
     """
     if any(map(_absent, needs)):
         names = " and ".join(need.name for need in needs if isinstance(need, Results) and not need)
@@ -192,7 +193,7 @@ def show(draw: Callable[..., Figure], *needs: Any, photographs: bool = False, **
         return
     given = [need.table if isinstance(need, Results) else need for need in needs]
     drawn = functools.partial(draw, *given, **options)
-    display(Image(photograph(drawn) if photographs else picture(drawn, "figure").png))
+    display(Image(photograph(drawn)) if photographs else drawing(drawn))
 
 
 def say(tell: Callable[[], str], *results: Results) -> None:

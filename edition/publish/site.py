@@ -1,5 +1,9 @@
 """Stage the sources and render the pages, with every warning an error."""
 
+import base64
+import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from edition.figures import NARROW
 from edition.publish.execute import execute_book
 from edition.publish.fingerprint import tree_digest
 from edition.publish.layout import PACKAGES, Layout
@@ -92,9 +97,32 @@ def render(stage: Path, html: Path) -> None:
         SiteError: the renderer warned or failed.
     """
     built = run_jupyter_book(stage, "html")
+    offer_narrow(stage, built)
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(built, html)
     shutil.rmtree(built.parent, ignore_errors=True)
+
+
+def offer_narrow(stage: Path, built: Path) -> None:
+    """Let a phone take a figure's stacked version where a chapter's output holds one.
+
+    Args:
+        stage: the staged book, with the executed chapters.
+        built: its pages; rewritten, and the pictures put beside those they stand for.
+    """
+    for chapter in (stage / "book").glob("*.ipynb"):
+        page = built / "book" / f"{chapter.stem}.html"
+        if not page.is_file():
+            continue
+        text = page.read_text(encoding="utf-8")
+        for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
+            for forms in (output["data"] for output in cell.get("outputs", ()) if NARROW in output.get("data", ())):
+                wide, narrow = (base64.b64decode("".join(forms[name])) for name in ("image/png", NARROW))
+                name = hashlib.sha256(wide).hexdigest()  # as Jupyter Book calls it
+                (built / "_images" / f"{name}-narrow.png").write_bytes(narrow)
+                source = f'<source media="(max-width: 600px)" srcset="../_images/{name}-narrow.png">'
+                text = re.sub(f"<img [^>]*{name}[^>]*>", rf"<picture>{source}\g<0></picture>", text)
+        page.write_text(text, encoding="utf-8")
 
 
 def run_jupyter_book(stage: Path, builder: str) -> Path:

@@ -17,6 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from edition.figures import NARROW
+from edition.figures.narrow import stack
 from edition.figures.style import style
 
 MAX_FRAMES = 64
@@ -180,8 +182,31 @@ def picture(draw: Callable[[], Figure], alt: str) -> Picture:
     """
     if not alt.strip():
         raise ValueError(f"alt: expected a description of the figure, got {alt!r}; say what the reader would see")
-    buffer, (width, height) = _saved(draw, format="png")
+    (buffer, *_), (width, height) = _saved(draw, format="png")
     return Picture(_reduced(buffer), alt, width, height)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as PNG files: as it is, and with its panels stacked for a phone; None where nothing can be stacked."""
+
+    wide: bytes
+    narrow: bytes | None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return both for one output; a notebook shows the first, the pages whichever fits."""
+        forms = {"image/png": self.wide, NARROW: self.narrow}
+        kept = {mime: base64.b64encode(file).decode() for mime, file in forms.items() if file}
+        return {"text/plain": "<Figure>"} | kept
+
+
+def drawing(draw: Callable[[], Figure]) -> Drawing:
+    """Draw a figure once and keep it in both forms.
+
+    Args, Raises and Side effects as in `picture`.
+    """
+    files, _ = _saved(draw, stacked=True, format="png")
+    return Drawing(_reduced(files[0]), _reduced(files[1]) if len(files) > 1 else None)
 
 
 def photograph(draw: Callable[[], Figure]) -> bytes:
@@ -189,24 +214,29 @@ def photograph(draw: Callable[[], Figure]) -> bytes:
 
     Args, Raises and Side effects as in `picture`.
     """
-    return _saved(draw, format="jpeg", pil_kwargs={"quality": 88})[0].getvalue()
+    return _saved(draw, format="jpeg", pil_kwargs={"quality": 88})[0][0].getvalue()
 
 
-def _saved(draw: Callable[[], Figure], **options: Any) -> tuple[io.BytesIO, tuple[int, int]]:
-    """Draw and save a figure; return the file and the figure's width and height on the page, pixels."""
+def _saved(
+    draw: Callable[[], Figure], *, stacked: bool = False, **options: Any
+) -> tuple[list[io.BytesIO], tuple[int, int]]:
+    """Draw and save a figure, stacked too where asked; return the files, and width and height on the page, pixels."""
     before = set(plt.get_fignums())
-    buffer = io.BytesIO()
+    files = [io.BytesIO()]
     try:
         with style():
             figure = draw()
             if not isinstance(figure, Figure):
                 raise TypeError(f"draw: expected a matplotlib Figure, got {type(figure).__name__}; return the figure")
-            figure.savefig(buffer, dpi=DPI, **options)
+            figure.savefig(files[0], dpi=DPI, **options)
             width, height = (round(100 * inches) for inches in figure.get_size_inches())
+            if stacked and stack(figure):
+                files.append(io.BytesIO())
+                figure.savefig(files[1], dpi=DPI, **options)
     finally:
         for number in set(plt.get_fignums()) - before:
             plt.close(number)
-    return buffer, (width, height)
+    return files, (width, height)
 
 
 def _reduced(file: io.BytesIO) -> bytes:
