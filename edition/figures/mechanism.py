@@ -30,7 +30,7 @@ def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     radius.legend(fontsize=8)
     training.set(xlabel="step", xscale="log", title=rf"along the training, $\rho = {REFERENCE_RHO:g}$")
     figure.supxlabel(
-        f"left {rows.seed.nunique()}, right {curves.seed.nunique()} seeds; bands: 95 % intervals of the mean",
+        f"{rows.seed.nunique()} seeds, along the training {curves.seed.nunique()}; bands: 95 % intervals of the mean",
         fontsize=8.5,
         color=style.NEUTRAL,
     )

@@ -1,6 +1,7 @@
 """A figure for a phone: its panels below each other, at the size of a narrow page."""
 
 import textwrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -42,19 +43,28 @@ def stack(figure: Figure) -> bool:
         handles, names = list(filter(None, legend.legend_handles)), [text.get_text() for text in legend.get_texts()]
         n_columns = max(1, _letters(legend.get_texts()[0]) // (6 + max(map(len, names))))  # a sign takes six
         legend.remove()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(n_columns, 3))
+        below = figure._supxlabel is None  # type: ignore[attr-defined]
+        place: Any = f"outside {'lower' if below else 'upper'} center"
+        figure.legend(handles, names, loc=place, ncols=min(n_columns, 3))
+    figure.draw_without_rendering()  # how wide the panels are
+    for axes in cells:
+        room = axes.get_position().width
+        for text in (axes.title, axes.xaxis.label):
+            text.set_text("\n".join(textwrap.fill(line, _letters(text, room)) for line in text.get_text().split("\n")))
     return True
 
 
-def _letters(text: Text) -> int:
-    """How many letters of a text's size fit on a line; a letter is about .6 of its height wide."""
-    return int(WIDTH * 72 / (0.6 * float(text.get_fontsize())))
+def _letters(text: Text, room: float = 1.0) -> int:
+    """How many letters of a text's size fit into a part of the width; a bold letter is .7 of its size wide."""
+    size = float(text.get_fontsize()) * (0.7 if text.get_fontweight() == "bold" else 0.6)
+    return int(room * WIDTH * 72 / size)
 
 
 def _label(axes: Axes, shared: Axes, side: str) -> None:
-    """Give a panel the label and the numbers of the one that it stood beside or above."""
+    """Give a panel the label and the numbers of the one that it stood beside or above, where they are of one kind."""
     own, other = getattr(axes, f"{side}axis"), getattr(shared, f"{side}axis")
-    if getattr(axes, f"get_shared_{side}_axes")().joined(axes, shared):
+    is_shared = getattr(axes, f"get_shared_{side}_axes")().joined(axes, shared)
+    if is_shared:
         own.set_tick_params(**{"x": {"labelbottom": True}, "y": {"labelleft": True}}[side])
-    if not own.get_label_text():
+    if not own.get_label_text() and (is_shared or type(own.major.formatter) is type(other.major.formatter)):
         own.set_label_text(other.get_label_text(), fontsize=other.label.get_fontsize())

@@ -75,8 +75,8 @@ def engine_rates(measured: dict[str, Any]) -> Figure:
         "sequential loop", (1, (table.steps_per_s / table.ratio).median()), (2, 4), textcoords="offset points"
     )
     for name, text in (
-        ("arithmetic_steps_per_s", "peak arithmetic"),
-        ("cache_steps_per_s", "weights through the cache"),
+        ("arithmetic_steps_per_s", "arithmetic"),
+        ("cache_steps_per_s", "cache"),
     ):
         if name in measured.get("limit_share", {}):
             limit = measured["limit_share"][name]
