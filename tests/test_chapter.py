@@ -16,7 +16,6 @@ from edition import runs
 from edition.claims import Effect, Verdict
 from edition.claims.claim import Claim
 from edition.experiments import EXPERIMENTS, Experiment
-from edition.figures import NARROW
 from edition.page import chapter, verdicts
 from edition.page import lists as pages
 from edition.page.chapter import Chapter, Results, open_chapter, say, show, show_finding, show_source
@@ -202,8 +201,8 @@ def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, show
     vars(results)["table"] = pd.DataFrame({"rho": [0.0]})
     show(draw, results, 3, word="x")
     assert looks == [(False, True, 3, "x")]
-    (found,) = (item._repr_mimebundle_() for item in shown)
-    assert base64.b64decode(found["image/png"]).startswith(b"\x89PNG") and NARROW not in found
+    ((data, beside),) = (item._repr_mimebundle_() for item in shown)
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and beside == {}
     assert plt.get_fignums() == numbers and dict(mpl.rcParams) == settings
 
 

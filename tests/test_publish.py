@@ -324,8 +324,9 @@ def test_without_execution_a_chapter_shows_its_committed_outputs_unless_it_was_e
 
 def test_a_phone_takes_a_figures_stacked_version(tmp_path: Path) -> None:
     pictures = {name: base64.b64encode(name.encode()).decode() for name in ("wide", "narrow", "other")}
-    forms = ({"image/png": pictures["wide"], NARROW: pictures["narrow"]}, {"image/png": pictures["other"]})
-    cell = new_code_cell("show()", outputs=[new_output("display_data", data=data) for data in forms])
+    forms = (("wide", {NARROW: pictures["narrow"]}), ("other", {}))
+    outputs = [new_output("display_data", {"image/png": pictures[name]}, metadata=beside) for name, beside in forms]
+    cell = new_code_cell("show()", outputs=outputs)
     (tmp_path / "stage/book").mkdir(parents=True)
     nbformat.write(new_notebook(cells=[cell]), tmp_path / "stage/book/one.ipynb")
     nbformat.write(new_notebook(), tmp_path / "stage/book/not_a_page.ipynb")

@@ -116,8 +116,9 @@ def offer_narrow(stage: Path, built: Path) -> None:
             continue
         text = page.read_text(encoding="utf-8")
         for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
-            for forms in (output["data"] for output in cell.get("outputs", ()) if NARROW in output.get("data", ())):
-                wide, narrow = (base64.b64decode("".join(forms[name])) for name in ("image/png", NARROW))
+            for output in (each for each in cell.get("outputs", ()) if NARROW in each.get("metadata", ())):
+                files = "".join(output["data"]["image/png"]), output["metadata"][NARROW]
+                wide, narrow = map(base64.b64decode, files)
                 name = hashlib.sha256(wide).hexdigest()  # as Jupyter Book calls it
                 (built / "_images" / f"{name}-narrow.png").write_bytes(narrow)
                 source = f'<source media="(max-width: 600px)" srcset="../_images/{name}-narrow.png">'

@@ -193,11 +193,10 @@ class Drawing:
     wide: bytes
     narrow: bytes | None
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return both for one output; a notebook shows the first, the pages whichever fits."""
-        forms = {"image/png": self.wide, NARROW: self.narrow}
-        kept = {mime: base64.b64encode(file).decode() for mime, file in forms.items() if file}
-        return {"text/plain": "<Figure>"} | kept
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, str]]:
+        """Return one output with the first as its picture and the second beside it, which the pages know."""
+        wide, narrow = (base64.b64encode(file or b"").decode() for file in (self.wide, self.narrow))
+        return {"image/png": wide, "text/plain": "<Figure>"}, {NARROW: narrow} if narrow else {}
 
 
 def drawing(draw: Callable[[], Figure]) -> Drawing:
