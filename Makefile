@@ -15,7 +15,7 @@ STAMP := $(VENV)/.samlib-installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf quick lab paper transfer bench freeze lint check test portable clean
+.PHONY: help setup book pdf quick lab paper transfer bench freeze lint check test pages portable clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -67,10 +67,13 @@ check: lint ## lint, types, and the tests that take no book, no browser and no f
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)
 
 # With ALL=1 the chapters are executed for the pages too, and the slow tests run: faults, trainers, several processes.
-test: lint ## lint, the pages and their links, the unit tests, every chapter under nbval; ALL=1 adds what is slow
-	$(BIN)/python -m edition.publish $(if $(ALL),book,pages)
+test: $(STAMP) ## lint, the pages and their links, the unit tests, every chapter under nbval; ALL=1 adds what is slow
+	$(MAKE) --no-print-directory -j 2 lint pages
 	$(BIN)/python -m edition.publish links
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) $(if $(ALL),,-m "not slow") --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+pages: $(STAMP)
+	$(BIN)/python -m edition.publish $(if $(ALL),book,pages)
 
 portable: $(STAMP) ## every chapter under nbval twice, each time computed as another processor would
 	$(BIN)/python tests/portable.py

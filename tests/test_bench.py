@@ -13,7 +13,9 @@ from samlib.toy.compiled import available
 from samlib.toy.config import ToyConfig
 
 SMALL = ToyConfig(hidden=8, rho=0.5, seeds=(0, 1))
-compiled = pytest.param("compiled", marks=pytest.mark.skipif(not available(), reason="numba is not installed"))
+compiled = pytest.param(
+    "compiled", marks=[pytest.mark.slow, pytest.mark.skipif(not available(), reason="numba is not installed")]
+)
 
 
 @pytest.mark.parametrize("engine", ["batched", compiled])

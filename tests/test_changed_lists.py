@@ -35,8 +35,8 @@ CASES = [
     pytest.param(
         "07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}, marks=pytest.mark.slow
     ),
-    ("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "rhos": (0.0, 0.4)}),
-    ("b_batch_size", toy, {"batch_sizes": (10, 60), "rhos": (0.0, 0.4)}),
+    pytest.param("a_data_and_noise", toy, {"NOISES": {"flip": (0.3,)}, "rhos": (0.0, 0.4)}, marks=pytest.mark.slow),
+    pytest.param("b_batch_size", toy, {"batch_sizes": (10, 60), "rhos": (0.0, 0.4)}, marks=pytest.mark.slow),
 ]
 
 
@@ -83,7 +83,7 @@ def execute(name: str, profile: str) -> None:
 def test_a_chapter_whose_lists_were_changed_runs_to_its_end(name, module, lists, shown, monkeypatch):
     change(monkeypatch, module, lists)
     execute(name, "smoke")
-    assert any(type(item).__name__ == "Image" for item in shown)
+    assert any(type(item).__name__ == "Drawing" for item in shown)
 
 
 def test_a_chapter_with_a_record_gone_draws_the_others_and_names_the_command(shown, monkeypatch, tmp_path):

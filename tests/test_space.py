@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from judging import judge, results
 
-from edition.claims.rules import Effect, Verdict
+from edition.claims.rules import STATES, Effect, Verdict
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
 from edition.claims.space import (
     JUDGED,
@@ -17,6 +17,7 @@ from edition.claims.space import (
     best,
     matters,
     share_told,
+    told_of_all,
     wilson,
 )
 from edition.claims.space import space as collect
@@ -136,6 +137,19 @@ def test_settings_without_values_are_not_tested_and_those_whose_premise_fails_ar
     assert (half.states["toy-hard-error-lower"] == "premise fails").tolist() == (~premise).tolist()
     assert set(half.shares.sum(axis=1)) == {SETTINGS / 2 - 1}  # nor does the base count
     assert all(half.settings.place[row] % 2 == 0 < half.settings.place[row] for row in best(half))
+
+
+def test_the_sentence_on_all_settings_counts_what_is_confirmed_in_most():
+    """Ten counted settings: a share needs nine of them for its whole interval to lie above one half (.596)."""
+    counts = {
+        "toy-hard-error-lower": {"confirmed": 8, "contradicted": 1, "undecided": 1},
+        "toy-most": {"confirmed": 9, "mixed": 1},
+        "toy-fewer": {"confirmed": 8, "mixed": 2},
+        "toy-none": {"not tested": 10},
+    }
+    told = told_of_all(pd.DataFrame(counts).T.reindex(columns=STATES).fillna(0))
+    assert told.startswith("of **10** other settings of the toy")
+    assert "better in **80%** (49% to 94%) and worse in **10%**; **1** of 3 claims" in told
 
 
 def test_a_share_has_wilsons_interval():

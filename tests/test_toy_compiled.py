@@ -50,7 +50,10 @@ def _both(settings, *, hidden, batch_size, steps, dtype):
 
 
 @needs_numba
-@pytest.mark.parametrize(("hidden", "batch_size"), [(8, 5), (15, 1), (50, 30), (100, 5)])
+@pytest.mark.parametrize(  # the engine is compiled anew for each width and batch
+    ("hidden", "batch_size"),
+    [(8, 5), (50, 30), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((15, 1), (100, 5)))],
+)
 def test_every_setting_equals_the_batched_engine_after_100_steps(hidden, batch_size):
     expected, got = _both(SETTINGS, hidden=hidden, batch_size=batch_size, steps=100, dtype=torch.float64)
     for name, slow, fast in zip(Weights._fields, expected[0], got[0], strict=True):
@@ -60,7 +63,7 @@ def test_every_setting_equals_the_batched_engine_after_100_steps(hidden, batch_s
 
 
 @needs_numba
-@pytest.mark.parametrize(("hidden", "batch_size"), [(50, 5), (8, 300)])
+@pytest.mark.parametrize(("hidden", "batch_size"), [(50, 5), pytest.param(8, 300, marks=pytest.mark.slow)])
 def test_single_precision_equals_the_batched_engine_after_50_steps(hidden, batch_size):
     expected, got = _both(SETTINGS, hidden=hidden, batch_size=batch_size, steps=50, dtype=torch.float32)
     for slow, fast in zip([*expected[0], *expected[1]], [*got[0], *got[1]], strict=True):

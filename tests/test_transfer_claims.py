@@ -383,6 +383,7 @@ def test_only_complete_experiments_are_shown_and_a_stand_in_once():
     assert list(found) == ["digit_domains in place of PACS"]
 
 
+@pytest.mark.slow
 def test_the_demonstration_is_on_record_at_seed_0_and_trained_anew_at_others(capsys):
     recorded, live = (domains_demonstration(Chapter(seed=seed)) for seed in (0, 1))
     for table in (recorded, live):

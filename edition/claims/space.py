@@ -73,6 +73,11 @@ class Space:
         return (errors[:, REFERENCE] - errors[:, 0]).mean(1)
 
     @cached_property
+    def importance(self) -> tuple[pd.DataFrame, float]:
+        """How much each constant matters to the gain, as `matters` says it."""
+        return matters(self, self.gain)
+
+    @cached_property
     def states(self) -> pd.DataFrame:
         """The state of every claim in every setting: a column a claim; "premise fails" where it does."""
         found = {id: cases.states(CLAIMS[id].quantifier) for id, cases in self._cases.items()}
@@ -313,6 +318,19 @@ def share_told(shares: pd.DataFrame | None, id: str) -> str:
     return (
         f"confirmed in {value.mean:.0%} ({value.low:.0%} to {value.high:.0%}) and contradicted in {against.mean:.0%} "
         f"of {value.n} settings of the lost constants"
+    )
+
+
+def told_of_all(shares: pd.DataFrame) -> str:
+    """Say what holds in most settings, whatever the constants; Markdown."""
+    lower = shares.loc["toy-hard-error-lower"]
+    better, worse = (wilson(int(lower[state]), tested(lower)) for state in ("confirmed", "contradicted"))
+    rows = [row for _, row in shares.iterrows() if tested(row)]
+    most = sum(wilson(int(row.confirmed), tested(row)).low > 0.5 for row in rows)
+    return (
+        f"of **{better.n}** other settings of the toy in which SGD learns the easy feature and not the hard one, LSAM "
+        f"learns the hard one better in **{better.mean:.0%}** ({better.low:.0%} to {better.high:.0%}) and worse in "
+        f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy are confirmed in most of them"
     )
 
 

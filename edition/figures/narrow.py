@@ -46,12 +46,20 @@ def stack(figure: Figure) -> bool:
         below = figure._supxlabel is None  # type: ignore[attr-defined]
         place: Any = f"outside {'lower' if below else 'upper'} center"
         figure.legend(handles, names, loc=place, ncols=min(n_columns, 3))
-    figure.draw_without_rendering()  # how wide the panels are
-    for axes in cells:
-        room = axes.get_position().width
-        for text in (axes.title, axes.xaxis.label):
-            text.set_text("\n".join(textwrap.fill(line, _letters(text, room)) for line in text.get_text().split("\n")))
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)  # how wide the panels are
+    texts = [(text, axes.get_position().width) for axes in cells for text in (axes.title, axes.xaxis.label)]
+    wrapped = [_wrapped(text, room) for text, room in texts]
+    if not any(wrapped):
+        figure.set_layout_engine("none")  # laid out: once is enough
     return True
+
+
+def _wrapped(text: Text, room: float) -> bool:
+    """Break a text's lines that are longer than its panel; say whether there was one."""
+    before = text.get_text()
+    text.set_text("\n".join(textwrap.fill(line, _letters(text, room)) for line in before.split("\n")))
+    return text.get_text() != before
 
 
 def _letters(text: Text, room: float = 1.0) -> int:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from edition.claims.space import Space, best, matters, tested, wilson
+from edition.claims.space import Space, best, tested, wilson
 from edition.figures import style
 from samlib.measures.statistics import estimate
 from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS
@@ -86,7 +86,7 @@ def maps(found: Space) -> Figure:
 
 def importance(found: Space) -> Figure:
     """Which constants matter to the effect: permutation importance of a forest on held-out settings."""
-    table, score = matters(found, found.gain)
+    table, score = found.importance
     figure, axes = plt.subplots(figsize=(6.4, 3.6))
     names = [WORDS[str(name)] for name in table.index]
     axes.barh(names, table.importance, xerr=table.sd, color=style.SGD, error_kw={"lw": 1})
