@@ -31,9 +31,10 @@ EPSILONS = {"densenet121": 1.001e-5}
 # First layer of the last block; all layers before it may be frozen.
 _LAST_BLOCK = {"densenet121": "denseblock4", "resnet18": "layer4", "resnet50": "layer4", "smallnet": "block3"}
 _WHOLE_ONLY = ("convnet",)  # has no blocks
-# In others an image's channels lie side by side in memory: on one processor DenseNet-121 is 1.7 times as fast that way,
-# and ResNet-18 1.4 times as slow (`python -m edition.bench photographs` measures it).
-_CHANNELS_APART = ("convnet", "resnet18")
+# In others an image's channels lie side by side in memory: DenseNet-121 and ResNet-18 are 1.3 to 1.5 times as fast that
+# way on a Xeon, with AVX-512 and without; on another processor ResNet-18 was 1.4 times as slow
+# (`python -m edition.bench photographs` measures it). Not chosen by the run, whose bits would depend on a clock.
+_CHANNELS_APART = ("convnet",)
 _COUNTER = "num_batches_tracked"  # in the states of BatchNorm; with a fixed momentum nothing depends on it
 
 
