@@ -65,7 +65,7 @@ def test_the_bare_loop_takes_the_same_step_on_the_same_crops_as_the_loop_that_tr
     images = torch.randint(256, (4, 36, 36, 3), dtype=torch.uint8, generator=torch.Generator())
     labels = torch.tensor([0, 1, 0, 1])
     own, step = photographs.ours(SMALL_IMAGES, images, labels, "cpu")
-    other, bare_step = photographs.bare(SMALL_IMAGES, images, labels, "cpu", torch.contiguous_format, 1)
+    other, bare_step = photographs.bare(SMALL_IMAGES, images, labels, "cpu", own.memory_format, 1)
     before = [parameter.detach().clone() for parameter in own.parameters()]
     step(), bare_step()
     for start, one, two in zip(before, own.parameters(), other.parameters(), strict=True):
