@@ -3,7 +3,7 @@
 A gain counts where it is at least a tenth of LSAM's own (`LEAST`): an improvement that nobody would want is none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -202,11 +202,7 @@ def choices_matter_little(interventions: Results) -> list[Effect]:
     origin=OURS,
 )
 def own_batch(mechanism: Results) -> list[Effect]:
-    return [
-        Effect(f"{vector}, {term}", _apart(mechanism, term, vector, "phantom"), "above")
-        for vector in ("permuted", "mean")
-        for term in ("rate", "both")
-    ]
+    return _against_own(lambda term, vector: _apart(mechanism, term, vector, "phantom"))
 
 
 @claim(
@@ -246,8 +242,13 @@ def gain_where_hard_hurts(mechanism: Results, complexity: Results) -> list[Effec
 )
 def own_batch_elsewhere(mechanism_elsewhere: Results) -> list[Effect]:
     gains = gains_elsewhere(mechanism_elsewhere.table)
+    return _against_own(lambda term, vector: paired_difference(gains[term, vector], gains[term, "phantom"]))
+
+
+def _against_own(apart: Callable[[str, str], Estimate]) -> list[Effect]:
+    """Each stand-in for the batch's own phantom, predicted to gain less; `apart` measures one, (term, vector)."""
     return [
-        Effect(f"{vector}, {term}", paired_difference(gains[term, vector], gains[term, "phantom"]), "above")
+        Effect(f"{vector}, {term}", apart(term, vector), "above")
         for vector in ("permuted", "mean")
         for term in ("rate", "both")
     ]
