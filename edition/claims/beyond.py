@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.controls import ACCOUNTS, SOLVED, TASKS, control_table, follows, improvement
+from edition.claims.controls import ACCOUNTS, SOLVED, TASKS, chosen, control_table, difference, follows, improvement
 from edition.claims.rules import Effect, corrected
 from edition.runs.results import Results
 from samlib.methods.config import AVAILABLE
@@ -67,7 +67,8 @@ def family(table: pd.DataFrame) -> dict[tuple[str, str], Effect]:
         table: what `edition.claims.controls.control_table` returned of the task; what it lacks is left out.
     """
     pairs = list(dict.fromkeys(pair for question in QUESTIONS.values() for pair in question.pairs))
-    found = {pair: improvement(table, *pair) for pair in pairs}
+    rows = chosen(table)
+    found = {pair: difference(rows, *pair) for pair in pairs}
     effects = {pair: Effect(" − ".join(pair), value, "below") for pair, value in found.items() if value}
     return dict(zip(effects, corrected(list(effects.values())), strict=True))
 

@@ -118,6 +118,21 @@ def chosen(table: pd.DataFrame, metric: str = "hard_probe_error") -> pd.DataFram
     return pd.concat(rows, ignore_index=True)
 
 
+def difference(rows: pd.DataFrame, treated: str, control: str, metric: str = "hard_probe_error") -> Estimate | None:
+    """Estimate one method's metric minus another's, paired by seed; None where no seed has both.
+
+    Args:
+        rows: a row per (method, seed), such as `chosen` returns.
+        treated, control: methods.
+        metric: a column.
+    """
+    values = rows.set_index(["method", "seed"])[metric].dropna()
+    if not {treated, control} <= {*values.index.get_level_values("method")}:
+        return None
+    both = pd.concat([values[treated], values[control]], axis=1, join="inner")
+    return paired_difference(*both.to_numpy().T) if len(both) else None
+
+
 def improvement(
     table: pd.DataFrame, treated: str, control: str = "SGD", metric: str = "hard_probe_error"
 ) -> Estimate | None:
@@ -131,14 +146,14 @@ def improvement(
         The estimate; None where no seed has both.
     """
     rows = table[table.method.isin([treated, control])]
-    return None if rows.empty else _paired(chosen(rows, metric), treated, control, metric)
+    return None if rows.empty else difference(chosen(rows, metric), treated, control, metric)
 
 
 def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
     """Estimate `improvement` over SGD of every other method."""
     rows = chosen(table)
     names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
-    return {name: value for name in names if (value := _paired(rows, name, "SGD", "hard_probe_error"))}
+    return {name: value for name in names if (value := difference(rows, name, "SGD"))}
 
 
 def follows(
@@ -189,15 +204,6 @@ def _places(stacked: bool) -> dict[tuple[object, ...], tuple[str, int]]:
         for place, config in enumerate(settings):
             found.setdefault(_method(config), (name, place))
     return found
-
-
-def _paired(rows: pd.DataFrame, treated: str, control: str, metric: str) -> Estimate | None:
-    """Estimate one method's metric minus another's from the rows at their chosen settings."""
-    wide = rows.pivot_table(index="seed", columns="method", values=metric)
-    if not {treated, control} <= {*wide}:
-        return None
-    both = wide[[treated, control]].dropna()
-    return paired_difference(both[treated].to_numpy(), both[control].to_numpy()) if len(both) else None
 
 
 def _method(config: ControlConfig) -> tuple[object, ...]:
