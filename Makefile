@@ -4,7 +4,7 @@ VENV   ?= .venv
 # Processes of make transfer
 WORKERS ?= 2
 # Arguments for pytest, e.g. make test PYTEST_ARGS="-n 4 --dist loadfile"; files in the order of tests/conftest.py
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests of make check, which build no book, open no browser, inject no fault and train nothing of size
 QUICK := config data_sets feature_rank files finding fonts importance ledger optim optim_lsam optim_normalization pages \
@@ -66,14 +66,13 @@ lint: $(STAMP) ## ruff check, ruff format --check, mypy, who imports whom
 check: lint ## lint, types, and the tests that take no book, no browser and no faults
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(QUICK:%=tests/test_%.py)
 
-# With ALL=1 the chapters are executed for the pages too, and the slow tests run: faults, trainers, several processes.
 test: $(STAMP) ## lint, the pages and their links, the unit tests, every chapter under nbval; ALL=1 adds what is slow
 	$(MAKE) --no-print-directory -j 2 lint pages
 	$(BIN)/python -m edition.publish links
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) $(if $(ALL),,-m "not slow") --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
 
 pages: $(STAMP)
-	$(BIN)/python -m edition.publish $(if $(ALL),book,pages)
+	$(BIN)/python -m edition.publish pages
 
 portable: $(STAMP) ## every chapter under nbval twice, each time computed as another processor would
 	$(BIN)/python tests/portable.py

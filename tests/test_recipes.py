@@ -65,6 +65,7 @@ print(json.dumps([row.values() for row in rows]))
     assert row["page"] == "claims.html#toy-tiny" and row["scaled_down"] == "profile smoke"
 
 
+@pytest.mark.slow
 def test_a_method_is_one_row(copy):
     add(
         copy / "edition/experiments/controls.py",

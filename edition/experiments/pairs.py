@@ -36,7 +36,7 @@ def reduced(pair: str, profile: str) -> list[PairConfig]:
 
 
 def demo_config(pair: str, *, rho: float, seed: int = 0) -> PairConfig:
-    """Return a run small enough to train while a chapter is executed: a few seconds on one core.
+    """Return a run small enough to train while a chapter is executed: about ten seconds on one core.
 
     Args:
         pair: a key of `samlib.images.catalogue.PAIRS`.
@@ -45,7 +45,7 @@ def demo_config(pair: str, *, rho: float, seed: int = 0) -> PairConfig:
     Raises:
         ValueError: unknown pair or unusable rho.
     """
-    return PairConfig(pair=pair, rho=rho, seed=seed, n_train=2000, n_epochs=3, n_probe=1000)
+    return PairConfig(pair=pair, rho=rho, seed=seed, n_train=2000, n_epochs=3, n_probe=500)
 
 
 CIFAR_MNIST, FMNIST_MNIST = (

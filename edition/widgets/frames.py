@@ -23,6 +23,7 @@ from edition.figures.style import style
 
 MAX_FRAMES = 64
 AIM_BYTES = 60_000  # a frame: larger ones get fewer colours, so that a page of frames stays within a megabyte or two
+QUICK: dict[str, Any] = {"format": "png", "pil_kwargs": {"compress_level": 1}}  # `_reduced` compresses it again
 DPI = 200  # two pixels of the image for each pixel of the page
 
 # One script a block. It looks up every block with its identifier: the same one may stand twice on a page.
@@ -182,7 +183,7 @@ def picture(draw: Callable[[], Figure], alt: str) -> Picture:
     """
     if not alt.strip():
         raise ValueError(f"alt: expected a description of the figure, got {alt!r}; say what the reader would see")
-    (buffer, *_), (width, height) = _saved(draw, format="png")
+    (buffer, *_), (width, height) = _saved(draw, **QUICK)
     return Picture(_reduced(buffer), alt, width, height)
 
 
@@ -204,7 +205,7 @@ def drawing(draw: Callable[[], Figure]) -> Drawing:
 
     Args, Raises and Side effects as in `picture`.
     """
-    files, _ = _saved(draw, stacked=True, format="png")
+    files, _ = _saved(draw, stacked=True, **QUICK)
     return Drawing(_reduced(files[0]), _reduced(files[1]) if len(files) > 1 else None)
 
 
