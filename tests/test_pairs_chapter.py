@@ -150,7 +150,7 @@ def test_sample_images_say_which_combinations_do_not_occur():
     figure = figures.sample_images({"train": sets.train, "balanced": sets.probe_test}, sets.features)
     empty = [bool(axes.texts) for axes in figure.axes]
     assert empty == [False, True, True, False, False, False, False, False]
-    assert figure.axes[4].get_xlabel() == "250 of 1,000 images"
+    assert figure.axes[4].get_xlabel() == "125 of 500 images"
     plt.close("all")
 
 
