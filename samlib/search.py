@@ -114,12 +114,16 @@ def settings(count: int) -> tuple[dict[str, Any], ...]:
     """
     from scipy.stats import qmc
 
-    base = ToyConfig()
-    first = {name: getattr(base if hasattr(base, name) else base.data, name) for name in AXES}
+    first = setting_of(ToyConfig())
     # Sobol points come in powers of two; the sequence of a longer one begins with a shorter one.
     points = qmc.Sobol(len(AXES), scramble=True, rng=SEQUENCE_SEED).random_base2(max(count - 1, 1).bit_length())
     drawn = [{name: axis.at(x) for (name, axis), x in zip(AXES.items(), row, strict=True)} for row in points]
     return (first, *drawn[: count - 1])
+
+
+def setting_of(config: ToyConfig) -> dict[str, Any]:
+    """Return what a configuration has along `AXES`: constant -> value."""
+    return {name: getattr(config if hasattr(config, name) else config.data, name) for name in AXES}
 
 
 def initial_norm(setting: dict[str, Any]) -> float:

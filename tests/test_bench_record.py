@@ -85,9 +85,14 @@ def test_figures_show_every_method_and_engine():
 
 def test_a_promise_costs_what_its_part_takes_over_sgds():
     parts = {key: 10.0 for key in performance.PROMISES} | {("sgd", "head and loss"): 4.0}
-    rows = [{"workload": "mlp", "method": m, "part": p, "percent_of_sgd": v} for (m, p), v in parts.items()]
-    told = performance.promises_table(rows).set_index(["step", "part"]).iloc[:, 0]
-    assert told["LSAM (samlib)", "head and loss, twice"] == "6.0" and told["SAM (samlib)", "w saved"] == "10.0"
+    rows = [
+        {"workload": name, "method": m, "part": p, "percent_of_sgd": times * v}
+        for name, times in (("mlp", 1), ("resnet18", 0.1))
+        for (m, p), v in parts.items()
+    ]
+    told = performance.promises_table(rows).set_index(["step", "part"]).iloc[:, :2]
+    assert told.loc[("LSAM (samlib)", "head and loss, twice")].tolist() == ["6.0", "0.6"]
+    assert told.loc[("SAM (samlib)", "w saved")].tolist() == ["10.0", "1.0"]
 
 
 def test_memory_stands_beside_the_least_possible():

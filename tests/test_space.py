@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from judging import judge, results
+from matplotlib import pyplot as plt
 
+from edition.claims.moments import ginis
 from edition.claims.rules import STATES, Effect, Verdict
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
 from edition.claims.space import (
@@ -21,11 +23,12 @@ from edition.claims.space import (
     wilson,
 )
 from edition.claims.space import space as collect
-from edition.experiments import EXPERIMENTS
+from edition.experiments import EXPERIMENTS, toy
 from edition.figures import space as figures
 from edition.figures.performance import search_cost
 from edition.records.store import Record, Store
 from edition.runs import Run, do
+from edition.runs.results import read
 from edition.widgets import setting_explorer
 from samlib.measures.statistics import estimate, paired_difference
 from samlib.search import AXES, CURVES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, settings
@@ -179,6 +182,29 @@ def test_the_figures_show_what_is_there(found):
     assert list(figures.best_table(found).columns) == [f"setting {found.settings.place[row]}" for row in best(found)]
 
 
+def test_networks_of_the_best_settings_are_drawn_with_the_errors_and_weights_on_record(found, tmp_path, monkeypatch):
+    rows = best(found)
+    monkeypatch.setattr(toy, "BEST", tuple(int(found.settings.place[row]) for row in rows))
+    records = do([Run("toy", config) for config in toy.best_settings("smoke")], Store(tmp_path))
+    networks = figures.best_networks(found, records)
+    (row, ((sgd, lsam), moments)), *others = networks.items()
+    assert row == rows[0] and not others  # the smallest profile has one setting
+    assert (sgd.config.rho, lsam.config.rho) == (0.0, moments[0].rho) and moments[0].rho == moments[1].rho
+    figure = figures.contours(found, networks)
+    told = [panel.texts[0].get_text() for panel in figure.axes]
+    errors = [record.metrics[f"final_{name}_error"][0] for record in records for name in ("easy", "hard")]
+    assert told == [f"probing error {error:.1%}" for error in errors]
+    first = figures.weights(found, networks).axes[0].get_legend().get_texts()[0].get_text()
+    assert first.endswith(f"Gini {ginis(moments[0].importance, 'real').mean():.2f}")
+    assert figures.best_networks(found, records[:1]) == {}
+    plt.close("all")
+
+
+def test_the_settings_trained_again_are_those_in_which_most_claims_hold():
+    everything = collect(read("search", "paper").records)
+    assert tuple(everything.settings.place[row] for row in best(everything)) == toy.BEST
+
+
 def test_the_slider_walks_from_the_largest_gain(found, monkeypatch):
     monkeypatch.setattr("edition.widgets.from_records.SETTINGS_SHOWN", 3)
     frames = setting_explorer(found)
@@ -199,10 +225,10 @@ def test_the_cost_is_told_from_the_chunks_and_extrapolated_by_arithmetic():
 def test_a_recorded_chunk_is_read_back_and_its_sentences_are_judged(tmp_path):
     run = Run("search", *EXPERIMENTS["search"].configs("smoke"))
     records = do([run], Store(tmp_path))
-    read = collect(records)
-    assert read.settings.place.tolist() == [0, 1] and read.settings.hidden[0] == 50
-    assert not read.counted.any() and read.shares.to_numpy().sum() == 0  # sixty steps teach nothing
-    assert read.states.iloc[0].tolist() == ["premise fails"] * len(JUDGED)
+    small = collect(records)
+    assert small.settings.place.tolist() == [0, 1] and small.settings.hidden[0] == 50
+    assert not small.counted.any() and small.shares.to_numpy().sum() == 0  # sixty steps teach nothing
+    assert small.states.iloc[0].tolist() == ["premise fails"] * len(JUDGED)
     for id in SENTENCES:
         assert judge(id, results(records, "smoke")).state == "not tested"
     with pytest.raises(ValueError, match="expected one or more of the search, got none"):

@@ -1,4 +1,4 @@
-"""The command line: `python -m edition.bench step|toy|limits|memory|photographs|uses|all`.
+"""The command line: `python -m edition.bench step|toy|limits|memory|photographs|cluster|uses|all`.
 
 Nothing here is a test: a rate belongs to one machine and one moment. Methods are measured in turn, in one run; quote
 their ratios. Leave the machine alone meanwhile.
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from edition.arguments import whole_number
+from edition.bench.cluster import measure_cluster
 from edition.bench.limits import measure_limits, share_of_limit
 from edition.bench.memory import measure_memory
 from edition.bench.photographs import measure_photographs
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     told = "training on photographs, images a second, against a bare PyTorch loop"
     images = _add(commands, "photographs", _photographs, _rows_told, told)
     images.add_argument("--batch", type=whole_number, default=128, help="images a step (128)")
+    told = "a search of the lost constants on a Dask cluster of this machine, one worker against two"
+    _add(commands, "cluster", lambda options: measure_cluster(rounds=options.rounds), _rows_told, told)
     uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
@@ -159,6 +162,7 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
         two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["toy_cores"] = two
+        measured["cluster"] = measure_cluster()
     if options.record:
         _uses(options)
         _memory(options)

@@ -60,18 +60,19 @@ class Moment:
         return f"{self.method}-trained, {self.unit} {self.when}"
 
 
-_weighed: dict[tuple[str, str | None], list[Moment]] = {}  # by record: weighing twenty networks takes seconds
+_weighed: dict[tuple[str, str | None, float], list[Moment]] = {}  # by record: weighing twenty networks takes seconds
 
 
-def toy_moments(records: Sequence[Record]) -> list[Moment]:
+def toy_moments(records: Sequence[Record], rho: float = REFERENCE_RHO) -> list[Moment]:
     """Weigh the toy's training examples at every kept step: SGD's networks, then LSAM's, by step.
 
     Args:
-        records: of the experiment "checkpoints".
+        records: of one setting, with networks kept.
+        rho: radius of the phantom.
     """
     found = []
     for record in records:
-        key = (str(record.path), record.arrays_sha256)
+        key = (str(record.path), record.arrays_sha256, rho)
         if key not in _weighed:
             _weighed[key] = [
                 Moment(
@@ -79,10 +80,10 @@ def toy_moments(records: Sequence[Record]) -> list[Moment]:
                     kept.method,
                     "step",
                     kept.step,
-                    REFERENCE_RHO,
+                    rho,
                     tuple(kept.config.seeds),
                     ("easy", "hard"),
-                    kept.importance(REFERENCE_RHO),
+                    kept.importance(rho),
                 )
                 for kept in checkpoints(record)
             ]

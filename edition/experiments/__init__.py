@@ -119,6 +119,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
     ("full_sam_toy", "control", "SAM on all parameters of the toy (Section 5.2)", controls.full_sam_toy),
     ("three_features", "control", "Three mixed features", controls.three_features),
+    ("best_settings", "toy", "The settings that satisfy most claims (chapter 8)", toy.best_settings),
     ("search", "search", "The space of the lost constants (chapter 8)", toy.search),
     ("sensitivity", "toy", "One constant at a time", toy.sensitivity),
     ("batch_size", "toy", "Batch size at equal epochs (Figure 10)", toy.batch_size),

@@ -113,17 +113,32 @@ def profile_table(rows: Rows) -> pd.DataFrame:
     return wide.round(1)
 
 
-def promises_table(rows: Rows, workload: str = "mlp") -> pd.DataFrame:
-    """Which promise costs what on one network: percent of an SGD step of each part that the floor has not.
+def promises_table(rows: Rows) -> pd.DataFrame:
+    """Which promise costs what: percent of an SGD step of each part that the floor has not, a column a network.
 
     Of the part that SGD has, too (head and loss), what it takes there is subtracted.
     """
-    percent = {(row["method"], row["part"]): row["percent_of_sgd"] for row in rows if row["workload"] == workload}
+    percent = {(row["workload"], row["method"], row["part"]): row["percent_of_sgd"] for row in rows}
+    workloads = list(dict.fromkeys(row["workload"] for row in rows))
     told = []
     for (method, part), promise in PROMISES.items():
-        own = percent[method, part] - (percent["sgd", "head and loss"] if part.startswith("head") else 0.0)
-        told.append((METHODS[method], part, f"{own:.1f}", promise))
-    return pd.DataFrame(told, columns=["step", "part", "% of an SGD step", "promise that it keeps"])
+        own = [
+            percent[name, method, part] - (percent[name, "sgd", "head and loss"] if part.startswith("head") else 0.0)
+            for name in workloads
+        ]
+        told.append((METHODS[method], part, *(f"{value:.1f}" for value in own), promise))
+    columns = ["step", "part", *(f"{WORKLOADS[name]}, %" for name in workloads), "promise that it keeps"]
+    return pd.DataFrame(told, columns=columns)
+
+
+def cluster_table(rows: Rows) -> pd.DataFrame:
+    """Settings a minute of a short search on a Dask cluster, one row a number of workers."""
+    told = [
+        (row["workers"], row["settings"], f"{row['seconds']:.1f} s", f"{60 * row['settings_per_s']:.0f}", row["ratio"])
+        for row in rows
+    ]
+    heads = ["workers", "settings", "took", "settings a minute", "times one worker's rate"]
+    return pd.DataFrame(told, columns=heads).round(2)
 
 
 def memory_table(rows: Rows) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Figures of chapter 8: the toy's claims over the space of the lost constants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from edition.claims.moments import Moment, toy_moments
 from edition.claims.space import Space, best, tested, wilson
 from edition.figures import style
+from edition.figures.importance import draw_lorenz, draw_medians
+from edition.figures.toy_setup import draw_contour
+from edition.records.kept import KeptNetworks, checkpoints
+from edition.records.store import Record
 from samlib.measures.statistics import estimate
-from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS
+from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS, setting_of
 
 WORDS = {
     "learning_rate": "learning rate",
@@ -137,6 +142,69 @@ def draw_setting(column: Sequence[Axes], found: Space, row: int) -> None:
     _points(causes, [errors[RUNS.index(name)] for name in names], ["SGD", "LSAM", "weights", "rates", "both"])
     for panel in (error, ratios, rates):
         panel.set_xlabel(r"$\rho\,/\,\Vert v\Vert$", fontsize=8)
+
+
+Kept = tuple[list[KeptNetworks], list[Moment]]
+"""SGD's and LSAM's last networks in one setting, and the importance weights of both at LSAM's radius."""
+
+
+def best_networks(found: Space, records: Sequence[Record]) -> dict[int, Kept]:
+    """What is on record of the networks in the settings of `best`: row -> networks and weights; others are left out.
+
+    Args:
+        found: the search.
+        records: of the experiment "best_settings".
+    """
+    last = [(checkpoints(record)[-1], record) for record in records]
+    networks = {}
+    for row in best(found):
+        setting = dict(found.settings.loc[row, list(AXES)])
+        own = [(kept, record) for kept, record in last if setting_of(kept.config) == setting]
+        if len(own) == 2:
+            own.sort(key=lambda pair: pair[0].config.rho)
+            moments = toy_moments([record for _, record in own], own[1][0].config.rho)
+            networks[row] = ([kept for kept, _ in own], moments)
+    return networks
+
+
+def contours(found: Space, networks: Mapping[int, Kept]) -> Figure:
+    """Figure 1 in the same settings, seed 0: the probes of SGD's network and of LSAM's, a column a setting."""
+    rows = ("SGD\neasy feature", "SGD\nhard feature", "LSAM\neasy feature", "LSAM\nhard feature")
+    figure, panels = _columns(found, networks, rows, height=2.2)
+    for column, (kept, _) in zip(panels.T, networks.values(), strict=True):
+        for place, panel in enumerate(column):
+            own = kept[place // 2]
+            draw_contour(panel, *own.member(own.config.seeds[0]), place % 2, n_points=80)
+    return figure
+
+
+def weights(found: Space, networks: Mapping[int, Kept]) -> Figure:
+    """Figures 3 and 5 in the same settings: Lorenz curves, then median weights by the easy and the hard feature."""
+    rows = [f"{method}-trained\n{what}" for method in ("SGD", "LSAM") for what in ("Lorenz", "by easy", "by hard")]
+    figure, panels = _columns(found, networks, rows, height=2.3)
+    for column, (_, moments) in zip(panels.T, networks.values(), strict=True):
+        for place, moment in enumerate(moments):
+            draw_lorenz(column[3 * place], moment.importance)
+            for feature in (0, 1):
+                draw_medians(column[3 * place + 1 + feature], moment, feature)
+    for panel in panels.flat:
+        panel.set_xlabel(panel.get_xlabel().replace(", most", ",\nmost"), fontsize=7)
+        if legend := panel.get_legend():
+            panel.legend(loc=legend._loc, fontsize=5.5)
+    return figure
+
+
+def _columns(
+    found: Space, networks: Mapping[int, Kept], rows: Sequence[str], *, height: float
+) -> tuple[Figure, np.ndarray]:
+    """A row each for `rows`, a column a setting, named by its place in the search."""
+    size = (2.1 * len(networks) + 0.6, height * len(rows))
+    figure, panels = plt.subplots(len(rows), len(networks), figsize=size, squeeze=False)
+    for panel, row in zip(panels[0], networks, strict=True):
+        panel.set_title(f"setting {found.settings.place[row]}", fontsize=9)
+    for panel, words in zip(panels[:, 0], rows, strict=True):
+        panel.set_ylabel(words, fontsize=8.5)
+    return figure, panels
 
 
 def best_table(found: Space) -> pd.DataFrame:
