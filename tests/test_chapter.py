@@ -195,7 +195,7 @@ def test_show_displays_the_figure_in_the_books_look_and_closes_it(tmp_path, show
 
     def draw(table: pd.DataFrame, other: int, *, word: str) -> Figure:
         looks.append((mpl.rcParams["axes.spines.top"], table is results.table, other, word))
-        return plt.subplots()[0]
+        return plt.subplots(figsize=(9, 5))[0]
 
     settings, numbers = dict(mpl.rcParams), plt.get_fignums()
     vars(results)["table"] = pd.DataFrame({"rho": [0.0]})

@@ -46,7 +46,7 @@ def shown(monkeypatch) -> list[HTML]:
             "Error: 0.500 [0.400, 0.600] (few) and −0.500 [−0.600, −0.400] (many); "
             "n = 3 to 20 seeds, 95 % intervals of the mean over seeds.",
         ),
-        ({}, "Error: not tested at this scale."),
+        ({}, "Error: not tested yet."),
     ],
 )
 def test_of_more_than_two_effects_the_lowest_and_the_highest_are_said_with_n(effects, said):

@@ -149,6 +149,7 @@ def test_the_sentence_on_all_settings_counts_what_is_confirmed_in_most():
         "toy-most": {"confirmed": 9, "mixed": 1},
         "toy-fewer": {"confirmed": 8, "mixed": 2},
         "toy-none": {"not tested": 10},
+        "toy-spiral-poor": {"confirmed": 10},  # by the premise
     }
     told = told_of_all(pd.DataFrame(counts).T.reindex(columns=STATES).fillna(0))
     assert told.startswith("of **10** other settings of the toy")

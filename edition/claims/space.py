@@ -321,16 +321,21 @@ def share_told(shares: pd.DataFrame | None, id: str) -> str:
     )
 
 
+# Confirmed wherever the premise holds: the one is part of it, the other an identity.
+GIVEN = ("toy-spiral-poor", "toy-condition-exact")
+
+
 def told_of_all(shares: pd.DataFrame) -> str:
-    """Say what holds in most settings, whatever the constants; Markdown."""
+    """Say what holds in most settings, whatever the constants; Markdown. What holds by construction is not counted."""
     lower = shares.loc["toy-hard-error-lower"]
     better, worse = (wilson(int(lower[state]), tested(lower)) for state in ("confirmed", "contradicted"))
-    rows = [row for _, row in shares.iterrows() if tested(row)]
+    rows = [row for id, row in shares.iterrows() if tested(row) and id not in GIVEN]
     most = sum(wilson(int(row.confirmed), tested(row)).low > 0.5 for row in rows)
     return (
         f"of **{better.n}** other settings of the toy in which SGD learns the easy feature and not the hard one, LSAM "
         f"learns the hard one better in **{better.mean:.0%}** ({better.low:.0%} to {better.high:.0%}) and worse in "
-        f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy are confirmed in most of them"
+        f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy are confirmed in most of them (those "
+        "that hold there by construction are not counted)"
     )
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from edition.figures import style
 
-LOOKS = ((style.SGD, "-"), (style.SAM, "--"), (style.EASY, ":"), (style.HARD, "-."))
+LOOKS = ((style.SGD, "-"), (style.SAM, "--"), (style.NEUTRAL, ":"), (style.DARK, "-."))
 
 
 def paths(loss: Callable[[np.ndarray, np.ndarray], np.ndarray], tracks: Mapping[str, np.ndarray]) -> Figure:

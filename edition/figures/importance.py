@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from edition.claims.data_sets import DATA_SETS
 from edition.claims.moments import Moment, by_method, ginis, last
 from edition.figures import style
 from samlib.measures.importance import Importance, binned_medians, gini, lorenz
-from samlib.measures.statistics import estimate, number
+from samlib.measures.statistics import CONFIDENCE, estimate, number
 
 WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
 N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
@@ -82,7 +83,7 @@ def gini_map(changes: Mapping[str, pd.DataFrame]) -> Figure:
     for panel, (title, table) in zip(axes[:, 0], changes.items(), strict=True):
         means = table.pivot_table(index="reading", columns=["epoch", "rho"], values="change", sort=False)
         means = means.sort_index(axis=1)
-        panel.imshow(means, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+        panel.imshow(means, cmap=style.MOVED, vmin=-largest, vmax=largest, aspect="auto")
         for (row, column), value in np.ndenumerate(means.to_numpy()):
             dark = abs(value) > 0.6 * largest
             panel.text(
@@ -120,7 +121,7 @@ def ginis_at_the_end(moments: Sequence[Moment]) -> str:
 
 
 def draw_lorenz(axes: Axes, importance: Importance) -> None:
-    """Draw mean Lorenz curves of the real and phantom weights over members, with their mean Gini coefficients.
+    """Draw mean Lorenz curves of real and phantom weights with their 95 % intervals, and mean Gini coefficients.
 
     As the paper orders them: the share of all importance that the most important examples hold. `lorenz` counts from
     the least important one; both curves are one, turned by half a turn.
@@ -131,7 +132,9 @@ def draw_lorenz(axes: Axes, importance: Importance) -> None:
         curves = np.array([1 - lorenz(values)[::-1] for values in getattr(importance, which)])
         index = estimate([gini(values) for values in getattr(importance, which)])
         axes.plot(share, curves.mean(0), color=colour, ls=line, label=f"{label}, Gini {index.mean:.2f}")
-        axes.fill_between(share, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
+        if (n := len(curves)) > 1:
+            half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * curves.std(0, ddof=1) / np.sqrt(n)
+            axes.fill_between(share, curves.mean(0) - half, curves.mean(0) + half, color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="share of examples, most important first", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="lower right", fontsize=8)
 

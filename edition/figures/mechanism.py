@@ -54,15 +54,15 @@ def intervention_controls(table: pd.DataFrame) -> Figure:
     """Figure 6 again under the two choices that our copy of the paper lost: the length of v-hat, and v's gradient."""
     figure, axes = plt.subplots(1, 3, figsize=(9.8, 3.6), sharey=True)
     variants = (
-        ({"norm": "initial", "last_layer": "plain"}, style.EASY, "constant length"),
-        ({"norm": "matched", "last_layer": "plain"}, style.HARD, "length of the current $v$"),
-        ({"norm": "initial", "last_layer": "weighted"}, style.NEUTRAL, "re-weighted gradient of $v$"),
+        ({"norm": "initial", "last_layer": "plain"}, style.DARK, "-", "constant length"),
+        ({"norm": "matched", "last_layer": "plain"}, style.NEUTRAL, "--", "length of the current $v$"),
+        ({"norm": "initial", "last_layer": "weighted"}, style.NEUTRAL, ":", "re-weighted gradient of $v$"),
     )
     for panel, (term, title) in zip(axes, TERM_TITLES.items(), strict=True):
-        for variant, colour, label in variants:
+        for variant, colour, line, label in variants:
             rows = pick(table, term=term, **variant)
             if len(rows):
-                mean_curve(panel, rows, x="ratio", y="final_hard_error", colour=colour, label=label)
+                mean_curve(panel, rows, x="ratio", y="final_hard_error", colour=colour, label=label, line=line)
         panel.set(title=title, xlabel="fixed ratio $c$", xscale="log")
         _plain_ticks(panel)
     axes[0].set_ylabel("hard-feature probing error")
@@ -74,7 +74,7 @@ def intervention_controls(table: pd.DataFrame) -> Figure:
 def phantom_terms(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     """Beyond Figure 6: error against rho with LSAM's own phantom in one factor of the gradient, or in both (LSAM)."""
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
-    looks = (("importance", style.EASY, "-"), ("rate", style.HARD, "-"), ("both", style.SAM, "--"))
+    looks = (("importance", style.IMPORTANCE, "-"), ("rate", style.RATE, "-"), ("both", style.SAM, "--"))
     for term, colour, line in looks:
         label = "both: LSAM" if term == "both" else TERM_TITLES[term]
         mean_curve(axes, pick(table, term=term), x="rho", y="final_hard_error", colour=colour, label=label, line=line)
@@ -97,7 +97,7 @@ STAND_INS = {
 def mechanism(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     """Beyond Figure 6: error with LSAM's phantom or a stand-in for it, in one factor of the gradient or in both."""
     figure, axes = plt.subplots(figsize=(8.0, 3.8))
-    looks = (("importance", style.EASY, "o"), ("rate", style.HARD, "s"), ("both", style.SAM, "D"))
+    looks = (("importance", style.IMPORTANCE, "o"), ("rate", style.RATE, "s"), ("both", style.SAM, "D"))
     for shift, (term, colour, marker) in zip((-0.15, 0.0, 0.15), looks, strict=True):
         for place, vector in enumerate(STAND_INS):
             value = estimate(pick(table, term=term, vector=vector).final_hard_error)
@@ -143,7 +143,7 @@ def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
 
 def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, *, label: str) -> None:
     """Draw one intervention's curve with LSAM's points (error against mean phantom ratio) and SGD's level."""
-    mean_curve(axes, rows, x="ratio", y="final_hard_error", colour=style.EASY, label=label)
+    mean_curve(axes, rows, x="ratio", y="final_hard_error", colour=style.DARK, label=label)
     lsam = complexity[complexity.complexity == REFERENCE_COMPLEXITY]
     for index, (_, part) in enumerate(lsam.groupby("rho")):
         ratio, error = estimate(part.phantom_ratio.to_numpy(dtype=float)), estimate(part.final_hard_error)

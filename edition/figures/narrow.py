@@ -5,28 +5,33 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.text import Text
 
 WIDTH = 4.4  # inches
 MOST = 12  # panels; more would be scrolled past, and the whole figure scrolls sideways instead
+ALONE = 6.6  # inches; panels in one column that need more have words beside them that would leave no room
 
 
 def stack(figure: Figure) -> bool:
     """Put the panels of a grid below each other, row by row, each with the labels that it shared.
 
+    Pictures without scales, such as small decision boundaries, are read side by side: they stay two a row.
+
     Args:
         figure: drawn on one grid with constrained layout, as `plt.subplots` makes it; changed.
     Returns:
-        Whether there was something to do. Pictures without scales, such as small decision boundaries, are
-        read side by side and stay so.
+        Whether that was done: not with many panels, nor with wide ones in one column.
     """
     cells = {axes: spec for axes in figure.axes if axes.get_visible() and (spec := axes.get_subplotspec())}
     places = sorted({(spec.rowspan.start, spec.colspan.start) for spec in cells.values()})
     scales = any(axes.axison and (len(axes.get_xticks()) or len(axes.get_yticks())) for axes in cells)
-    if not scales or len({column for _, column in places}) < 2 or len(places) > MOST:
+    n_rows, n_columns = (len({place[side] for place in places}) for side in (0, 1))
+    if len(places) > MOST or (n_columns == 1 and figure.get_figwidth() > ALONE):
         return False
-    height = figure.get_figheight() / (places[-1][0] + 1)
+    if not scales:
+        return _in_pairs(figure, cells, n_rows, n_columns)
+    height = figure.get_figheight() / n_rows
     grid = GridSpec(len(places), 1, figure=figure)
     first = {(spec.rowspan.start, spec.colspan.start): axes for axes, spec in reversed(cells.items())}
     for axes, spec in cells.items():
@@ -52,6 +57,24 @@ def stack(figure: Figure) -> bool:
     wrapped = [_wrapped(text, room) for text, room in texts]
     if not any(wrapped):
         figure.set_layout_engine("none")  # laid out: once is enough
+    return True
+
+
+def _in_pairs(figure: Figure, cells: dict[Axes, SubplotSpec], n_rows: int, n_columns: int) -> bool:
+    """Make a grid two panels wide, turned on its side where it has two rows of more; say whether it could be."""
+    turned = n_columns > 2 and n_rows == 2
+    if not turned and n_columns != 2:
+        return False
+    side = WIDTH / 2
+    if turned:
+        grid = GridSpec(n_columns, 2, figure=figure)
+        for axes, spec in cells.items():
+            axes.set_subplotspec(grid[spec.colspan.start, spec.rowspan.start])
+    figure.set_size_inches(WIDTH, side * (n_columns if turned else n_rows) + 0.3)
+    for axes in cells:
+        axes.title.set_fontsize(8)
+        for text in axes.texts:
+            text.set_fontsize(7)
     return True
 
 

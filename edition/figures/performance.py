@@ -38,7 +38,7 @@ PROMISES = {
     ("lsam", "finite check"): "no NaN reaches the weights; check_finite=False leaves it out",
 }
 COLOURS = {"sgd": style.SGD, "lsam": style.SAM, "sam": style.SAM, "floor": "black"}
-ENGINES = {"batched": style.SGD, "compiled": style.SAM}
+ENGINES = {"batched": style.NEUTRAL, "compiled": style.DARK}
 
 
 def step_ratios(rows: Rows) -> Figure:

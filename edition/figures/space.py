@@ -32,7 +32,8 @@ WORDS = {
     "radius_profile": "radius of the spiral",
     "last_layer_draw": "draw of $v$",
 }
-STATE_COLOURS = {"confirmed": style.EASY, "mixed": "#b9d8cc", "undecided": "#dddddd", "contradicted": style.SAM}
+# As on the pages; contradicted is hatched, too.
+STATE_COLOURS = {"confirmed": "#15803d", "mixed": "#f3d9a4", "undecided": "#dddddd", "contradicted": "#b91c1c"}
 PAIRS = (("last_layer_init", "learning_rate"), ("hard_scale", "easy_scale"), ("complexity", "hard_scale"))
 
 
@@ -44,7 +45,9 @@ def shares(found: Space) -> Figure:
         n, left = tested(row), 0.0
         for state, colour in STATE_COLOURS.items():
             width = row[state] / n if n else 0.0
-            axes.barh(place, width, left=left, color=colour, label=state if place == 0 else None)
+            hatch = "////" if state == "contradicted" else None
+            label = state if place == 0 else None
+            axes.barh(place, width, left=left, color=colour, label=label, hatch=hatch, edgecolor="white", lw=0)
             left += width
         if n:
             value = wilson(int(row["confirmed"]), n)
@@ -69,7 +72,7 @@ def maps(found: Space) -> Figure:
             settings[x][counted],
             settings[y][counted],
             c=found.gain[counted],
-            cmap=style.SIGNED.reversed(),
+            cmap=style.BETTER,
             vmin=-limit,
             vmax=limit,
             s=16,
@@ -94,7 +97,7 @@ def importance(found: Space) -> Figure:
     table, score = found.importance
     figure, axes = plt.subplots(figsize=(6.4, 3.6))
     names = [WORDS[str(name)] for name in table.index]
-    axes.barh(names, table.importance, xerr=table.sd, color=style.SGD, error_kw={"lw": 1})
+    axes.barh(names, table.importance, xerr=table.sd, color=style.NEUTRAL, error_kw={"lw": 1})
     axes.invert_yaxis()
     axes.set(xlabel="loss of $R^2$ when shuffled, on held-out settings")
     axes.set_title(f"out-of-bag $R^2$ of the forest: {score:.2f}", fontsize=9, fontweight="normal")
@@ -128,18 +131,20 @@ def draw_setting(column: Sequence[Axes], found: Space, row: int) -> None:
     error, ratios, rates, weights, causes = column
     draw_curve(error, found.of("final_hard_error")[row, radii], style.HARD, "hard")
     draw_curve(error, found.of("final_easy_error")[row, radii], style.EASY, "easy")
-    draw_curve(ratios, found.of("phantom_ratio")[row, radii], style.SAM, "phantom")
-    draw_curve(ratios, found.of("real_ratio")[row, radii], style.SGD, "real")
+    draw_curve(ratios, found.of("phantom_ratio")[row, radii], style.PHANTOM, "phantom")
+    draw_curve(ratios, found.of("real_ratio")[row, radii], style.REAL, "real")
     draw_curve(rates, found.of("hard_rate")[row, radii], style.HARD, "hard")
     draw_curve(rates, found.of("easy_rate")[row, radii], style.EASY, "easy")
     rates.axhline(1.0, color=style.NEUTRAL, lw=0.8, ls=":")
     gini = found.weight("gini_phantom")[row, 1] - found.weight("gini_real")[row, 1]
     bars = [gini, *(found.weight(name)[row, 1] for name in ("easy_worst", "hard_worst", "only_easy"))]
-    _points(weights, bars, ["Gini", "easy's\nworst", "hard's\nworst", "only\neasy"])
+    _points(weights, bars, ["Gini", "easy's\nworst", "hard's\nworst", "only\neasy"], style.PHANTOM)
     weights.axhline(0.0, color=style.NEUTRAL, lw=0.8, ls=":")
     names = ("radius 0", f"radius {FRACTIONS[REFERENCE]:g}", "fixed importance", "fixed rate", "fixed both")
     errors = found.of("final_hard_error")[row]
-    _points(causes, [errors[RUNS.index(name)] for name in names], ["SGD", "LSAM", "weights", "rates", "both"])
+    _points(
+        causes, [errors[RUNS.index(name)] for name in names], ["SGD", "LSAM", "weights", "rates", "both"], style.HARD
+    )
     for panel in (error, ratios, rates):
         panel.set_xlabel(r"$\rho\,/\,\Vert v\Vert$", fontsize=8)
 
@@ -227,10 +232,10 @@ def draw_curve(panel: Axes, values: np.ndarray, colour: str, label: str) -> None
     panel.fill_between(x, [e.low for _, e in kept], [e.high for _, e in kept], color=colour, alpha=0.18, lw=0)
 
 
-def _points(panel: Axes, values: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+def _points(panel: Axes, values: Sequence[np.ndarray], labels: Sequence[str], colour: str) -> None:
     """Draw means with their 95 % intervals side by side; nothing where there are fewer than two values."""
     for place, numbers in enumerate(values):
         if (~np.isnan(numbers)).sum() > 1:
             e = estimate(numbers)
-            panel.errorbar(place, e.mean, yerr=[[e.mean - e.low], [e.high - e.mean]], fmt="o", color=style.SAM)
+            panel.errorbar(place, e.mean, yerr=[[e.mean - e.low], [e.high - e.mean]], fmt="o", color=colour)
     panel.set_xticks(range(len(labels)), labels=list(labels), fontsize=7)

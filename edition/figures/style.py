@@ -17,13 +17,17 @@ REAL = "#1A1A1A"
 PHANTOM = "#C2255C"
 POSITIVE = "#4B3F9E"  # label +1
 NEGATIVE = "#A67C00"  # label -1
+IMPORTANCE = "#00838F"  # the two factors of the gradient that LSAM changes
+RATE = "#7B4A12"
 NEUTRAL = "#6b6b6b"
+DARK = "#33363b"  # beside NEUTRAL, where two things are none of these
 COLOURS = {"sgd": SGD, "sam": SAM, "easy": EASY, "hard": HARD, "neutral": NEUTRAL}
 PALETTES = {
     "method": {"SGD": SGD, "SAM and LSAM": SAM},
     "feature": {"easy": EASY, "hard": HARD},
     "parameters": {"real": REAL, "phantom": PHANTOM},
     "label": {"+1": POSITIVE, "-1": NEGATIVE},
+    "factor": {"importance weights": IMPORTANCE, "learning rates": RATE},
 }
 
 _SETTINGS: dict[Any, Any] = {
@@ -54,6 +58,9 @@ _SETTINGS: dict[Any, Any] = {
 SEQUENCE = LinearSegmentedColormap.from_list("sequence", ["#f2a65a", "#c8553d", "#7b2d43", "#2d1e3e"])
 # Two signs of a margin in the labels' colours, white where undecided.
 SIGNED = LinearSegmentedColormap.from_list("signed", [NEGATIVE, "#ffffff", POSITIVE])
+# Whose error is lower, in the methods' colours; where the phantom's value is lower or higher.
+BETTER = LinearSegmentedColormap.from_list("better", [SAM, "#ffffff", SGD])
+MOVED = LinearSegmentedColormap.from_list("moved", [NEUTRAL, "#ffffff", PHANTOM])
 
 
 @contextmanager

@@ -26,15 +26,15 @@ from samlib.theory.study import (
     ranks,
 )
 
-# Colour and line of every case; LSAM's orange is the book's.
+# Colour and line of every case, from the simplest network on; LSAM's orange is the book's.
 LOOKS = {
     "LSAM": (style.SAM, "-"),
-    "two-layer linear": (style.SGD, "-"),
-    "deep linear": (style.EASY, "--"),
-    "ReLU": (style.HARD, "-."),
+    "two-layer linear": (style.sequence_colour(0, 3), "-"),
+    "deep linear": (style.sequence_colour(1, 3), "--"),
+    "ReLU": (style.sequence_colour(2, 3), "-."),
     FITTED: ("black", ":"),
 }
-STATE_COLOURS = {"fresh": style.NEUTRAL, "fitted": style.SGD}
+STATE_COLOURS = {"fresh": style.NEUTRAL, "fitted": style.DARK}
 # Errors below this are rounding: a log ratio is a difference of two logits.
 FLOOR = 1e-7
 

@@ -87,19 +87,17 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
 
 
 def error_against_radius(table: pd.DataFrame) -> Figure:
-    """Figure 2(A): hard-feature error against rho, one curve a complexity; the best line's error; the test error."""
-    figure, (hard, line, test) = plt.subplots(1, 3, figsize=(9.8, 4.3), sharey=True, width_ratios=(2.3, 1, 1))
+    """Figure 2(A): hard-feature error against rho, one curve a complexity, beside the best straight line's error."""
+    figure, (hard, line) = plt.subplots(1, 2, figsize=(9.4, 4.3), sharey=True, width_ratios=(2.3, 1))
     for complexity, rows, colour in style.ordered(table.groupby("complexity")):
         mean_curve(hard, rows, x="rho", y="final_hard_error", colour=colour, label=f"{complexity:g}°")
-        mean_curve(test, rows, x="rho", y="final_test_error", colour=colour)
         line.bar(f"{complexity:g}", rows.linear_baseline_error.mean(), color=colour)
     hard.set(xlabel=r"perturbation radius $\rho$", ylabel="error", ylim=(-0.01, 0.52), title="Hard-feature probe")
     line.set(xlabel="complexity, degrees", title="Best straight line")
     line.tick_params(axis="x", labelsize=7, rotation=60)
     line.grid(False, axis="x")
-    test.set(xlabel=r"perturbation radius $\rho$", title="Test error (label)")
-    style.note(test, seeds_word(table).replace(", ", ",\n").replace("intervals ", "intervals\n"))
-    figure.legend(*hard.get_legend_handles_labels(), title="complexity", ncols=8, loc="outside lower center")
+    figure.supxlabel(seeds_word(table), fontsize=8.5, color=style.NEUTRAL)
+    figure.legend(*hard.get_legend_handles_labels(), title="complexity", ncols=8, loc="outside upper center")
     return figure
 
 
@@ -148,20 +146,20 @@ def ratios_against_radius(table: pd.DataFrame) -> Figure:
 
 
 def condition_shares(table: pd.DataFrame) -> Figure:
-    """How often the phantom ratio rises, how often the condition says so, and how often v~ changes sign."""
-    figure, (share, flips) = plt.subplots(1, 2, figsize=(9.4, 4.2))
-    moved = table[table.rho > 0].assign(flip_share=lambda rows: rows.flipped_steps / rows.n_steps)
+    """How often the phantom ratio rises; the steps in which v~ changes sign, which are left out, are counted below."""
+    figure, share = plt.subplots(figsize=(6.4, 4.4))
+    moved = table[table.rho > 0]
     for complexity, rows, colour in style.ordered(moved.groupby("complexity")):
         mean_curve(share, rows, x="rho", y="raised_share", colour=colour, label=f"{complexity:g}°")
-        mean_curve(flips, rows, x="rho", y="flip_share", colour=colour)
     share.set(xlabel=r"perturbation radius $\rho$", ylabel="share of steps", ylim=(0, 1.02))
     share.set_title("Steps in which the phantom ratio rises")
     figure.legend(
-        *share.get_legend_handles_labels(), title="complexity", ncols=8, loc="outside lower center", fontsize=8
+        *share.get_legend_handles_labels(), title="complexity", ncols=4, loc="outside upper center", fontsize=8
     )
-    flips.set(xlabel=r"perturbation radius $\rho$", ylabel="share of steps")
-    flips.set_title(r"Steps in which a $\tilde v_k$ changes sign")
-    style.note(flips, seeds_word(table))
+    flips = moved[moved.flipped_steps > 0]
+    where = f", all at $\\rho \\geq$ {flips.rho.min():g}" if len(flips) else ""
+    told = f"{seeds_word(table)}; sign changes of a $\\tilde v_k$: {int(moved.flipped_steps.sum()):,} steps{where}"
+    figure.supxlabel(told, fontsize=8, color=style.NEUTRAL)
     return figure
 
 

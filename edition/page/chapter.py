@@ -38,7 +38,7 @@ class Chapter:
 
     Attributes:
         profile: "paper" (full scale, from committed records), "quick" (everything trained live at reduced scale) or
-            "smoke" (seconds, for tests).
+            "smoke" (a minute or two, for tests: nothing is judged).
         train_missing: at "paper", train what has no record yet instead of naming it.
         recompute: train everything again, into a folder of its own; committed records stay as they are.
         device: "auto", "cpu" or "cuda".
@@ -118,7 +118,13 @@ class Chapter:
         return claim.verdict({name: self.loaded.get(name) or self.recorded(name) for name in names})
 
     def verdicts(self, *ids: str) -> None:
-        """Judge claims and display each: state, claim, what was found, statistic, and the effects behind a click."""
+        """Judge claims and display each: state, claim, what was found, statistic, and the effects behind a click.
+
+        At "smoke" a line says that nothing is judged: two epochs say nothing about a claim.
+        """
+        if self.profile == "smoke":
+            display(box("Not judged:", f"the profile smoke trains too little for {len(ids)} verdicts."))
+            return
         for id in ids:
             display(HTML(verdict_html(self.judge(id))))
 

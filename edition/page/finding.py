@@ -26,7 +26,7 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
     """
     told = what[:1].upper() + what[1:]
     if not effects:
-        return f"{told}: not tested at this scale."
+        return f"{told}: not tested yet."
     ordered = sorted(effects.items(), key=lambda item: settled(item[1].mean))
     chosen = list(effects.items()) if len(ordered) <= 2 else [ordered[0], ordered[-1]]
     values = " and ".join(f"{with_interval(value, _decimals(value))} ({name})" for name, value in chosen)

@@ -111,6 +111,7 @@ class BrowserToy:
             plots="\n".join(map(_picture, view.plots)),
             sgd=style.SGD,
             lsam=style.SAM,
+            phantom=style.PHANTOM,
             second=view.lines[0],
             third=view.lines[1],
             script=script(),

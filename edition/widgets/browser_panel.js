@@ -118,7 +118,7 @@
     const at = i => (i + 0.5) * toy.WINDOW;
     drawCurve(frame, sgd, at, colours.sgd);
     drawCurve(frame, lsam, at, colours.lsam, [5, 4]);
-    drawCurve(frame, phantom.map(value => Math.min(value, top)), at, colours.lsam);
+    drawCurve(frame, phantom.map(value => Math.min(value, top)), at, colours.phantom);
   }
 
   function drawLorenz(canvas, {sgd, lsam, phantom}, colours) {
@@ -126,7 +126,7 @@
     drawCurve(frame, [0, 1], i => i, INK.even, [2, 3]);
     drawCurve(frame, sgd, place, colours.sgd);
     drawCurve(frame, lsam, place, colours.lsam, [5, 4]);
-    drawCurve(frame, phantom, place, colours.lsam);
+    drawCurve(frame, phantom, place, colours.phantom);
   }
 
   // The plane of v: the last steps of the second network from v to its phantom, and both ratios as slopes.
