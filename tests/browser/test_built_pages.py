@@ -41,13 +41,15 @@ CUT = """() => [...document.querySelectorAll(".bd-article *:not(svg *, mjx-assis
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 WIDTHS = (1024, 1280, 1440)
-# Tables, pictures and code that end right of their column, in no box of the column that scrolls.
+# Tables, pictures and code that end right of their column, in no box of the column that scrolls; in the widest window
+# a table has to be seen whole.
 OVERHANGING = """() => {
   const column = (document.querySelector(".bd-article") ?? document.body).getBoundingClientRect().right + 2;
   const within = box => box.getBoundingClientRect().right <= column;
   return [...document.querySelectorAll(".bd-article :is(table, img, svg, canvas, pre, figure)")].filter(element => {
     if (!element.checkVisibility() || within(element) || element.closest("mjx-container")) return false;
-    for (let box = element.parentElement; box; box = box.parentElement)
+    const whole = innerWidth >= 1440 && element.matches("table");
+    for (let box = element.parentElement; box && !whole; box = box.parentElement)
       if (["auto", "scroll"].includes(getComputedStyle(box).overflowX) && within(box)) return false;
     return true;
   }).map(element => element.outerHTML.slice(0, 120));
