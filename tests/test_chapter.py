@@ -297,6 +297,10 @@ def test_a_chapter_shows_the_verdicts_that_it_names_from_what_it_has_loaded_or_w
     assert "Count: 1.000 [0.900, 1.100] (x); n = 2 seeds" in shown[2].data and "records.html#tiny" in shown[2].data
     page.loaded["tiny"] = Results("tiny", "quick", page.recorded("tiny").records[:1], 0)
     assert (page.judge(a_claim).counts, page.judge(a_claim).scaled_down) == ("1 of 1 holds", "profile quick")
+    shown.clear()
+    Chapter(profile="smoke", device="cpu").verdicts(a_claim)
+    (told,) = (item.data for item in shown)
+    assert "Not judged: the profile smoke trains too little for a verdict." in told
     with pytest.raises(ValueError, match=r"id: expected one of .*'tiny-claim', got 'toy-nois'"):
         page.judge("toy-nois")
 

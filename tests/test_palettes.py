@@ -4,9 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 
+from edition.claims.space import space
+from edition.figures import mechanism
+from edition.figures import space as figures
 from edition.figures.style import PALETTES
+from edition.runs.results import read
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 SEEN_AS = {
@@ -59,3 +65,26 @@ def test_a_colour_stands_out_from_white(colour):
 def test_the_colours_of_a_palette_are_apart_for_every_reader(meaning, eyes):
     seen = [lab(np.array(SEEN_AS[eyes]) @ linear(colour)) for colour in PALETTES[meaning].values()]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) >= 20
+
+
+def legend_colours(figure: Figure) -> dict[str, str]:
+    """Label -> colour, of the lines and bars with intervals in a figure's legends."""
+    axes = [panel for panel in figure.axes if panel.get_legend()]
+    found = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            line = handle[0] if isinstance(handle, tuple) else handle
+            found[label] = to_hex(line.get_color())
+    return found
+
+
+def test_figures_draw_a_meaning_in_its_colour():
+    table = read("phantom_terms", "paper").table
+    terms = legend_colours(mechanism.phantom_terms(table, read("complexity", "paper").table))
+    assert terms["importance weights only"] == PALETTES["factor"]["importance weights"].lower()
+    assert terms["learning rates only"] == PALETTES["factor"]["learning rates"].lower()
+    assert terms["SGD"] == PALETTES["method"]["SGD"].lower()
+    curves = legend_colours(figures.redrawn(space(read("search", "paper").records)))
+    for label, meaning in {"phantom": "parameters", "real": "parameters", "easy": "feature", "hard": "feature"}.items():
+        assert curves[label] == PALETTES[meaning][label].lower()
+    plt.close("all")

@@ -123,7 +123,7 @@ class Chapter:
         At "smoke" a line says that nothing is judged: two epochs say nothing about a claim.
         """
         if self.profile == "smoke":
-            display(box("Not judged:", f"the profile smoke trains too little for {len(ids)} verdicts."))
+            display(box("Not judged:", "the profile smoke trains too little for a verdict."))
             return
         for id in ids:
             display(HTML(verdict_html(self.judge(id))))
