@@ -321,7 +321,7 @@ def share_told(shares: pd.DataFrame | None, id: str) -> str:
     )
 
 
-# Confirmed wherever the premise holds: the one is part of it, the other an identity.
+# Not asked of a setting: the one is part of the premise, the other an identity, but for rounding.
 GIVEN = ("toy-spiral-poor", "toy-condition-exact")
 
 
