@@ -25,6 +25,7 @@ LEFT_OUT = {".git", ".venv", "_build", "data", "local", "__pycache__", ".pytest_
 # Spelled in two halves, so that this file does not hold what it looks for.
 PRIVATE = ["/" + "tmp/", "/" + "work/", ".." + "/shared", "/" + "home/", "/" + "root/"]
 READS_SHARED_DATA = {".ci/run"}
+PICTURE = re.compile("[A-Za-z0-9+/=]{400,}")  # in base64, where chance writes any four letters
 
 
 def name(path: Path) -> str:
@@ -81,7 +82,7 @@ def test_no_file_names_a_private_path():
         for path in text_files()
         if name(path) not in READS_SHARED_DATA
         for part in PRIVATE
-        if part in path.read_text(errors="replace")
+        if part in PICTURE.sub("", path.read_text(errors="replace"))
     ]
     assert found == []
 
