@@ -135,16 +135,18 @@ def test_tables_pictures_and_code_end_within_their_column(visited, name):
     assert visited(name, "light").overhanging == {width: [] for width in WIDTHS}
 
 
-def test_a_phone_shows_panels_below_each_other(browser, site):
+def test_a_phone_shows_pictures_drawn_for_it_within_its_column_and_taller(browser, site):
     shape = "all => all.map(image => [image.currentSrc.includes('-narrow'), image.clientWidth, image.clientHeight])"
-    for mode, stacked in (("light", False), ("phone", True)):
+    tall = {}
+    for mode in ("light", "phone"):
         with visiting(browser, site / "book/02_toy_setup.html", mode) as visit:
             visit.page.eval_on_selector_all("picture img", "all => Promise.all(all.map(image => image.decode()))")
             found = visit.page.eval_on_selector_all("picture img", shape)
             column = visit.page.locator(".bd-article").evaluate("box => box.clientWidth")
         assert len(found) > 2
-        for narrow, width, height in found:
-            assert narrow == stacked and (height > width) == stacked and width <= column
+        assert all(narrow == (mode == "phone") and width <= column for narrow, width, _ in found)
+        tall[mode] = [height / width for _, width, height in found]
+    assert all(phone > wide for phone, wide in zip(tall["phone"], tall["light"], strict=True))
 
 
 @pytest.mark.parametrize("name", PAGES)
