@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.controls import ACCOUNTS, SOLVED, TASKS, chosen, control_table, difference, follows, improvement
+from edition.claims.controls import ACCOUNTS, SOLVED, TASKS, chosen, control_table, difference, follows
 from edition.claims.rules import Effect, corrected
 from edition.runs.results import Results
 from samlib.methods.config import AVAILABLE
@@ -158,8 +158,10 @@ def three_improve(three_features: Results) -> list[Effect]:
     table = control_table(three_features.records)
     effects = []
     for feature in ("three_quarter_turn", "full_turn"):
+        metric = f"{feature}_probe_error"
+        rows = chosen(table, metric)
         for method in ("SAM", "last layer only"):
-            value = improvement(table, method, metric=f"{feature}_probe_error")
+            value = difference(rows, method, "SGD", metric)
             if value:
                 effects.append(Effect(f"{feature.replace('_', ' ')}, {method}", value, "below"))
     return effects

@@ -13,7 +13,7 @@ from edition.claims.pairs import method_of, pair_roles
 from edition.claims.rules import Effect
 from edition.experiments.finetune import RADIUS
 from edition.experiments.toy import REFERENCE_RHO
-from edition.records.kept import checkpoints
+from edition.records.kept import KeptNetworks, checkpoints
 from edition.records.store import Record
 from samlib.images.catalogue import PHOTOGRAPHS
 from samlib.images.importance import READING_RADII, READINGS
@@ -60,33 +60,26 @@ class Moment:
         return f"{self.method}-trained, {self.unit} {self.when}"
 
 
-_weighed: dict[tuple[str, str | None, float], list[Moment]] = {}  # by record: weighing twenty networks takes seconds
+_weighed: dict[tuple[str, str | None], list[Moment]] = {}  # by record: weighing twenty networks takes seconds
 
 
-def toy_moments(records: Sequence[Record], rho: float = REFERENCE_RHO) -> list[Moment]:
+def toy_moment(kept: KeptNetworks, rho: float) -> Moment:
+    """Weigh the toy's training examples by networks kept at one step; `rho` is the phantom's radius."""
+    seeds = tuple(kept.config.seeds)
+    return Moment("toy", kept.method, "step", kept.step, rho, seeds, ("easy", "hard"), kept.importance(rho))
+
+
+def toy_moments(records: Sequence[Record]) -> list[Moment]:
     """Weigh the toy's training examples at every kept step: SGD's networks, then LSAM's, by step.
 
     Args:
-        records: of one setting, with networks kept.
-        rho: radius of the phantom.
+        records: of the experiment "checkpoints".
     """
     found = []
     for record in records:
-        key = (str(record.path), record.arrays_sha256, rho)
+        key = (str(record.path), record.arrays_sha256)
         if key not in _weighed:
-            _weighed[key] = [
-                Moment(
-                    "toy",
-                    kept.method,
-                    "step",
-                    kept.step,
-                    rho,
-                    tuple(kept.config.seeds),
-                    ("easy", "hard"),
-                    kept.importance(rho),
-                )
-                for kept in checkpoints(record)
-            ]
+            _weighed[key] = [toy_moment(kept, REFERENCE_RHO) for kept in checkpoints(record)]
         found += _weighed[key]
     return sorted(found, key=lambda moment: (moment.method != "SGD", moment.when))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from edition.claims.data_sets import DATA_SETS
 from edition.claims.moments import Moment, by_method, ginis, last
 from edition.figures import style
 from samlib.measures.importance import Importance, binned_medians, gini, lorenz
-from samlib.measures.statistics import CONFIDENCE, estimate, number
+from samlib.measures.statistics import estimate, half_width, number
 
 WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
 N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
@@ -132,8 +131,8 @@ def draw_lorenz(axes: Axes, importance: Importance) -> None:
         curves = np.array([1 - lorenz(values)[::-1] for values in getattr(importance, which)])
         index = estimate([gini(values) for values in getattr(importance, which)])
         axes.plot(share, curves.mean(0), color=colour, ls=line, label=f"{label}, Gini {index.mean:.2f}")
-        if (n := len(curves)) > 1:
-            half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * curves.std(0, ddof=1) / np.sqrt(n)
+        if len(curves) > 1:
+            half = half_width(curves)
             axes.fill_between(share, curves.mean(0) - half, curves.mean(0) + half, color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="share of examples, most important first", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="lower right", fontsize=8)

@@ -1,6 +1,7 @@
 """Figures of chapter 8: the toy's claims over the space of the lost constants."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from edition.claims.moments import Moment, toy_moments
+from edition.claims.moments import Moment, toy_moment
 from edition.claims.space import Space, best, tested, wilson
 from edition.figures import style
 from edition.figures.importance import draw_lorenz, draw_medians
@@ -107,18 +108,16 @@ def importance(found: Space) -> Figure:
 def redrawn(found: Space) -> Figure:
     """Figures 2 to 6 in the five settings in which most claims hold, a column each, as far as the records go."""
     rows = best(found)
-    figure, panels = plt.subplots(5, len(rows), figsize=(2.3 * len(rows) + 0.6, 9.4), squeeze=False, sharey="row")
-    for column, row in zip(panels.T, rows, strict=True):
-        draw_setting(column, found, row)
-        column[0].set_title(f"setting {found.settings.place[row]}", fontsize=9)
     told = (
         "Figure 2(A)\nhard error",
         "Figure 2(B)\nratio",
         "Figure 4\n$\\tilde v_k/v_k$",
         "Figures 3, 5\nphantom − real",
+        "Figure 6\nhard error",
     )
-    for panel, words in zip(panels[:, 0], (*told, "Figure 6\nhard error"), strict=True):
-        panel.set_ylabel(words, fontsize=8.5)
+    figure, panels = _columns(found, rows, told, size=(2.3, 1.88), sharey="row")
+    for column, row in zip(panels.T, rows, strict=True):
+        draw_setting(column, found, row)
     panels[0, 0].legend(fontsize=7)
     panels[1, 0].legend(fontsize=7)
     panels[2, 0].legend(fontsize=7)
@@ -160,22 +159,20 @@ def best_networks(found: Space, records: Sequence[Record]) -> dict[int, Kept]:
         found: the search.
         records: of the experiment "best_settings".
     """
-    last = [(checkpoints(record)[-1], record) for record in records]
+    last = sorted((checkpoints(record)[-1] for record in records), key=lambda kept: kept.config.rho)
     networks = {}
     for row in best(found):
         setting = dict(found.settings.loc[row, list(AXES)])
-        own = [(kept, record) for kept, record in last if setting_of(kept.config) == setting]
+        own = [kept for kept in last if setting_of(kept.config) == setting]
         if len(own) == 2:
-            own.sort(key=lambda pair: pair[0].config.rho)
-            moments = toy_moments([record for _, record in own], own[1][0].config.rho)
-            networks[row] = ([kept for kept, _ in own], moments)
+            networks[row] = own, [toy_moment(kept, own[1].config.rho) for kept in own]
     return networks
 
 
 def contours(found: Space, networks: Mapping[int, Kept]) -> Figure:
     """Figure 1 in the same settings, seed 0: the probes of SGD's network and of LSAM's, a column a setting."""
     rows = ("SGD\neasy feature", "SGD\nhard feature", "LSAM\neasy feature", "LSAM\nhard feature")
-    figure, panels = _columns(found, networks, rows, height=2.2)
+    figure, panels = _columns(found, [*networks], rows, size=(2.1, 2.2))
     for column, (kept, _) in zip(panels.T, networks.values(), strict=True):
         for place, panel in enumerate(column):
             own = kept[place // 2]
@@ -186,7 +183,7 @@ def contours(found: Space, networks: Mapping[int, Kept]) -> Figure:
 def weights(found: Space, networks: Mapping[int, Kept]) -> Figure:
     """Figures 3 and 5 in the same settings: Lorenz curves, then median weights by the easy and the hard feature."""
     rows = [f"{method}-trained\n{what}" for method in ("SGD", "LSAM") for what in ("Lorenz", "by easy", "by hard")]
-    figure, panels = _columns(found, networks, rows, height=2.3)
+    figure, panels = _columns(found, [*networks], rows, size=(2.1, 2.3))
     for column, (_, moments) in zip(panels.T, networks.values(), strict=True):
         for place, moment in enumerate(moments):
             draw_lorenz(column[3 * place], moment.importance)
@@ -200,15 +197,15 @@ def weights(found: Space, networks: Mapping[int, Kept]) -> Figure:
 
 
 def _columns(
-    found: Space, networks: Mapping[int, Kept], rows: Sequence[str], *, height: float
+    found: Space, rows: Sequence[int], words: Sequence[str], *, size: tuple[float, float], **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A row each for `rows`, a column a setting, named by its place in the search."""
-    size = (2.1 * len(networks) + 0.6, height * len(rows))
-    figure, panels = plt.subplots(len(rows), len(networks), figsize=size, squeeze=False)
-    for panel, row in zip(panels[0], networks, strict=True):
+    """A column a setting, named by its place in the search; a row each for `words`; panels of a size in inches."""
+    whole = (size[0] * len(rows) + 0.6, size[1] * len(words))
+    figure, panels = plt.subplots(len(words), len(rows), figsize=whole, squeeze=False, **options)
+    for panel, row in zip(panels[0], rows, strict=True):
         panel.set_title(f"setting {found.settings.place[row]}", fontsize=9)
-    for panel, words in zip(panels[:, 0], rows, strict=True):
-        panel.set_ylabel(words, fontsize=8.5)
+    for panel, label in zip(panels[:, 0], words, strict=True):
+        panel.set_ylabel(label, fontsize=8.5)
     return figure, panels
 
 

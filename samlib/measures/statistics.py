@@ -66,8 +66,14 @@ def estimate(values: ArrayLike) -> Estimate:
     mean = float(numbers.mean())
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * numbers.std(ddof=1) / math.sqrt(n))
+    half = float(half_width(numbers))
     return Estimate(mean, mean - half, mean + half, n)
+
+
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Half-width of the two-sided 95 % Student-t interval of the mean along the first axis, of two seeds or more."""
+    n = len(values)
+    return np.asarray(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n))
 
 
 def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:

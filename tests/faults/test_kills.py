@@ -67,7 +67,7 @@ def resumed(log) -> int:
     return sum(count > 1 for count in Counter(run for run, _ in parts).values())
 
 
-@pytest.mark.parametrize(("workers", "n_kills"), [(1, 8), (2, 5)], ids=["in this process", "two workers"])
+@pytest.mark.parametrize(("workers", "n_kills"), [(1, 15), (2, 5)], ids=["in this process", "two workers"])
 def test_random_kills_lose_no_more_than_an_epoch_each(workers, n_kills, reference, tmp_path):
     kills, n_resumed = Kills(tmp_path, workers), 0
     for i in itertools.count():
