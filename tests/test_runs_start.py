@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from edition.experiments.finetune import WATERBIRDS, reduced
 from edition.records import store as records_module
 from edition.records.checkpoint import OutOfTime
 from edition.records.kinds import KINDS, MEASUREMENT
@@ -271,6 +272,12 @@ def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store)
     assert Costs(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
     elsewhere = [record for record in store.all() if record.provenance["device"] == "elsewhere"]
     assert Costs(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
+
+
+def test_without_a_record_the_embedded_demonstrations_count_in_seconds_and_pretrained_networks_in_minutes():
+    expected = Costs([], "cpu")
+    assert all(expected.seconds(Run("finetune", config)) < 30 for config in reduced("quick"))
+    assert expected.seconds(Run("finetune", WATERBIRDS)) > 600
 
 
 def test_what_long_runs_take_is_told_for_a_core_and_for_a_gpu_and_assumed_where_none_was_measured(store):

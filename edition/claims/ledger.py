@@ -226,7 +226,7 @@ def _ratio(distance: float, width: float) -> float:
 
 def _measured(effect: Effect) -> str:
     """Write an effect in one line."""
-    return f"{effect.value}, n = {effect.value.n} ({effect.name}; predicted {effect.predicted} {effect.threshold:g})"
+    return f"{effect.value}, n = {effect.value.n} ({effect.name}; predicted {effect.prediction})"
 
 
 def _effect(effect: Effect) -> dict[str, Any]:

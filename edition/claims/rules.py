@@ -54,6 +54,11 @@ class Effect:
             object.__setattr__(self, "p", _p_value(self.value, self._distance))
 
     @property
+    def prediction(self) -> str:
+        """What is predicted, in words: "below −0.0217"."""
+        return f"{self.predicted} {self.threshold:.3g}".replace("-", "−")
+
+    @property
     def _distance(self) -> float:
         """How far the mean is from the threshold, positive on the predicted side."""
         if self.predicted == "within":

@@ -20,7 +20,7 @@ from samlib.measures.statistics import estimate, half_width, number
 WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
 N_BINS = 12  # equally wide, between the 1st and the 99th percentile of contributions
 AT_LEAST = 10  # examples a bin needs to be drawn
-RANGES, POOLED = "bands: full range over seeds", "examples pooled over seeds"
+INTERVALS, POOLED = "bands: 95 % intervals of the mean over seeds", "examples pooled over seeds"
 
 
 def lorenz_pair(moments: Sequence[Moment]) -> Figure:
@@ -34,7 +34,7 @@ def lorenz_pair(moments: Sequence[Moment]) -> Figure:
         draw_lorenz(panel, moment.importance)
         panel.set_title(f"{moment.method}-trained networks")
     axes[0, 0].set_ylabel("share of total importance")
-    return _say(figure, moments, RANGES)
+    return _say(figure, moments, INTERVALS)
 
 
 def lorenz_grid(moments: Sequence[Moment]) -> Figure:
@@ -45,7 +45,7 @@ def lorenz_grid(moments: Sequence[Moment]) -> Figure:
         if _told(moments):
             panel.set_xlabel("share of examples")
 
-    return _say(_grid(moments, draw, "share of total importance"), moments, RANGES)
+    return _say(_grid(moments, draw, "share of total importance"), moments, INTERVALS)
 
 
 def medians_pair(moments: Sequence[Moment]) -> Figure:

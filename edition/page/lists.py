@@ -115,7 +115,7 @@ def _deciding(row: Row) -> str:
     known = f"; these runs would have found a difference of {seen} with 80 % power" if seen else ""
     return (
         f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
-        f"{html.escape(effect.name)}, predicted {effect.predicted} {effect.threshold:g}{known}."
+        f"{html.escape(effect.name)}, predicted {effect.prediction}{known}."
     )
 
 

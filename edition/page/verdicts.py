@@ -64,7 +64,7 @@ def effects_html(effects: Sequence[Effect]) -> str:
     heads = ("where", "mean", "95 % interval", "n", "predicted", p, "found", "would have seen")
     rows = "".join(
         f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{interval(effect.value)}</td>"
-        f"<td>{effect.value.n}</td><td>{effect.predicted} {effect.threshold:g}</td>"
+        f"<td>{effect.value.n}</td><td>{effect.prediction}</td>"
         f"<td>{p_value(effect.p if effect.corrected is None else effect.corrected)}</td><td>{effect.outcome}</td>"
         f"<td>{short(effect.detectable)}</td></tr>"
         for effect in effects

@@ -165,6 +165,7 @@ EPOCH_MEASUREMENT = 2_500
 FINETUNE_MEASUREMENT = 20_000
 FINETUNE_EPOCH = 1_000
 FINETUNE_PROBE = 1_500
+SMALL_NETWORK = 1 / 200  # an image through the embedded demonstration's network, in images through a pretrained one
 READING_PASSES = 60  # under every reading of the phantom: seven passes each, the single images' slow ones
 
 
@@ -185,17 +186,17 @@ def _pair_work(config: PairConfig) -> float:
 
 
 def _finetune_work(config: FinetuneConfig) -> float:
-    """Images passed through the network."""
+    """Images passed through a pretrained network."""
     epoch = FINETUNE_EPOCH + FINETUNE_PROBE * config.probe_each_epoch
     passes = READING_PASSES if config.phantom_readings else 3
     weighed = passes * config.n_importance * len(config.importance_epochs)
     trained = config.n_images * config.n_epochs * _passes(config.rho)
-    return trained + config.n_epochs * epoch + weighed + FINETUNE_MEASUREMENT
+    return (trained + config.n_epochs * epoch + weighed + FINETUNE_MEASUREMENT) * _image(config)
 
 
 def _domain_work(config: DomainConfig) -> float:
-    """Images passed through the network."""
-    return config.n_images * config.n_epochs * _passes(config.rho) + FINETUNE_MEASUREMENT
+    """Images passed through a pretrained network."""
+    return (config.n_images * config.n_epochs * _passes(config.rho) + FINETUNE_MEASUREMENT) * _image(config)
 
 
 def _control_work(config: ControlConfig) -> float:
@@ -210,6 +211,11 @@ def _control_work(config: ControlConfig) -> float:
 def _network(config: FinetuneConfig | DomainConfig) -> Hashable:
     """What decides an image's cost."""
     return config.backbone, config.trained, config.image_size
+
+
+def _image(config: FinetuneConfig | DomainConfig) -> float:
+    """An image's cost, in images through a pretrained network."""
+    return SMALL_NETWORK if config.backbone == "smallnet" else 1
 
 
 def _passes(rho: float) -> int:
