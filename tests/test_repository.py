@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import pydoc
 import re
 import subprocess
 import sys
@@ -57,6 +58,27 @@ def test_every_public_class_and_function_is_documented(path):
     judges = [node for node in definitions if any(ast.unparse(d).startswith("claim(") for d in node.decorator_list)]
     public = [node for node in definitions if not node.name.startswith("_") and node not in judges]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+NAMED = re.compile(r"`((?:samlib|edition|data_scripts)(?:\.\w+)+)`")
+
+
+def exists(dotted: str) -> bool:
+    """Whether a module, or something in it, has this name; a field of a data class counts."""
+    owner, _, field = dotted.rpartition(".")
+    return pydoc.locate(dotted) is not None or field in getattr(pydoc.locate(owner), "__annotations__", {})
+
+
+def test_every_name_that_a_text_refers_to_exists():
+    pages = [*CODE, *NOTEBOOKS, *ROOT.glob("book/*.md"), *ROOT.glob("*.md")]
+    told = {
+        (name(path), dotted)
+        for path in pages
+        for dotted in NAMED.findall(path.read_text())
+        if "CHANGE" not in path.name
+    }
+    assert ("README.md", "samlib.optim") in told
+    assert [one for one in sorted(told) if not exists(one[1])] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)

@@ -154,7 +154,7 @@ def table_picture(table: pd.DataFrame) -> Figure:
 def probe_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw both features' probing errors by epoch, SGD and SAM, with 95 % intervals over seeds; a panel a data set.
 
-    The dotted line is the epoch at which `edition.claims.table_one.gain_is_early` looks.
+    The dotted line is the epoch at which `edition.claims.section_4.gain_is_early` looks.
 
     Args:
         curves: title of the data set -> what `edition.claims.table_one.curve_table` returned.

@@ -97,8 +97,7 @@ def signed_contributions(
         strength: C of the probe.
     Returns:
         Positive where the probe's answer is the example's training label (for an attribute that goes with the other
-        label, as in CelebA, the reader turns the sign: `edition.claims.real_importance.points`); new, single precision,
-        on the CPU.
+        label, as in CelebA, whoever reads it turns the sign); new, single precision, on the CPU.
     Raises:
         ValueError: labels other than 0 and 1.
     """
