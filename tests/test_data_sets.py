@@ -68,6 +68,13 @@ def test_an_equal_budget_takes_sams_other_runs_where_there_are_some() -> None:
         assert {r.config["pair"] for r in found[title].records} == {name}
 
 
+def test_complete_fresh_seeds_stand_for_their_data_set_at_equal_budgets_and_are_named() -> None:
+    results = complete("fmnist_mnist", "pairs_equal_budget", "fmnist_mnist_confirmatory")
+    found = equal_budget_entries(results)
+    assert list(found) == ["FMNIST-MNIST, fresh seeds"]
+    assert {r.config["seed"] for r in found["FMNIST-MNIST, fresh seeds"].records} == set(range(100, 120))
+
+
 def test_below_the_full_profile_nothing_is_tuned() -> None:
     runs = tuple(record("finetune", FinetuneConfig(rho=rho)) for rho in (0.0, 0.05))
     results = {"waterbirds": Results("waterbirds", "smoke", runs, 0)}

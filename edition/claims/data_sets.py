@@ -150,7 +150,7 @@ def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
 def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     """Return the same with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
 
-    Where the confirmatory runs of it are complete, they stand for their data set, and the note says so.
+    Where the confirmatory runs of it are complete, they stand for their data set, and the title says so.
 
     Args:
         results: by experiment, at the profile "paper"; below it nothing is tuned, and there are no entries.
@@ -165,7 +165,8 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
         records = [r for r in (*own.records, *more.records) if _set(r) == names.experiment and _setting(r) in wanted]
         found[title] = _entry(records)
     fresh = confirmatory_entries(results, EQUAL_BUDGET)
-    return found | {t: e._replace(roles=None, note=f"fresh seeds; {e.note}".strip("; ")) for t, e in fresh.items()}
+    found |= {title: entry._replace(roles=None) for title, entry in fresh.items()}
+    return {f"{title}, fresh seeds" if title in fresh else title: entry for title, entry in found.items()}
 
 
 def _entry(records: Sequence[Record]) -> Entry:
