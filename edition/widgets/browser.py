@@ -45,8 +45,8 @@ PICTURES = {
     "phantom-weights": ("LSAM: by phantom weight", "Hard feature's examples, each as large as its phantom weight"),
     "ratio": ("Ratio of hard to easy", "Line plot: ratio of v hard to v easy along the training"),
     "lorenz": (
-        "Lorenz curve of importance",
-        "Lorenz curves of the importance weights; the dotted diagonal: all equal",
+        "Lorenz curve, most important first",
+        "Lorenz curves of the importance weights, most important first; the dotted diagonal: all equal",
     ),
 }
 

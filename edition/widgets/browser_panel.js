@@ -121,7 +121,9 @@
     drawCurve(frame, phantom.map(value => Math.min(value, top)), at, colours.phantom);
   }
 
-  function drawLorenz(canvas, {sgd, lsam, phantom}, colours) {
+  // As the paper and the figures order them, the most important example first: the curve is turned by half a turn.
+  function drawLorenz(canvas, curves, colours) {
+    const [sgd, lsam, phantom] = [curves.sgd, curves.lsam, curves.phantom].map(curve => curve.map(value => 1 - value).reverse());
     const frame = axes(canvas, 1, 1, [0, 0.5, 1], [0, 0.5, 1]), place = i => i / (sgd.length - 1);
     drawCurve(frame, [0, 1], i => i, INK.even, [2, 3]);
     drawCurve(frame, sgd, place, colours.sgd);

@@ -223,6 +223,23 @@ def test_both_methods_start_equal_and_lsam_then_learns_the_hard_feature_better(p
     assert page.locator("[data-part='lsam-label-error']").inner_text() == "0.0\u00a0%"
 
 
+def test_lorenz_curves_count_from_the_most_important_example_as_in_the_chapters(page: Page) -> None:
+    page.evaluate(f"for (let i = 0; i < 1000; i++) {PANEL}.pair.advance(); {PANEL}.settle()")
+    above, below = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("[data-part='lorenz']"), {width, height} = canvas;
+            const {data} = canvas.getContext("2d").getImageData(0, 0, width, height), counts = [0, 0];
+            for (let i = 0; i < data.length; i += 4) {
+                const at = i / 4, x = (at % width) / width, y = 1 - Math.floor(at / width) / height;
+                const colours = data.slice(i, i + 3), isCurve = Math.max(...colours) - Math.min(...colours) > 80;
+                if (isCurve && data[i + 3] > 200 && Math.abs(y - x) > 0.15) counts[y > x ? 0 : 1] += 1;
+            }
+            return counts;
+        }"""
+    )
+    assert above > 100 and below == 0
+
+
 def test_radius_zero_is_sgd(open_panel: OPEN) -> None:
     page = open_panel(train_in_browser(rho=0.0).html())
     page.wait_for_function(f"{PANEL}.pair")
