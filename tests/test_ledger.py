@@ -229,8 +229,8 @@ def test_what_cannot_be_judged_says_why(store):
 
 
 def first_of(name: str) -> str:
-    """The experiment that comes first where its validation chooses the settings."""
-    return EXPERIMENTS[name].waits_for or name
+    """The experiment that comes first: another one, as long as its validation has not chosen the settings."""
+    return EXPERIMENTS[name].waits_for if EXPERIMENTS[name].waiting else name
 
 
 def test_without_any_record_every_claim_that_needs_some_is_listed_with_words_and_a_reason(store):
