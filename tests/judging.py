@@ -9,6 +9,7 @@ import pandas as pd
 
 from edition.claims import Verdict
 from edition.claims.ledger import CLAIMS
+from edition.experiments import EXPERIMENTS
 from edition.records.store import Record
 from edition.runs.results import Results
 
@@ -62,3 +63,8 @@ def holm(values: list[float]) -> list[float]:
         least = max(least, min(1.0, values[index] * (len(values) - k)))
         found[index] = least
     return found
+
+
+def first_of(name: str) -> str:
+    """The experiment that comes first: another one, as long as its validation has not chosen the settings."""
+    return EXPERIMENTS[name].waits_for if EXPERIMENTS[name].waiting else name

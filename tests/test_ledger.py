@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judging import first_of
 
 from edition import runs
 from edition.claims import Effect, Verdict
@@ -226,11 +227,6 @@ def test_what_cannot_be_judged_says_why(store):
     believed = judged(None, (), why="It is a belief.", chapter=LEDGER)
     assert (believed.verdict.state, believed.why) == ("not tested", "It is a belief.")
     assert believed.page == "claims.html#some-id" and "two seeds or more" in judged([], ()).why
-
-
-def first_of(name: str) -> str:
-    """The experiment that comes first: another one, as long as its validation has not chosen the settings."""
-    return EXPERIMENTS[name].waits_for if EXPERIMENTS[name].waiting else name
 
 
 def test_without_any_record_every_claim_that_needs_some_is_listed_with_words_and_a_reason(store):

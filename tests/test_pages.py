@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from judging import first_of
 
 from edition import runs
 from edition.claims import Effect, Verdict
@@ -33,7 +34,7 @@ def test_claims_without_records_are_not_tested_and_their_commands_are_listed(emp
     page = not_tested(rows)
     assert page.count("<li>") == len(rows)
     needed = {name for row in rows for name in row.claim.needs}
-    for name in {EXPERIMENTS[name].waits_for if EXPERIMENTS[name].waiting else name for name in needed}:
+    for name in map(first_of, needed):
         assert f"python -m edition runs start --experiment {name} --profile paper" in page
 
 
