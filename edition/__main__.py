@@ -18,7 +18,7 @@ import torch
 
 from edition import runs
 from edition.arguments import whole_number
-from edition.claims.rules import STATES, STATUSES
+from edition.claims.rules import STATES
 from edition.console import run_piped
 from edition.experiments import EXPERIMENTS, PROFILES
 from edition.records.store import RecordError, Store
@@ -85,10 +85,8 @@ def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
     profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
     parser.add_argument("--profile", type=_PROFILE, default="paper", metavar="P", help=profiles)
-    told = "only these: one of {}; a hyphen may stand for the blank (all)"
-    parser.add_argument("--state", type=_one_of("state", STATES), metavar="S", help=told.format(", ".join(STATES)))
-    words = f"{told.format(', '.join(STATUSES))}: the words of earlier editions"
-    parser.add_argument("--verdict", type=_one_of("verdict", STATUSES), metavar="V", help=words)
+    told = f"only these: one of {', '.join(STATES)}; a hyphen may stand for the blank (all)"
+    parser.add_argument("--state", type=_one_of("state", STATES), metavar="S", help=told)
 
 
 def _add(
@@ -232,8 +230,7 @@ def _claims(options: argparse.Namespace) -> int:
     from edition.claims import ledger  # reads arrays and tables, which doing runs does not need
 
     rows = ledger.ledger(options.profile)
-    rows = [row for row in rows if options.state in (None, row.verdict.state)]
-    chosen = [row for row in rows if options.verdict in (None, row.verdict.status)]
+    chosen = [row for row in rows if options.state in (None, row.verdict.state)]
     print(
         json.dumps([row.values() for row in chosen], indent=1, allow_nan=False) if options.json else ledger.text(chosen)
     )

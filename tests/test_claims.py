@@ -101,9 +101,9 @@ SHAPES: dict[str, tuple[str, int, Outcomes]] = {  # claim -> (cases, effects a c
         for outcome, row in (("holds", (3, 2, 1)), ("reversed", (1, 2, 3)), ("undecided", (1, 1, 1)))
     }),
     "toy-real-ratio-constant": ("complexity", 2, {
-        "holds": {"real_ratio": (1, 1.1, 0.9), "phantom_ratio": (1, 1.5, 0.5)},  # less than half the phantom's movement
-        "reversed": {"real_ratio": (1, 1.4, 0.6), "phantom_ratio": (1, 0.5, 1.5)},
-        "undecided": {"real_ratio": (1, 1.25, 0.75), "phantom_ratio": (1, 0.5, 1.5)},
+        "holds": {"real_ratio": (1, 1.09, 0.91), "phantom_ratio": (1, 1.0, 1.0)},  # whatever the phantom's does
+        "reversed": {"real_ratio": (2, 2.4, 1.6), "phantom_ratio": (1, 9.0, 9.0)},
+        "undecided": {"real_ratio": (2, 2.2, 1.8)},
     }),
     "toy-rates-scaled": ("complexity", 1, RATE),
     "toy-easy-rate-lowered": ("complexity", 1, RATE),

@@ -232,7 +232,7 @@ def test_claims_are_printed_as_the_ledgers_text_and_nothing_is_trained(tell, sto
 
 def test_claims_as_json_are_a_list_with_the_promised_keys(tell):
     found = json.loads(tell("--json"))
-    keys = ["id", "place", "claim", "statistic", "value", "low", "high", "n", "verdict"]
+    keys = ["id", "place", "claim", "statistic", "value", "low", "high", "n"]
     new = {"state", "held", "reversed", "effects", "scaled_down", "detectable"}
     assert all(list(item)[: len(keys)] == keys and new <= item.keys() for item in found)
     assert [(item["state"], item["value"]) for item in found] == list(zip(STATES, (1, 1, 1, 1, None), strict=True))
@@ -244,21 +244,17 @@ def test_claims_as_json_are_a_list_with_the_promised_keys(tell):
     [
         *(("--state", state, [id]) for state, id in zip(STATES, "abcde", strict=True)),
         ("--state", "not-tested", ["e"]),
-        ("--verdict", "not confirmed", ["b", "d"]),  # the words of earlier editions
-        ("--verdict", "not-confirmed", ["b", "d"]),
-        ("--verdict", "partly", ["c"]),
     ],
 )
-def test_claims_of_one_state_or_verdict(tell, option, words, ids):
+def test_claims_of_one_state(tell, option, words, ids):
     assert [item["id"] for item in json.loads(tell("--json", option, words))] == ids
 
 
-def test_claims_of_one_state_and_another_verdict_are_none_and_another_profile_names_its_command(tell):
-    assert json.loads(tell("--json", "--state", "mixed", "--verdict", "confirmed")) == []
+def test_claims_of_another_profile_name_its_command(tell):
     assert "--experiment one --profile quick" in tell("--profile", "quick", "--state", "not tested")
 
 
-@pytest.mark.parametrize("wrong", [("--verdict", "maybe"), ("--state", "partly"), ("--profile", "full")])
+@pytest.mark.parametrize("wrong", [("--state", "partly"), ("--profile", "full")])
 def test_unknown_options_of_claims_are_refused_with_what_there_is(tell, wrong):
     assert "expected one of" in tell(*wrong, code=2)
 

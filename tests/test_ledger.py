@@ -96,6 +96,7 @@ SINGLE = effect(7, -INF, INF, n=1)
         ([STRONG, SINGLE], SINGLE, STRONG),
         ([SINGLE, WRONG], WRONG, SINGLE),
         ([WEAK, dataclasses.replace(WEAK, name="later")], WEAK, WEAK),  # the first of equals
+        ([dataclasses.replace(WRONG, decides=False), WEAK], WEAK, WEAK),  # exploratory runs come last
     ],
 )
 def test_the_effect_farthest_from_holding_decides_and_of_a_claim_about_some_case_the_nearest(
@@ -127,14 +128,14 @@ def test_values_hold_the_deciding_effect_and_all_others():
     effects, shown = values.pop("effects"), values.pop("shown")
     assert values == {
         "id": "some-id", "place": "Section 5", "claim": "Some claim.", "statistic": "some statistic",
-        "value": -3, "low": -4, "high": -2, "n": 4, "verdict": "partly", "effect": "at -3",
+        "value": -3, "low": -4, "high": -2, "n": 4, "effect": "at -3",
         "why": "", "page": "02_toy_setup.html#some-id", "figure": "", "origin": PAPER, "space": "",
         "state": "contradicted", "held": 1, "reversed": 1, "quantifier": "every", "scaled_down": "5 of 20 epochs",
         "detectable": pytest.approx(detectable_at(WRONG.value)),
     }  # fmt: skip
-    assert list(values)[:9] == ["id", "place", "claim", "statistic", "value", "low", "high", "n", "verdict"]
-    assert [(item["name"], item["value"], item["holds"], item["outcome"]) for item in effects] == [
-        ("at 9", 9, True, "holds"), ("at -3", -3, False, "reversed"),
+    assert list(values)[:8] == ["id", "place", "claim", "statistic", "value", "low", "high", "n"]
+    assert [(item["name"], item["value"], item["decides"], item["outcome"]) for item in effects] == [
+        ("at 9", 9, True, "holds"), ("at -3", -3, True, "reversed"),
     ]  # fmt: skip
     assert [item["corrected_p"] for item in effects] == [e.corrected for e in judged.effects]
     assert effects[0]["p"] == STRONG.p < effects[1]["p"] and [item["name"] for item in shown] == ["at 0.02"]
@@ -165,7 +166,8 @@ def test_text_says_state_counts_scale_and_number_of_every_claim_and_counts_them(
     assert len(lines) == 3 * len(ROWS) + 2
     assert lines[3] == "mixed          some-id  (1 of 2 holds, 1 reversed; Section 5)"
     assert lines[4] == "    Some claim."
-    assert lines[5] == "    -3.000 [-4.000, -2.000], n = 4 (at -3; predicted above 0); some statistic"
+    p = f"p = {ROWS[1].deciding.corrected:.3g}, corrected"
+    assert lines[5] == f"    -3.000 [-4.000, -2.000], n = 4 (at -3; predicted above 0; {p}); some statistic"
     assert lines[6] == "contradicted   some-id  (0 of 1 hold, 1 reversed, scaled down; Section 5)"
     assert (lines[9], lines[11]) == ("not tested     some-id  (Section 5)", "    no runs")
     told = "the paper's claims: 3, of these 1 confirmed, 0 contradicted, 1 mixed, 1 undecided, 0 not tested"

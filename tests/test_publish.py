@@ -36,7 +36,7 @@ from edition.publish.__main__ import _COMMANDS, main
 from edition.publish.cells import WIDGET_VIEW
 from edition.publish.execute import check_kernel
 from edition.publish.fingerprint import chapter_key, surroundings, tree_digest
-from edition.publish.site import offer_narrow
+from edition.publish.site import size_pictures
 from edition.publish.status import status_page
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
@@ -322,9 +322,9 @@ def test_without_execution_a_chapter_shows_its_committed_outputs_unless_it_was_e
 # --- pages and links
 
 
-def test_a_phone_takes_a_figures_stacked_version(tmp_path: Path) -> None:
+def test_a_figure_has_its_size_in_inches_and_a_phone_takes_its_stacked_version(tmp_path: Path) -> None:
     pictures = {name: base64.b64encode(name.encode()).decode() for name in ("wide", "narrow", "other")}
-    forms = (("wide", {NARROW: pictures["narrow"]}), ("other", {}))
+    forms = (("wide", {NARROW: pictures["narrow"]}), ("other", {}), ("other", {}))
     outputs = [new_output("display_data", {"image/png": pictures[name]}, metadata=beside) for name, beside in forms]
     cell = new_code_cell("show()", outputs=outputs)
     (tmp_path / "stage/book").mkdir(parents=True)
@@ -335,11 +335,12 @@ def test_a_phone_takes_a_figures_stacked_version(tmp_path: Path) -> None:
         (built / folder).mkdir(parents=True)
     wide, other = (hashlib.sha256(name.encode()).hexdigest() for name in ("wide", "other"))
     image = '<img alt="Two panels." src="../_images/{}.png" />'
-    (built / "book/one.html").write_text(f"<p>{image.format(wide)}</p><p>{image.format(other)}</p>")
-    offer_narrow(tmp_path / "stage", built)
+    sized = '<img srcset="../_images/{0}.png 2x" alt="Two panels." src="../_images/{0}.png" />'
+    (built / "book/one.html").write_text("".join(f"<p>{image.format(name)}</p>" for name in (wide, other, other)))
+    size_pictures(tmp_path / "stage", built)
     assert (built / "book/one.html").read_text() == (
-        f'<p><picture><source media="(max-width: 600px)" srcset="../_images/{wide}-narrow.png">{image.format(wide)}'
-        f"</picture></p><p>{image.format(other)}</p>"
+        f'<p><picture><source media="(max-width: 600px)" srcset="../_images/{wide}-narrow.png">{sized.format(wide)}'
+        f"</picture></p>" + 2 * f"<p>{sized.format(other)}</p>"
     )
     assert {path.name: path.read_bytes() for path in (built / "_images").iterdir()} == {f"{wide}-narrow.png": b"narrow"}
 

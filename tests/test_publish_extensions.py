@@ -99,7 +99,7 @@ def write_book(stage: Path) -> Path:
         displayed({"image/png": DOT}, name="fig-dot", caption="Caption"),
         cell_of(lambda: show_finding(contours, lambda: "said")),
         cell_of(lambda: show_source(finding)),
-        cell_of(lambda: show_source(Verdict.status.fget)),
+        cell_of(lambda: show_source(Verdict.counts.fget)),
     )
     write_notebook(book / "b_last.ipynb", new_markdown_cell("# Last"), table_cell("tab-last"))
     return stage
@@ -173,7 +173,7 @@ def test_names_below_figures_and_listings_lead_to_their_definitions(site):
     assert links == [
         ("edition.figures.toy_setup", "contours", "edition.figures.toy_setup.contours"),
         ("edition.page.finding", "finding", "edition.page.finding"),
-        ("edition.claims.rules", "Verdict.status", "edition.claims.rules"),
+        ("edition.claims.rules", "Verdict.counts", "edition.claims.rules"),
     ]
     below = [read(site, f"code/{module}").partition(f'<span id="{name}"></span>')[2] for module, name, _ in links]
     lines = [plain(text.partition("\n")[0]) for text in below]

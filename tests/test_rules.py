@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from judging import holm
@@ -10,7 +11,7 @@ from scipy import stats
 from edition.claims import Effect, Verdict
 from edition.claims.ledger import strength
 from edition.claims.rules import QUANTIFIERS, STATES, corrected
-from edition.page.verdicts import found, verdict_class
+from edition.page.verdicts import effects_html, found, verdict_class
 from samlib.measures.statistics import Estimate, detectable_difference, estimate
 
 INF, NAN = math.inf, math.nan
@@ -113,10 +114,10 @@ def verdict(*effects: Effect, quantifier: str = "in general", **more) -> Verdict
     return Verdict("id", "place", "claim", "statistic", effects, quantifier, **more)
 
 
-def test_words_follow_the_corrected_values_and_the_old_word_the_intervals():
+def test_words_follow_the_corrected_values():
     weak = [effect("holds", p=0.03)] * 2
     assert [verdict(weak[0]).state, verdict(*weak).state] == ["confirmed", "undecided"]  # twice .03 is not below .05
-    assert verdict(*weak).status == "confirmed" and verdict(*weak).counts == "0 of 2 hold"
+    assert verdict(*weak).counts == "0 of 2 hold"
     family = corrected([*weak, *weak])[:1]
     assert list(verdict(*family).effects) == family  # of another family: not corrected again
 
@@ -132,7 +133,7 @@ H, R, U = "holds", "reversed", "undecided"
         ([H, U], "mixed", "mixed", "confirmed", "undecided"),
         ([H, R], "mixed", "contradicted", "confirmed", "mixed"),
         ([H, U, R], "mixed", "contradicted", "confirmed", "mixed"),
-        ([U, R], "contradicted", "contradicted", "contradicted", "undecided"),
+        ([U, R], "contradicted", "contradicted", "undecided", "undecided"),
         ([R, R], *["contradicted"] * 4),
         ([U, U], *["undecided"] * 4),
     ],
@@ -153,9 +154,19 @@ def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(
             assert judged.state == state in STATES
             assert (judged.held, judged.reversed) == (outcomes.count(H), outcomes.count(R))
             assert found(judged).rstrip(".").partition(":")[0] == verb[state]  # the sentence says what the square says
-            if outcomes:
-                old = {0: "not confirmed", len(outcomes): "confirmed"}.get(judged.held, "partly")
-                assert judged.status == old
+
+
+@pytest.mark.parametrize("quantifier", QUANTIFIERS)
+def test_exploratory_runs_decide_nothing_and_are_counted(quantifier):
+    explored = [replace(effect(outcome), decides=False) for outcome in (H, R, U)]
+    judged = verdict(*explored, quantifier=quantifier)
+    assert (judged.state, judged.counts) == ("undecided", "0 of 3 hold, 3 exploratory")
+    beside = verdict(effect(H), explored[0], quantifier=quantifier)
+    assert beside.counts == "1 of 2 holds, 1 exploratory"
+    assert (
+        beside.state == {"in general": "mixed", "every": "mixed", "some": "confirmed", "alike": "undecided"}[quantifier]
+    )
+    assert "<td>–</td><td>exploratory</td>" in effects_html(judged.effects)
 
 
 def test_counts_and_scale_stand_in_the_sentence():

@@ -1,6 +1,7 @@
 """Claims over the space of the lost constants: each setting judged as the ledger judges it, and what is shown of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from judging import judge, results
 from matplotlib import pyplot as plt
 
+from edition.claims import space as claims_space
 from edition.claims.moments import ginis
 from edition.claims.rules import STATES, Effect, Verdict
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
@@ -151,9 +153,34 @@ def test_the_sentence_on_all_settings_counts_what_is_confirmed_in_most():
         "toy-none": {"not tested": 10},
         "toy-spiral-poor": {"confirmed": 10},  # by the premise
     }
-    told = told_of_all(pd.DataFrame(counts).T.reindex(columns=STATES).fillna(0))
+    shares = pd.DataFrame(counts).T.reindex(columns=STATES).fillna(0)
+    told = told_of_all(SimpleNamespace(shares=shares, favoured=lambda id: wilson(9, 10)))
     assert told.startswith("of **10** other settings of the toy")
-    assert "better in **80%** (49% to 94%) and worse in **10%**; **1** of 3 claims" in told
+    assert (
+        "decidedly better in **80%** (49% to 94%), better on average in **90%**, and decidedly worse in **10%**" in told
+    )
+    assert "**1** of 3 claims" in told
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "contradicted", "state"),
+    [(9, 0, "confirmed"), (1, 0, "undecided"), (1, 9, "contradicted"), (4, 6, "undecided")],
+)
+def test_a_sentence_on_most_settings_is_contradicted_by_contrary_settings_and_not_by_undecided_ones(
+    monkeypatch, confirmed, contradicted, state
+):
+    row = pd.Series(0, STATES) + pd.Series({"confirmed": confirmed, "contradicted": contradicted, "undecided": 0})
+    row["undecided"] = 10 - confirmed - contradicted
+    shares = pd.DataFrame({id: row.fillna(0) for id in JUDGED}).T
+    made = SimpleNamespace(shares=shares, favoured=lambda id: wilson(7, 10))
+    monkeypatch.setattr(claims_space, "space", lambda records: made)
+    verdict = judge("space-hard-error-lower", results([Record("search", "x", {}, {}, {}, Path("x"))]))
+    assert verdict.state == state and [effect.value.mean for effect in verdict.shown] == [0.7]
+
+
+def test_a_setting_favours_a_claim_where_every_mean_lies_as_predicted():
+    values = np.array([[[1.0, 3.0], [0.1, -0.3]], [[1.0, 3.0], [0.5, 0.5]], [[-1.0, 0.5], [0.0, 0.0]]])
+    assert Cases(values, ("above", "within"), 0.4).favoured.tolist() == [True, False, False]
 
 
 def test_a_share_has_wilsons_interval():

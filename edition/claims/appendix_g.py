@@ -11,6 +11,7 @@ from edition.claims.section_6_2_weights import (
     of_both,
     on_photographs,
     poorly_fit_of,
+    uniform_of_both,
 )
 from edition.runs.results import Results
 
@@ -45,7 +46,7 @@ def _enter_halves() -> None:
         @claim(
             f"toy-poorly-fit{suffix}-throughout",
             place="Appendix G, Figure 8",
-            says=f"LSAM {says}",
+            says=f"LSAM {says.rstrip('.')} throughout training.",
             statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
             chapter=ALONG,
             figure=f"fig-8-{role}",
@@ -64,7 +65,8 @@ _enter_halves()
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{ALONG}#fig-8-hard",
+    chapter=ALONG,
+    figure="fig-8-hard",
     needs="checkpoints",
     quantifier="every",
 )
@@ -76,18 +78,19 @@ on_photographs(
     "uniform-throughout",
     place="Appendix G, Figure 7",
     says=UNIFORM,
-    statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method",
+    statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method; not corrected, "
+    "judged by the protocol's rule for Figure 3",
     chapter=ALONG,
     figure="fig-7-{}",
-    quantifier="every",
-    judge=lambda moments: Judged(more_uniform(of_both(moments))),
+    quantifier="alike",
+    judge=uniform_of_both,
     file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():
     on_photographs(
         f"poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
-        says=f"SAM {_says}",
+        says=f"SAM {_says.rstrip('.')} throughout training.",
         statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
@@ -100,7 +103,8 @@ on_photographs(
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
     statistic=EASY_SIDE,
-    figure=f"{ALONG}#fig-8-{{}}-hard",
+    chapter=ALONG,
+    figure="fig-8-{}-hard",
     quantifier="every",
     judge=lambda moments: easy_side(of_both(moments)),
     file=__name__,

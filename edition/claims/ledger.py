@@ -71,18 +71,23 @@ class Row:
     def deciding(self) -> Effect | None:
         """The effect that is farthest from holding (see `strength`), the first of equals; None without effects.
 
-        Of a claim about some case, which one case confirms, it is the one that is nearest to holding.
+        Of a claim about some case, which one case confirms, it is the one that is nearest to holding. Effects of
+        exploratory runs come last.
         """
         sign = -1 if self.verdict.quantifier == "some" else 1
-        return min(self.verdict.effects, key=lambda effect: sign * settled(strength(effect)), default=None)
+
+        def key(effect: Effect) -> tuple[bool, float]:
+            return not effect.decides, sign * settled(strength(effect))
+
+        return min(self.verdict.effects, key=key, default=None)
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain values that JSON can hold; what is not finite becomes None.
 
         Returns:
             "id", "place", "claim", "statistic"; "value", "low", "high", "n" and "effect" (name) of the deciding
-            effect; "verdict", the word of earlier editions; "effects", all; "why"; "page"; "figure", its page;
-            "origin", who makes the claim; "state" (one of `STATES`); "held" and "reversed", numbers of effects;
+            effect; "effects", all; "why"; "page"; "figure", its page; "origin", who makes the claim; "state" (one of
+            `STATES`); "held" and "reversed", numbers of effects;
             "quantifier"; "scaled_down", what of the paper's setting the runs scale down; "detectable", the smallest
             difference from the deciding effect's threshold that these runs find with 80 % power; "shown", effects in
             other statistics, which decide nothing; "space", as above.
@@ -91,7 +96,6 @@ class Row:
         numbers = _numbers(deciding) if deciding else {"value": None, "low": None, "high": None, "n": 0}
         shown = {"id": self.claim.id, "place": self.claim.place, "claim": verdict.claim, "statistic": verdict.statistic}
         return shown | numbers | {
-            "verdict": verdict.status,
             "effect": deciding.name if deciding else None,
             "effects": [_effect(effect) for effect in verdict.effects],
             "why": self.why,
@@ -226,12 +230,13 @@ def _ratio(distance: float, width: float) -> float:
 
 def _measured(effect: Effect) -> str:
     """Write an effect in one line."""
-    return f"{effect.value}, n = {effect.value.n} ({effect.name}; predicted {effect.prediction})"
+    p = f"; p = {effect.corrected:.3g}, corrected" if effect.corrected is not None and effect.decides else ""
+    return f"{effect.value}, n = {effect.value.n} ({effect.name}; predicted {effect.prediction}{p})"
 
 
 def _effect(effect: Effect) -> dict[str, Any]:
     """One effect as plain values."""
-    told = {"predicted": effect.predicted, "threshold": effect.threshold, "holds": effect.holds}
+    told = {"predicted": effect.predicted, "threshold": effect.threshold, "decides": effect.decides}
     p = {"p": effect.p, "corrected_p": effect.corrected, "outcome": effect.outcome}
     return {"name": effect.name} | _numbers(effect) | told | p
 

@@ -210,10 +210,15 @@ def poorly_fit(moments: Sequence[Moment], role: str) -> Judged:
     Returns:
         One effect a moment by the paper's statistic, the median weight (Figures 5 and 8); shown beside it, the same
         in three statistics of ours, which ask who gains relative to the other examples: the median in units of the
-        mean weight, the mean rank, and the share of all weight.
+        mean weight, the mean rank, and the share of all weight; noted, how many of all examples gain raw weight.
     """
     place, side = {"easy": (0, "below"), "hard": (1, "above")}[role]
-    return _gains(moments, f"{role} feature's worst quarter", partial(worst, feature=place), side)
+    rising = [100 * (m.importance.phantom > m.importance.real).mean() for m in moments]
+    found = _gains(moments, f"{role} feature's worst quarter", partial(worst, feature=place), side)
+    if not rising:
+        return found
+    told = f"of all examples, fitted well or not, {min(rising):.0f} to {max(rising):.0f} % weigh more at the phantom"
+    return found._replace(note=f"; {told}")
 
 
 def only_easy_fits(moments: Sequence[Moment]) -> Judged:

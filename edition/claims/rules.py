@@ -18,7 +18,6 @@ from samlib.config import check_choice
 from samlib.measures.statistics import CONFIDENCE, Estimate, agreement_p, detectable_at, settled
 
 STATES = ("confirmed", "contradicted", "mixed", "undecided", "not tested")
-STATUSES = ("confirmed", "partly", "not confirmed", "not tested")  # of earlier editions, without correction
 QUANTIFIERS = ("in general", "every", "some", "alike")
 
 
@@ -36,6 +35,7 @@ class Effect:
         p: two-sided p-value of the side of the threshold that the mean is on (of a match: of the nearer of its two
             thresholds), from the interval by Student's t; None computes it.
         corrected: the same, corrected for the effect's family; None where it is no member of one yet.
+        decides: False of runs that suggest and decide nothing: those made before their analysis was fixed.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Effect:
     none: float | None = None
     p: float | None = None
     corrected: float | None = None
+    decides: bool = True
 
     def __post_init__(self) -> None:
         check_choice("predicted", self.predicted, ("above", "below", "within"))
@@ -84,7 +85,7 @@ class Effect:
     def outcome(self) -> str:
         """The effect's own state, after correction: "holds", "reversed", "too small" or "undecided"."""
         p = self.p if self.corrected is None else self.corrected
-        if p is None or not p < 1 - CONFIDENCE or self._distance == 0:
+        if p is None or not p < 1 - CONFIDENCE or self._distance == 0 or not self.decides:
             return "undecided"
         if self._distance > 0:
             return "holds"
@@ -179,7 +180,8 @@ class Verdict:
         """Apply the rule.
 
         confirmed: all effects hold; of a claim about some case, one does.
-        contradicted: some are reversed and none holds; of a claim about every case, one is reversed.
+        contradicted: some are reversed and none holds; of a claim about every case, one is reversed, about some case,
+            all are.
         mixed: some hold, and others do not.
         undecided: no effect is decided.
         Of a claim about cases that go "alike": contradicted where all are reversed, mixed where some hold and others
@@ -190,7 +192,7 @@ class Verdict:
             return "not tested"
         if self.held == len(self.effects) or (self.quantifier == "some" and self.held):
             return "confirmed"
-        if self.quantifier == "alike":
+        if self.quantifier in ("alike", "some"):
             if self.reversed == len(self.effects):
                 return "contradicted"
             return "mixed" if self.held and self.reversed else "undecided"
@@ -202,15 +204,6 @@ class Verdict:
     def counts(self) -> str:
         """Say how many effects there are of each outcome, such as "3 of 5 hold, 1 reversed"."""
         told = f"{self.held} of {len(self.effects)} {'holds' if self.held == 1 else 'hold'}"
-        small = self.outcomes.count("too small")
-        return told + "".join(f", {n} {word}" for n, word in ((self.reversed, "reversed"), (small, "too small")) if n)
-
-    @property
-    def status(self) -> str:
-        """The word of earlier editions: all effects hold, some do, none does, or none was measured; uncorrected."""
-        if not self.effects:
-            return "not tested"
-        held = sum(effect.holds for effect in self.effects)
-        if held == len(self.effects):
-            return "confirmed"
-        return "partly" if held else "not confirmed"
+        explored = sum(not effect.decides for effect in self.effects)
+        others = (self.reversed, "reversed"), (self.outcomes.count("too small"), "too small"), (explored, "exploratory")
+        return told + "".join(f", {n} {word}" for n, word in others if n)

@@ -8,6 +8,7 @@ from edition.claims.data_sets import (
     CONFIRMATORY,
     EXPLORATORY,
     confirmatory_entries,
+    entries,
     judged_entries,
     progress,
     scaled_down,
@@ -23,6 +24,7 @@ from edition.claims.table_one import (
     gap_at,
     has_curves,
     joint_effects,
+    left_out,
     seed_table,
 )
 from edition.runs.results import Results
@@ -43,14 +45,16 @@ def _by_name(results: Sequence[Results | None]) -> dict[str, Results]:
     return {result.name: result for result in results if result is not None}
 
 
-def _entries(results: Sequence[Results | None]) -> dict[str, Entry]:
-    """Table 1's entries from them."""
-    return judged_entries(_by_name(results))
-
-
-def _notes(entries: dict[str, Entry]) -> str:
+def _notes(judged: dict[str, Entry]) -> str:
     """What is scaled down, by data set."""
-    return "; ".join(f"{title}: {entry.note}" for title, entry in entries.items() if entry.note)
+    return "; ".join(f"{title}: {entry.note}" for title, entry in judged.items() if entry.note)
+
+
+def _lost(judged: dict[str, Entry]) -> str:
+    """Which seeds are left out because a run diverged, by data set: what is left is the seeds that went well."""
+    found = {title: left_out(seed_table(title, entry)) for title, entry in judged.items()}
+    told = [f"{title}: seeds {seeds}" for title, seeds in found.items() if seeds]
+    return f"; left out, {'; '.join(told)}" if told else ""
 
 
 def _tested(effects: list[Effect]) -> list[Effect]:
@@ -65,9 +69,11 @@ def _how_far(found: dict[str, Results]) -> str:
     return f"; {here} of {n} confirmatory runs are there" if here < n else ""
 
 
-def _undecided(effect: Effect, why: str) -> Effect:
-    """An effect of runs which decide nothing."""
-    return replace(effect, name=f"{effect.name} ({why})", corrected=1.0)
+def _explored(effect: Effect, entry: Entry | None = None) -> Effect:
+    """The effect, which decides nothing if it is that of an entry whose analysis was not fixed, or of several such."""
+    if entry is None:
+        return replace(effect, name=f"{effect.name} (exploratory in part)", decides=False)
+    return replace(effect, name=f"{effect.name} (exploratory)", decides=False) if entry.roles is None else effect
 
 
 def _enter_probes() -> None:
@@ -92,9 +98,10 @@ def _enter_probes() -> None:
             explored = comparisons({title: entry for title, entry in judged.items() if entry.roles is None}, role)
             decided = comparisons(confirmatory_entries(found), role)
             effects = [
-                decided[title] if title in decided else _undecided(explored[title], "exploratory") for title in judged
+                decided[title] if title in decided else _explored(explored[title], entry)
+                for title, entry in judged.items()
             ]
-            return Judged(_tested(effects), note=_how_far(found), scaled_down=_notes(judged))
+            return Judged(_tested(effects), note=_lost(judged) + _how_far(found), scaled_down=_notes(judged))
 
     for role in ROLES:
 
@@ -115,8 +122,9 @@ def _enter_probes() -> None:
             judged = judged_entries(found)
             effects = list(joint_effects(judged, role).values())
             if any(entry.roles is None for entry in judged.values()):
-                effects = [_undecided(effect, "exploratory in part") for effect in effects]
-            return Judged(effects[:1], note=_how_far(found), scaled_down=_notes(judged), shown=effects[1:])
+                effects = [_explored(effect) for effect in effects]
+            note = _lost(judged) + _how_far(found)
+            return Judged(effects[:1], note=note, scaled_down=_notes(judged), shown=effects[1:])
 
 
 _enter_probes()
@@ -124,22 +132,22 @@ _enter_probes()
 
 @claim(
     "table-one-training-succeeds",
-    place="Section 4.2, Table 1 (test errors)",
+    place="Section 4.2, Table 1 (test errors), our reading",
     says="SAM succeeds on the training distribution as SGD does.",
     statistic=f"test error on the training distribution, SAM minus SGD, {PAIRED}; success is an interval below "
-    f"{AS_SUCCESSFUL:g}",
+    f"{AS_SUCCESSFUL:g}; {DECIDING}",
     figure=f"{IMAGES}#{TABLE}",
     needs=EXPLORATORY,
     also=CONFIRMATORY,
     quantifier="every",
 )
 def training_succeeds(*results: Results | None) -> Judged:
-    entries = _entries(results)
+    judged = judged_entries(_by_name(results))
     effects = [
-        Effect(title, difference(seed_table(title, entry), "test_error"), "below", AS_SUCCESSFUL)
-        for title, entry in entries.items()
+        _explored(Effect(title, difference(seed_table(title, entry), "test_error"), "below", AS_SUCCESSFUL), entry)
+        for title, entry in judged.items()
     ]
-    return Judged(_tested(effects), scaled_down=_notes(entries))
+    return Judged(_tested(effects), note=_lost(judged), scaled_down=_notes(judged))
 
 
 @claim(
@@ -198,22 +206,23 @@ _enter_fixed()
     place="later work: Nguyen et al. (2024)",
     says="SAM's lower probing error on the hard feature is there early in training.",
     statistic="probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), "
-    "SAM minus SGD, paired by seed; two seeds or more",
+    f"SAM minus SGD, paired by seed; two seeds or more; {DECIDING}",
     chapter=IMAGES,
     figure="fig-probe-epochs",
     needs=EXPLORATORY,
+    also=CONFIRMATORY,
     origin=LATER,
 )
 def gain_is_early(*results: Results | None) -> Judged:
-    entries, effects, ends = _entries(results), [], []
-    for title, entry in entries.items():
-        if not has_curves(entry.records):
-            continue
+    found, effects, ends = _by_name(results), [], []
+    fixed = {title: entry for title, entry in confirmatory_entries(found).items() if has_curves(entry.records)}
+    judged = {title: entry for title, entry in (entries(found) | fixed).items() if has_curves(entry.records)}
+    for title, entry in judged.items():
         table = curve_table(entry.records)
         n_epochs = int(table.epoch.max())
         epoch = early_epoch(n_epochs)
-        effects.append(Effect(f"{title}: epoch {epoch} of {n_epochs}", gap_at(table, epoch), "below"))
+        effects.append(_explored(Effect(f"{title}: epoch {epoch} of {n_epochs}", gap_at(table, epoch), "below"), entry))
         end = with_interval(gap_at(table, n_epochs), 2, scale=100, signed=True, alone=", one seed")
         ends.append(f"{end} ({title})")
     note = f"; after the last epoch, in points: {', '.join(ends) or 'not known'}"
-    return Judged(_tested(effects), note=note, scaled_down=_notes(entries))
+    return Judged(_tested(effects), note=note, scaled_down=_notes(judged))

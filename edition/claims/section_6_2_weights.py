@@ -34,6 +34,7 @@ from edition.runs.results import Results, by_seed
 from samlib.measures.statistics import paired_difference
 
 EFFECTS = "04_two_effects"
+DECIDING = "exploratory runs, which stand in until the confirmatory ones are complete, decide nothing"
 GINI = (
     "Gini coefficient of the importance weights (twice the area between diagonal and Lorenz curve), phantom minus real"
 )
@@ -115,7 +116,14 @@ def only_easy_gains(checkpoints: Results) -> Judged:
 
 
 def on_photographs(
-    name: str, *, says: str, figure: str, judge: Callable[[list[Moment]], Judged], file: str, **words: Any
+    name: str,
+    *,
+    says: str,
+    figure: str,
+    judge: Callable[[list[Moment]], Judged],
+    file: str,
+    own_radius: bool = False,
+    **words: Any,
 ) -> None:
     """Enter a claim once for each set of photographs.
 
@@ -125,6 +133,7 @@ def on_photographs(
         figure: as `claim` takes it, "{}" standing for the set's name.
         judge: of the set's moments, SGD's first.
         file: the `__name__` of the file that enters it.
+        own_radius: read the phantom at the radius that SAM trained with, where the runs recorded several.
         words: what else `claim` takes.
     """
     for title, experiment in PHOTOGRAPHS.items():
@@ -134,7 +143,15 @@ def on_photographs(
         def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
             given = zip((experiment, *also), results, strict=False)
             (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
-            return judge(photograph_moments(entry.records, entry.roles))._replace(scaled_down=entry.note)
+            own = {record.config["rho"] for record in entry.records} - {0.0}
+            rho = own.pop() if own_radius and entry.roles is not None else RADIUS
+            moments = photograph_moments(entry.records, entry.roles, rho=rho)
+            found = judge(moments)
+            effects = [replace(effect, decides=entry.roles is not None) for effect in found.effects]
+            note = f"; phantom in {moments[0].reading}, rho = {moments[0].rho:g}{found.note}"
+            if entry.roles is None:
+                note += f"; {DECIDING}"
+            return found._replace(effects=effects, note=note, scaled_down=entry.note)
 
         judged.__module__ = file
         place = figure.format(experiment)
@@ -152,6 +169,11 @@ def poorly_fit_of(role: str, at: Callable[[list[Moment]], list[Moment]]) -> Call
 def of_both(moments: list[Moment]) -> list[Moment]:
     """The moments; none where a method lacks two seeds."""
     return moments if testable(moments) else []
+
+
+def uniform_of_both(moments: list[Moment]) -> Judged:
+    """Gini coefficients as the protocol judges Figure 3 on photographs: not corrected for the several epochs."""
+    return Judged([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))])
 
 
 def _against_sgd(moments: list[Moment], which: str) -> Judged:
@@ -176,7 +198,7 @@ on_photographs(
     chapter=EFFECTS,
     figure="fig-3-{}",
     quantifier="alike",
-    judge=lambda moments: Judged([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))]),
+    judge=uniform_of_both,
     file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():
@@ -204,11 +226,13 @@ on_photographs(
     place="Section 6.2, said of the toy; the test on photographs is ours",
     says="SAM weighs its training examples more uniformly than SGD weighs its own.",
     statistic="Gini coefficient at the end of training, of phantom weights for SAM-trained and of real weights for "
-    "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more",
+    "SGD-trained networks: the former minus the latter, paired by seed; two seeds or more; at SAM's own radius where "
+    "it was recorded",
     chapter=EFFECTS,
     figure="fig-3-{}",
     judge=lambda moments: _against_sgd(moments, "phantom"),
     file=__name__,
+    own_radius=True,
     origin=OURS,
 )
 on_photographs(

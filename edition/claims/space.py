@@ -13,16 +13,17 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from edition.claims import section_6_1, section_6_2_rates, section_6_2_weights  # noqa: F401  they enter claims
-from edition.claims.claim import CLAIMS, OURS, claim
+from edition.claims import section_6_2_rates, section_6_2_weights  # noqa: F401  they enter claims
+from edition.claims.claim import CLAIMS, OURS, Judged, claim
 from edition.claims.rules import STATES, Effect
 from edition.claims.section_5 import LEARNED, WELL
+from edition.claims.section_6_1 import NEARLY
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
 from edition.claims.toy import ROOM
 from edition.records.store import Record
 from edition.runs.results import Results
 from samlib.measures.statistics import CONFIDENCE, SETTLED, Estimate
-from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS
+from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, SearchConfig
 from samlib.search import LEARNED as PREMISE_LEARNED
 from samlib.search import ROOM as PREMISE_ROOM
 
@@ -88,6 +89,11 @@ class Space:
         """How many of the counted settings are in each state: a row a claim."""
         counts = {id: self.states[id][self.counted].value_counts() for id in self.states}
         return pd.DataFrame({id: found.reindex(STATES, fill_value=0) for id, found in counts.items()}).T
+
+    def favoured(self, id: str) -> Estimate:
+        """In what share of the counted settings where a claim is tested every mean lies as it predicts."""
+        chosen = self.counted & (self.states[id] != "not tested").to_numpy()
+        return wilson(int(self._cases[id].favoured[chosen].sum()), int(chosen.sum()))
 
     @cached_property
     def _cases(self) -> dict[str, "Cases"]:
@@ -171,14 +177,24 @@ class Cases:
         found = np.where(distance > 0, "holds", np.where(beyond, "reversed", "too small"))
         return np.where(n < 2, "", np.where(decided, found, "undecided"))
 
+    @property
+    def favoured(self) -> np.ndarray:
+        """Whether the mean of every case lies as predicted, whatever its interval, (setting,)."""
+        n, mean, _ = self.summary
+        side = np.array([{"above": 1, "below": -1, "within": 0}[word] for word in self.predicted])
+        threshold = np.broadcast_to(np.asarray(self.threshold, float), mean.shape)
+        right: np.ndarray = np.where(side == 0, np.abs(mean) < threshold, side * (mean - threshold) > 0)
+        return np.logical_or(right, n < 2).all(axis=1)
+
     def states(self, quantifier: str) -> np.ndarray:
         """The state of every setting by the rule of `Verdict.state`."""
         held, back = ((self.outcomes == word).sum(1) for word in ("holds", "reversed"))
         n = (self.outcomes != "").sum(1)
+        some, every, general = (quantifier == word for word in ("some", "every", "in general"))
         rules = (
             (n == 0, "not tested"),
-            ((held == n) | ((quantifier == "some") & (held > 0)), "confirmed"),
-            ((back > 0) & ((quantifier == "every") | (held == 0)), "contradicted"),
+            ((held == n) | (some & (held > 0)), "confirmed"),
+            ((back == n) | ((back > 0) & (every | (general & (held == 0)))), "contradicted"),
             (held > 0, "mixed"),
         )
         return np.select([where for where, _ in rules], [state for _, state in rules], "undecided")
@@ -249,12 +265,9 @@ def _comparable(space: Space) -> Cases:
 
 
 def _ratios(space: Space) -> Cases:
-    """How far the real ratio moves from SGD's, minus half of the phantom's way, at each radius."""
-    real, phantom = (
-        np.abs(values[:, 1 : len(FRACTIONS)] - values[:, :1])
-        for values in (space.of("real_ratio"), space.of("phantom_ratio"))
-    )
-    return Cases(real - phantom / 2, ("below",) * (len(FRACTIONS) - 1))
+    """How far the real ratio moves from SGD's, as a share of it, at each radius."""
+    real = space.of("real_ratio")
+    return Cases(real[:, 1 : len(FRACTIONS)] / real[:, :1] - 1, ("within",) * (len(FRACTIONS) - 1), NEARLY)
 
 
 def _uniform(space: Space) -> Cases:
@@ -325,15 +338,16 @@ def share_told(shares: pd.DataFrame | None, id: str) -> str:
 GIVEN = ("toy-spiral-poor", "toy-condition-exact")
 
 
-def told_of_all(shares: pd.DataFrame) -> str:
+def told_of_all(found: Space) -> str:
     """Say what holds in most settings, whatever the constants; Markdown. What holds by construction is not counted."""
-    lower = shares.loc["toy-hard-error-lower"]
+    shares, lower = found.shares, found.shares.loc["toy-hard-error-lower"]
     better, worse = (wilson(int(lower[state]), tested(lower)) for state in ("confirmed", "contradicted"))
     rows = [row for id, row in shares.iterrows() if tested(row) and id not in GIVEN]
     most = sum(wilson(int(row.confirmed), tested(row)).low > 0.5 for row in rows)
     return (
         f"of **{better.n}** other settings of the toy in which SGD learns the easy feature and not the hard one, LSAM "
-        f"learns the hard one better in **{better.mean:.0%}** ({better.low:.0%} to {better.high:.0%}) and worse in "
+        f"learns the hard one decidedly better in **{better.mean:.0%}** ({better.low:.0%} to {better.high:.0%}), "
+        f"better on average in **{found.favoured('toy-hard-error-lower').mean:.0%}**, and decidedly worse in "
         f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy are confirmed in most of them (those "
         "that hold there by construction are not counted)"
     )
@@ -400,14 +414,27 @@ def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
     many = "In most settings of the lost constants"
     few = f"In fewer than {least:.0%} of the settings of the lost constants is the contrary the case of this"
     says = f"{many if side == 'above' else few}: {CLAIMS[of].says}"
-    statistic = f"share of the settings drawn in which '{of}' is {state}, of those in which {PREMISE}; Wilson interval"
+    statistic = (
+        f"share of the settings drawn in which '{of}' is {state} by its {len(SearchConfig().seeds)} seeds, of those in "
+        f"which {PREMISE}; Wilson interval"
+    )
+    if side == "above":
+        statistic += "; contradicted if it is contradicted in most, for an undecided setting is no evidence against; "
+        statistic += "beside it the share in which every mean lies as predicted"
 
-    def judge(search: Results) -> list[Effect]:
-        row = space(search.records).shares.loc[of]
+    def judge(search: Results) -> Judged:
+        found = space(search.records)
+        row = found.shares.loc[of]
         if not tested(row):
-            return []
-        value = wilson(int(row[state]), tested(row))
-        return [Effect(f"{value.n} settings", value, side, least)]
+            return Judged([])
+        value, against = (wilson(int(row[word]), tested(row)) for word in (state, "contradicted"))
+        named = f"{value.n} settings"
+        if side == "below":
+            return Judged([Effect(f"{named}: {state}", value, side, least)])
+        effect = Effect(f"{named}: {state}", value, side, least, none=0.0)
+        if against.low > least:
+            effect = Effect(f"{named}: contradicted", against, "below", least)
+        return Judged([effect], shown=[Effect(f"{named}: means as predicted", found.favoured(of), side, least)])
 
     judge.__module__ = __name__
     place = f"{CLAIMS[of].place}; the question is ours"

@@ -33,6 +33,19 @@ WORDS = {
     "radius_profile": "radius of the spiral",
     "last_layer_draw": "draw of $v$",
 }
+MEANING = {
+    "learning_rate": "step size of SGD and LSAM",
+    "last_layer_init": "size of v_easy and v_hard at the start",
+    "easy_scale": "γ_easy, which multiplies the easy feature",
+    "hard_scale": "γ_hard, which multiplies the hard feature",
+    "complexity": "degrees that an arm of the spiral turns",
+    "hidden": "units of a hidden layer",
+    "batch_size": "examples a step",
+    "uniform_noise": "ε: half-width of the noise on the spiral",
+    "easy_gap": "lower end of the easy feature's range; the upper one is 1",
+    "radius_profile": "outer radius of the spiral: 1 (fixed), or growing with the angle, 1 at a full turn (angle)",
+    "last_layer_draw": "v_easy and v_hard both of that size (equal), or each drawn between 0 and it (uniform)",
+}
 # As on the pages; contradicted is hatched, too.
 STATE_COLOURS = {"confirmed": "#15803d", "mixed": "#f3d9a4", "undecided": "#dddddd", "contradicted": "#b91c1c"}
 PAIRS = (("last_layer_init", "learning_rate"), ("hard_scale", "easy_scale"), ("complexity", "hard_scale"))

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, verdict_class
+from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, told_p, verdict_class
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
@@ -110,12 +111,13 @@ def _deciding(row: Row) -> str:
     effect = row.deciding
     if effect is None:
         return html.escape(row.why)
-    value = effect.value
-    seen = short(effect.detectable)
-    known = f"; these runs would have found a difference of {seen} with 80 % power" if seen else ""
+    value, seen = effect.value, effect.detectable
+    told = told_p(effect)
+    p = f"; p {'' if told.startswith('&lt;') else '= '}{told} after correction" if effect.decides else ""
+    known = f"; these runs would have found {short(seen)} from there with 80 % power, before correction"
     return (
         f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
-        f"{html.escape(effect.name)}, predicted {effect.prediction}{known}."
+        f"{html.escape(effect.name)}, predicted {effect.prediction}{p}{'' if math.isnan(seen) else known}."
     )
 
 

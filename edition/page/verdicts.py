@@ -65,13 +65,20 @@ def effects_html(effects: Sequence[Effect]) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{interval(effect.value)}</td>"
         f"<td>{effect.value.n}</td><td>{effect.prediction}</td>"
-        f"<td>{p_value(effect.p if effect.corrected is None else effect.corrected)}</td><td>{effect.outcome}</td>"
+        f"<td>{told_p(effect)}</td><td>{effect.outcome if effect.decides else 'exploratory'}</td>"
         f"<td>{short(effect.detectable)}</td></tr>"
         for effect in effects
     )
     return (
         f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
     )
+
+
+def told_p(effect: Effect) -> str:
+    """Write an effect's p-value, corrected where it is of a family; a dash where it decides nothing."""
+    if not effect.decides:
+        return "–"
+    return html.escape(p_value(effect.p if effect.corrected is None else effect.corrected))
 
 
 def short(value: float) -> str:

@@ -97,18 +97,18 @@ def render(stage: Path, html: Path) -> None:
         SiteError: the renderer warned or failed.
     """
     built = run_jupyter_book(stage, "html")
-    offer_narrow(stage, built)
+    size_pictures(stage, built)
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(built, html)
     shutil.rmtree(built.parent, ignore_errors=True)
 
 
-def offer_narrow(stage: Path, built: Path) -> None:
-    """Let a phone take a figure's stacked version where a chapter's output holds one.
+def size_pictures(stage: Path, built: Path) -> None:
+    """Show every figure at its size in inches, so that letters are alike in all; a phone takes the stacked version.
 
     Args:
         stage: the staged book, with the executed chapters.
-        built: its pages; rewritten, and the pictures put beside those they stand for.
+        built: its pages; rewritten, and the narrow pictures put beside those they stand for.
     """
     for chapter in (stage / "book").glob("*.ipynb"):
         page = built / "book" / f"{chapter.stem}.html"
@@ -116,13 +116,15 @@ def offer_narrow(stage: Path, built: Path) -> None:
             continue
         text = page.read_text(encoding="utf-8")
         for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]:
-            for output in (each for each in cell.get("outputs", ()) if NARROW in each.get("metadata", ())):
-                files = "".join(output["data"]["image/png"]), output["metadata"][NARROW]
-                wide, narrow = map(base64.b64decode, files)
-                name = hashlib.sha256(wide).hexdigest()  # as Jupyter Book calls it
-                (built / "_images" / f"{name}-narrow.png").write_bytes(narrow)
-                source = f'<source media="(max-width: 600px)" srcset="../_images/{name}-narrow.png">'
-                text = re.sub(f"<img [^>]*{name}[^>]*>", rf"<picture>{source}\g<0></picture>", text)
+            for output in (each for each in cell.get("outputs", ()) if "image/png" in each.get("data", ())):
+                name = hashlib.sha256(base64.b64decode("".join(output["data"]["image/png"]))).hexdigest()  # the file's
+                # Two pixels of the file a pixel of the page: figures are saved at twice `figure.dpi`.
+                shown = rf'<img srcset="../_images/{name}.png 2x" \1>'
+                if NARROW in output["metadata"]:
+                    (built / "_images" / f"{name}-narrow.png").write_bytes(base64.b64decode(output["metadata"][NARROW]))
+                    source = f'<source media="(max-width: 600px)" srcset="../_images/{name}-narrow.png">'
+                    shown = f"<picture>{source}{shown}</picture>"
+                text = re.sub(f"<img (?!srcset)([^>]*{name}[^>]*)>", shown, text)
         page.write_text(text, encoding="utf-8")
 
 
