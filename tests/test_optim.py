@@ -5,13 +5,17 @@ import pickle
 import warnings
 from functools import partial
 
+import networks
 import pytest
 import torch
+from networks import weights as _weights
 from torch import Tensor, nn
 
 from samlib.optim import SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+_network = partial(networks.network, dtype=torch.float64)
 
 
 def _quadratic(values: list[float]) -> tuple[nn.Parameter, object]:
@@ -24,12 +28,6 @@ def _quadratic(values: list[float]) -> tuple[nn.Parameter, object]:
         return loss
 
     return weight, closure
-
-
-def _network(seed: int, dtype: torch.dtype = torch.float64) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
 
 
 def _batches(n_batches: int, dtype: torch.dtype = torch.float64) -> list[tuple[Tensor, Tensor]]:
@@ -58,10 +56,6 @@ def _train(model: nn.Module, sam: SAM, batches: list[tuple[Tensor, Tensor]]) -> 
 
         losses.append(float(sam.step(closure)))
     return losses
-
-
-def _weights(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 class _ReferenceSAM:
@@ -222,16 +216,6 @@ def test_copy_and_pickle_carry_on_identically(duplicate):
     assert torch.equal(_weights(model), _weights(other))
 
 
-def test_added_group_is_perturbed_and_stepped():
-    first, closure = _quadratic([3.0])
-    second, second_closure = _quadratic([4.0])
-    sam = SAM([first], torch.optim.SGD, rho=1.0, lr=0.5)
-    sam.add_param_group({"params": [second], "lr": 0.25})
-    sam.step(lambda: closure() + second_closure())
-    assert first.item() == pytest.approx(3 - 0.5 * 3.6)
-    assert second.item() == pytest.approx(4 - 0.25 * 4.8)
-
-
 @pytest.mark.parametrize("two_step", [False, True])
 def test_schedulers_work_without_a_warning(two_step):
     weight, closure = _quadratic([1.0])
@@ -250,20 +234,6 @@ def test_schedulers_work_without_a_warning(two_step):
             scheduler.step()
     assert sam.base.param_groups[0]["lr"] == 0.05
     torch.optim.lr_scheduler.OneCycleLR(sam, max_lr=0.1, total_steps=5)  # needs the base's defaults
-
-
-def test_gradient_accumulation_equals_the_big_batch():
-    big, small = _network(9), _network(9)
-    sam_big = SAM(big.parameters(), torch.optim.SGD, rho=0.3, lr=0.2, momentum=0.9)
-    sam_small = SAM(small.parameters(), torch.optim.SGD, rho=0.3, lr=0.2, momentum=0.9)
-    for inputs, targets in _batches(10):
-        _train(big, sam_big, [(inputs, targets)])
-        parts = list(zip(inputs.chunk(3), targets.chunk(3), strict=True))
-        for advance in (sam_small.ascent_step, sam_small.descent_step):
-            for part in parts:
-                (_loss(small, part) / len(parts)).backward()
-            advance()
-    torch.testing.assert_close(_weights(small), _weights(big), rtol=0, atol=1e-12)
 
 
 def test_accumulation_inside_the_closure_equals_the_big_batch():
@@ -325,25 +295,6 @@ def test_state_that_the_base_made_on_construction_is_kept():
     sam = SAM([weight], torch.optim.Adagrad, lr=0.1, initial_accumulator_value=0.5)
     assert sam.state[weight]["sum"].tolist() == [0.5, 0.5]
     assert len(sam.param_groups) == 1
-
-
-def test_hooks_of_the_optimiser_run_once_a_step():
-    weight, closure = _quadratic([1.0])
-    sam = SAM([weight], rho=0.1, lr=0.1)
-    calls = []
-    sam.register_step_post_hook(lambda *_: calls.append("post"))
-    sam.step(closure)
-    assert calls == ["post"]
-
-
-def test_parameters_of_mixed_precision_share_one_norm():
-    half = nn.Parameter(torch.tensor([3.0], dtype=torch.bfloat16))
-    full = nn.Parameter(torch.tensor([4.0]))
-    sam = SAM([half, full], torch.optim.SGD, rho=1.0, lr=0.1)
-    ((half.float() ** 2).sum() / 2 + (full**2).sum() / 2).backward()
-    sam.ascent_step()
-    assert full.item() == pytest.approx(4.8)
-    assert half.item() == pytest.approx(3.6, abs=0.01)
 
 
 # ---- bases that maximise

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
+import networks
 import pytest
 import torch
+from networks import weights as _weights
 from torch import Tensor, nn
 
 from samlib.optim import LSAM, SAM
@@ -12,12 +15,7 @@ from samlib.optim import LSAM, SAM
 pytestmark = pytest.mark.filterwarnings("error")
 
 N_STEPS = 10
-
-
-def _network() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 2))
+_network = partial(networks.network, hidden=32)
 
 
 def _batch() -> tuple[Tensor, Tensor]:
@@ -27,10 +25,6 @@ def _batch() -> tuple[Tensor, Tensor]:
 
 def _autocast() -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
-def _weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
 def _backward(network: nn.Module, *, inside: bool) -> Tensor:

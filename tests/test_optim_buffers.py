@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 import torch
+from networks import network as _network
+from networks import weights as _weights
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -15,22 +17,12 @@ from samlib.optim._ascent import host_norm, joint_norm
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def _network() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-
-
 def _backward(network: nn.Sequential, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(6, 3, generator=generator).to(network[0].weight)
     loss = network(inputs).square().mean()
     loss.backward()
     return loss
-
-
-def _weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
 def _takes_the_step_of_a_new_sam(sam: SAM, network: nn.Sequential) -> None:
@@ -76,7 +68,9 @@ def test_a_parameter_frozen_and_thawed_between_steps(used):
 
 def test_a_group_added_between_steps_is_saved_and_stepped(used):
     sam, network = used
-    extra = nn.Linear(2, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        extra = nn.Linear(2, 2)
     whole = nn.Sequential(*network, extra)
     sam.add_param_group({"params": extra.parameters()})
     _takes_the_step_of_a_new_sam(sam, whole)
@@ -140,17 +134,8 @@ def test_norm_is_precise_over_the_whole_range_of_single_precision(length, n_numb
     assert host_norm([tensor]) == pytest.approx(_plain([tensor]), rel=1e-4)
 
 
-def test_norm_follows_tensors_of_other_shapes_and_precision():
-    for tensors in ([torch.ones(4)], [torch.ones(9)], [torch.ones(9, dtype=torch.float64)], [torch.ones(50_000)]):
-        assert host_norm(tensors) == pytest.approx(math.sqrt(tensors[0].numel()))
-
-
 def test_norm_takes_expanded_and_transposed_tensors():
     assert host_norm([torch.ones(1).expand(4), torch.arange(6.0).view(2, 3).t()]) == pytest.approx(math.sqrt(59))
-
-
-def test_norm_of_complex_numbers():
-    assert host_norm([torch.tensor([3 + 4j])]) == pytest.approx(5)
 
 
 def test_a_pickled_lsam_still_refuses_a_gradient_that_is_not_finite():

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from networks import network as _network
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -14,12 +15,6 @@ from torch.distributed.checkpoint.state_dict import (
 from samlib.optim import SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def _network() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
 def _train(network: nn.Module, sam: SAM, n_steps: int) -> None:

@@ -5,31 +5,15 @@ import math
 
 import pytest
 import torch
+from networks import inputs as _inputs
+from networks import normalised_network as _normalised_network
+from networks import parameter as _parameter
+from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
 from samlib.optim import SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def _parameter(values: list[float]) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(values))
-
-
-def _quadratic_backward(weight: nn.Parameter) -> Tensor:
-    loss = (weight**2).sum() / 2
-    loss.backward()
-    return loss
-
-
-def _normalised_network() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-
-
-def _inputs() -> Tensor:
-    return torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
 
 
 # ---- weights are put back exactly
@@ -43,25 +27,6 @@ def test_restores_weights_exactly_and_keeps_storage():
         sam.step(lambda: _quadratic_backward(weight))
     assert torch.equal(weight, before)
     assert weight.data_ptr() == address
-
-
-def test_views_of_a_flat_buffer_stay_views():
-    flat = torch.tensor([3.0, 4.0])
-    weight = nn.Parameter(flat[:2])
-    SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5).step(lambda: _quadratic_backward(weight))
-    torch.testing.assert_close(flat, torch.tensor([1.2, 1.6]))
-
-
-def test_parameter_unused_in_the_second_pass_is_restored():
-    first, second = _parameter([3.0]), _parameter([4.0])
-    sam = SAM([first, second], torch.optim.SGD, rho=1.0, lr=0.5)
-    (first**2 / 2 + second**2 / 2).sum().backward()
-    sam.ascent_step()
-    assert second.item() == pytest.approx(4.8)
-    _quadratic_backward(first)
-    sam.descent_step()
-    assert second.item() == 4.0
-    assert first.item() == pytest.approx(3 - 0.5 * 3.6)
 
 
 def test_parameter_used_only_in_the_second_pass_is_stepped_unperturbed():
@@ -139,12 +104,6 @@ def test_gradients_that_are_zero_before_the_step_are_no_reason_to_warn():
     weight.grad = torch.zeros(2)  # what zero_grad(set_to_none=False) leaves
     sam.step(lambda: _quadratic_backward(weight))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
-
-
-def test_torch_closure_without_a_prior_gradient_is_not_plain_sgd():
-    weight = _parameter([3.0, 4.0])
-    SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5).step(lambda: _quadratic_backward(weight))
-    assert not torch.allclose(weight, torch.tensor([1.5, 2.0]))
 
 
 def test_gradients_are_cleared_once_used():
@@ -294,29 +253,44 @@ def test_sparse_gradient_raises_with_advice():
         sam.ascent_step()
 
 
-@pytest.mark.parametrize("rho", [-0.1, math.nan, math.inf])
-def test_radius_out_of_range_raises_with_advice(rho):
-    with pytest.raises(ValueError, match=r"rho must be finite and at least 0, got .*Pass the perturbation"):
-        SAM([_parameter([1.0])], rho=rho, lr=0.1)
-    sam = SAM([_parameter([1.0])], lr=0.1)
-    with pytest.raises(ValueError, match="at least 0"):
-        sam.rho = rho
+OUT_OF_RANGE, NO_NUMBER = r"rho must be finite and at least 0, got .*Pass the perturbation", "rho must be a real number"
+REFUSED = {  # building it, the error, its words
+    "negative": (lambda w: SAM([w], rho=-0.1, lr=0.1), ValueError, OUT_OF_RANGE),
+    "nan": (lambda w: SAM([w], rho=math.nan, lr=0.1), ValueError, OUT_OF_RANGE),
+    "infinite": (lambda w: SAM([w], rho=math.inf, lr=0.1), ValueError, OUT_OF_RANGE),
+    "set later": (lambda w: setattr(SAM([w], lr=0.1), "rho", -0.1), ValueError, OUT_OF_RANGE),
+    "text": (lambda w: SAM([w], rho="0.1", lr=0.1), TypeError, NO_NUMBER),
+    "truth": (lambda w: SAM([w], rho=True, lr=0.1), TypeError, NO_NUMBER),
+    "none": (lambda w: SAM([w], rho=None, lr=0.1), TypeError, NO_NUMBER),
+    "a group's": (lambda w: SAM([{"params": [w], "rho": 0.1}], lr=0.1), TypeError, "one number for all groups"),
+    "an added group's": (
+        lambda w: SAM([w], lr=0.1).add_param_group({"params": [_parameter([1.0])], "rho": 0.1}),
+        TypeError,
+        "one number for all groups",
+    ),
+    "an optimiser": (
+        lambda w: SAM([w], torch.optim.SGD([w], lr=0.1)),
+        TypeError,
+        "Pass the class and its options",
+    ),
+    "no optimiser": (lambda w: SAM([w], list), TypeError, "it gave a list"),
+    "needs a closure": (
+        lambda w: SAM([w], torch.optim.LBFGS, lr=0.1),
+        TypeError,
+        "must step without a closure, LBFGS needs one",
+    ),
+    "perturbed": (
+        lambda w: SAM([{"params": [w], "perturbed": 0.0}], lr=0.1),
+        TypeError,
+        "`perturbed` must be True or False",
+    ),
+}
 
 
-@pytest.mark.parametrize("rho", ["0.1", True, None])
-def test_radius_of_another_type_raises(rho):
-    with pytest.raises(TypeError, match="rho must be a real number"):
-        SAM([_parameter([1.0])], rho=rho, lr=0.1)
-
-
-def test_base_that_is_no_optimiser_raises_with_advice():
-    weight = _parameter([1.0])
-    with pytest.raises(TypeError, match="Pass the class and its options"):
-        SAM([weight], torch.optim.SGD([weight], lr=0.1))
-    with pytest.raises(TypeError, match="it gave a list"):
-        SAM([weight], list)
-    with pytest.raises(TypeError, match="`perturbed` must be True or False"):
-        SAM([{"params": [weight], "perturbed": 0.0}], lr=0.1)
+@pytest.mark.parametrize("build, error, words", REFUSED.values(), ids=REFUSED)
+def test_a_radius_or_base_that_cannot_be_is_refused_with_advice(build, error, words):
+    with pytest.raises(error, match=words):
+        build(_parameter([1.0]))
 
 
 # ---- parameters of mixed kinds in one list
@@ -422,18 +396,9 @@ def test_what_a_closure_returns_beside_the_loss_keeps_no_graph():
     assert not loss.requires_grad and not outputs["outputs"].requires_grad
 
 
-def test_base_that_needs_a_closure_is_refused_when_it_is_built():
-    with pytest.raises(TypeError, match="must step without a closure, LBFGS needs one"):
-        SAM([_parameter([1.0])], torch.optim.LBFGS, lr=0.1)
-
-
-def test_a_radius_in_a_group_is_refused_unless_it_is_the_bases_own_option():
-    weight = _parameter([1.0])
-    with pytest.raises(TypeError, match="one number for all groups"):
-        SAM([{"params": [weight], "rho": 0.1}], lr=0.1)
-    with pytest.raises(TypeError, match="one number for all groups"):
-        SAM([weight], lr=0.1).add_param_group({"params": [_parameter([1.0])], "rho": 0.1})
-    assert SAM([{"params": [weight], "rho": 0.8}], torch.optim.Adadelta).param_groups[0]["rho"] == 0.8
+def test_a_groups_rho_is_the_bases_own_option_where_the_base_has_one():
+    groups = [{"params": [_parameter([1.0])], "rho": 0.8}]
+    assert SAM(groups, torch.optim.Adadelta).param_groups[0]["rho"] == 0.8
 
 
 @pytest.mark.parametrize("name, ours", [("first_step", "ascent_step"), ("second_step", "descent_step")])

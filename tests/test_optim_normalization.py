@@ -4,21 +4,13 @@ import copy
 
 import pytest
 import torch
+from networks import inputs as _inputs
+from networks import normalised_network as _normalised_network
 from torch import Tensor, nn
 
 from samlib.optim import SAM, normalization_statistics_frozen
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def _normalised_network() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-
-
-def _inputs() -> Tensor:
-    return torch.randn(8, 2, generator=torch.Generator().manual_seed(1))
 
 
 def test_statistics_are_updated_by_the_pass_at_w_only():
@@ -103,8 +95,9 @@ def test_layer_in_evaluation_mode_or_without_statistics_is_left_alone():
 @pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
 def test_vectors_of_spectral_norm_advance_once_a_step(wrap):
-    torch.manual_seed(0)
-    network = nn.Sequential(wrap(nn.Linear(2, 4)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(wrap(nn.Linear(2, 4)))
     twin = copy.deepcopy(network)
     sam = SAM(network.parameters(), rho=0.5, lr=0.0, module=network)
     sam.step(lambda: network(_inputs()).square().mean().backward())

@@ -4,21 +4,13 @@ import math
 
 import pytest
 import torch
+from networks import parameter as _parameter
+from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
 from samlib.optim import SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def _parameter(values: list[float]) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(values))
-
-
-def _quadratic_backward(weight: nn.Parameter) -> Tensor:
-    loss = (weight**2).sum() / 2
-    loss.backward()
-    return loss
 
 
 def _scaled_step(weight: nn.Parameter, sam: SAM, scaler: torch.amp.GradScaler, overflow_in: int = 0) -> None:
