@@ -1,4 +1,4 @@
-"""The small networks and losses on which SAM's tests step."""
+"""Small networks, losses and numbers that tests of SAM and of the theory share."""
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +38,8 @@ def quadratic_backward(weight: nn.Parameter) -> Tensor:
     loss = (weight**2).sum() / 2
     loss.backward()
     return loss
+
+
+def numbers_of(*values: float | list[float]) -> Tensor:
+    """A tensor in double precision."""
+    return torch.tensor(values, dtype=torch.float64)

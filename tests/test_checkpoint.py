@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from clock import Clock
 
 from edition.records import checkpoint as module
 from edition.records.checkpoint import Checkpoint, OutOfTime
@@ -12,12 +13,6 @@ STATE = {"weights": torch.arange(3.0), "curves": {"loss": [0.5, 0.25]}, "epoch":
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test sets."""
-
-    class Clock:
-        now = 100.0
-
-        def monotonic(self) -> float:
-            return self.now
 
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)

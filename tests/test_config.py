@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -12,31 +13,33 @@ from samlib.streams import stream
 from samlib.toy.config import Intervention, ToyConfig, ToyData
 
 
-@pytest.mark.parametrize("value", [True, "1", None])
-def test_what_is_not_a_number_is_refused_by_name_and_type(value):
-    with pytest.raises(TypeError, match=rf"rho: expected a finite number, got .* \({type(value).__name__}\); advice"):
-        check_number("rho", value, advice="advice")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.001, 1.001])
-def test_numbers_outside_the_inclusive_bounds_are_refused(value):
-    with pytest.raises(ValueError, match=r"flip: expected a finite number in \[0, 1\], got"):
-        check_number("flip", value, low=0, high=1)
-
-
-def test_the_bounds_themselves_are_allowed():
-    for value in (0, 1, 0.0, 1.0):
-        check_number("flip", value, low=0, high=1)
-
-
-def test_a_fraction_is_no_whole_number():
-    with pytest.raises(TypeError, match=r"hidden: expected a whole number, got 2.0 \(float\)"):
-        check_number("hidden", 2.0, integer=True)
+@pytest.mark.parametrize(
+    ("value", "options", "error", "message"),
+    [
+        (True, {"advice": "advice"}, TypeError, r"a finite number, got True \(bool\); advice"),
+        ("1", {}, TypeError, r"a finite number, got '1' \(str\)"),
+        (None, {}, TypeError, r"a finite number, got None \(NoneType\)"),
+        (2.0, {"integer": True}, TypeError, r"a whole number, got 2.0 \(float\)"),
+        (math.nan, {}, ValueError, "a finite number, got nan"),
+        (math.inf, {}, ValueError, "a finite number, got inf"),
+        (-math.inf, {}, ValueError, "a finite number, got -inf"),
+        (-0.001, {"low": 0, "high": 1}, ValueError, r"a finite number in \[0, 1\], got -0.001"),
+        (1.001, {"low": 0, "high": 1}, ValueError, r"a finite number in \[0, 1\], got 1.001"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(value, options, error, message):
+    with pytest.raises(error, match=f"rho: expected {message}"):
+        check_number("rho", value, **options)
 
 
 def test_an_unknown_choice_is_told_every_choice():
     with pytest.raises(ValueError, match=r"term: expected one of 'a', 'b', got 'c'; pick one of these"):
         check_choice("term", "c", ("a", "b"))
+
+
+def test_the_bounds_themselves_are_allowed():
+    for value in (0, 1, 0.0, 1.0):
+        check_number("flip", value, low=0, high=1)
 
 
 VARIED = ToyConfig().vary(complexity=540.0, flip=0.1, term="both", ratio=1.5, checkpoints=(0, 60), seeds=(3, 1))
@@ -91,6 +94,8 @@ def test_vary_reaches_data_and_intervention_and_leaves_the_original_alone():
     varied = config.vary(rho=0.5, easy_scale=1.0, last_layer="weighted")
     assert (varied.rho, varied.data.easy_scale, varied.intervention.last_layer) == (0.5, 1.0, "weighted")
     assert config == ToyConfig()
+    with pytest.raises(ValueError, match=r"expected fields .*got \['rhoo'\]"):
+        config.vary(rhoo=1.0)
 
 
 def test_configurations_are_frozen_and_can_be_dictionary_keys():
@@ -132,9 +137,15 @@ def test_what_differs_between_members_is_no_part_of_the_shape(change):
         (ToyConfig, {"checkpoints": (30_001,)}, r"checkpoints: .*got 30001"),
         (ToyConfig, {"seeds": (1, 1)}, r"seeds: expected one or more different whole numbers, got \(1, 1\)"),
         (ToyConfig, {"seeds": (-1,)}, "seeds: expected a whole number"),
-        (PairConfig, {"pair": "mnist"}, "pair: expected one of"),
-        (PairConfig, {"momentum": 1.0}, "momentum"),
-        (PairConfig, {"rho": float("nan")}, "rho"),
+        (ToyConfig, {"rho": -0.1}, r"rho: expected a finite number.*got -0.1"),
+        (ToyConfig, {"rho": math.nan}, r"rho: expected a finite number.*got nan"),
+        (ToyConfig, {"rho": math.inf}, r"rho: expected a finite number.*got inf"),
+        (ToyConfig, {"batch_size": 0}, r"batch_size: expected a whole number.*got 0"),
+        (ToyConfig, {"batch_size": 7}, r"batch_size: expected a divisor of n_train = 300, got 7"),
+        (ToyData, {"flip": 1.5}, r"flip: expected .*a probability"),
+        (ToyConfig, {"seeds": ()}, r"seeds: expected one or more"),
+        (ToyConfig, {"intervention": Intervention("importance"), "rho": 0.5}, r"expected 0 with a fixed ratio"),
+        (ToyConfig, {"intervention": Intervention("rate", "phantom")}, r"more with the phantom, got rho = 0.0"),
     ],
 )
 def test_bad_fields_are_refused_by_name(kind, changes, message):

@@ -11,7 +11,6 @@ from edition.page.chapter import open_chapter
 from edition.publish.execute import kernel_environment
 from edition.publish.fingerprint import data_listing
 from samlib.data_root import data_root
-from samlib.images.image_sets import load_prepared
 
 NAMES = ["plain", "with a blank", "Bücher #1"]
 
@@ -53,9 +52,3 @@ def test_commands_expand_the_home_folder(home: Path) -> None:
 
     options = _parser().parse_args(["runs", "start", "--data-root", "~/d"])
     assert options.data_root == home / "d"
-
-
-def test_a_suggested_command_can_be_pasted(tmp_path: Path) -> None:
-    root = tmp_path / "with a blank"
-    with pytest.raises(FileNotFoundError, match=r"--root '.*with a blank'`"):
-        load_prepared("waterbirds", 110, root)

@@ -86,11 +86,6 @@ def test_a_run_draws_the_activations_of_each_crop_or_of_its_mirror_image(data: P
     assert torch.equal(views.augmented(places, stream(0, "augmentation")), torch.where(turned, mirrored, plain))
 
 
-def test_mirrored_is_another_result(data: PreparedSet, tmp_path: Path) -> None:
-    counted = Counted()
-    assert not torch.equal(counted.stored(data, tmp_path), counted.stored(data, tmp_path, mirrored=True))
-
-
 def test_whatever_decides_the_outputs_is_in_the_name(data: PreparedSet, tmp_path: Path) -> None:
     counted, other = Counted(), Counted(seed=1)
     changed = PreparedSet(data.name, data.images, data.table, "1" * 64, data.coverage)

@@ -13,7 +13,7 @@ from samlib.images.backbones import build_backbone
 from samlib.images.catalogue import DOMAINS
 from samlib.images.config import DomainConfig, part_sizes
 from samlib.images.domains import draw_batches, train_domains
-from samlib.images.image_sets import PreparedSet, digit_domains, draw_in, load_images
+from samlib.images.image_sets import PreparedSet, digit_domains, draw_in
 from samlib.images.probing import CHOICES
 from samlib.images.splits import class_labels, domain_splits
 from samlib.images.training import evaluate
@@ -238,8 +238,3 @@ def test_rows_in_another_order_are_refused_since_the_splits_depend_on_it(data):
 def test_another_set_than_the_configurations_is_refused(data):
     with pytest.raises(ValueError, match=r"data: expected the set 'pacs'.*got 'digit_domains'"):
         train_domains(DomainConfig(), data)
-
-
-def test_a_set_that_is_not_there_is_asked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match="prepare vlcs --size 112"):
-        load_images(DomainConfig(image_set="vlcs", target="SUN09"), tmp_path)

@@ -1,7 +1,6 @@
 """Two-feature images: what is read, what is paired with what, and what is refused."""
 
 import dataclasses
-import gzip
 import math
 import os
 from collections import Counter
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from idx import write_idx
 from torch import Tensor
 
 from samlib.images.config import PairConfig
@@ -86,16 +86,6 @@ def test_embedded_patches_are_disjoint_regions_of_the_photograph(embedded: PairS
 
 
 # Reading files
-
-
-def write_idx(path: Path, values: np.ndarray, *, packed: bool) -> None:
-    header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
-    content = header + values.astype(np.uint8).tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if packed:
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
-    else:
-        path.write_bytes(content)
 
 
 def write_root(root: Path) -> None:

@@ -43,30 +43,6 @@ def test_weights_equal_a_plain_loop_over_batches_and_examples(rho):
         assert found.phantom[member] == pytest.approx([moved[i] for i in range(N)], abs=1e-12)
 
 
-def test_radius_zero_makes_both_weights_equal():
-    found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=0.0, batch_size=BATCH)
-    assert (found.real == found.phantom).all()
-
-
-def test_an_example_feels_the_phantom_of_its_own_batch_only():
-    whole = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH)
-    labels = EXAMPLES.labels.clone()
-    first_batch, others = ORDER[0, :BATCH], ORDER[0, BATCH:]
-    labels[0, first_batch] *= -1
-    changed = importance_weights(WEIGHTS, Examples(EXAMPLES.inputs, labels), ORDER, rho=1.0, batch_size=BATCH)
-    assert (whole.phantom[0, others] == changed.phantom[0, others]).all()
-    assert (whole.phantom[1] == changed.phantom[1]).all()
-    assert (whole.phantom[0, first_batch] != changed.phantom[0, first_batch]).all()
-
-
-def test_other_batches_give_other_phantoms_and_the_same_real_weights():
-    first, second = (
-        importance_weights(WEIGHTS, EXAMPLES, order, rho=1.0, batch_size=BATCH) for order in (ORDER, ORDER.flip(0))
-    )
-    assert (first.real == second.real).all()
-    assert not np.allclose(first.phantom, second.phantom)
-
-
 def test_contributions_are_y_times_v_times_phi():
     found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH)
     assert [part.shape for part in found] == [(2, N), (2, N), (2, 2, N)]

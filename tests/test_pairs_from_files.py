@@ -4,16 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from idx import write_idx
 
 from edition.records.store import Store
 from edition.runs import Run, do
 from samlib.images.config import PairConfig
-
-
-def write_idx(path: Path, values: np.ndarray) -> None:
-    header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(header + values.astype(np.uint8).tobytes())
 
 
 def tiles(labels: np.ndarray, strength: int, side: int) -> np.ndarray:

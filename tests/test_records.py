@@ -1,7 +1,6 @@
 """Records: written once and atomically, read only if nothing about them is in doubt; their provenance."""
 
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -108,19 +107,6 @@ def test_a_crash_between_arrays_and_json_leaves_no_record(store, monkeypatch):
     assert store.find("toy", CONFIG) is None
     assert not list((store.root / "toy").iterdir())
     assert write(store).arrays()["b1"].tolist() == [0, 1, 2]
-
-
-def test_without_hard_links_records_are_written_and_never_overwritten(store, monkeypatch):
-    def refuse(source, target):
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-
-    monkeypatch.setattr(os, "link", refuse)
-    written = write(store)
-    assert store.find("toy", CONFIG) == written and written.arrays()["b1"].tolist() == [0, 1, 2]
-    with pytest.raises(RecordError, match="left as it is"):
-        write(store)
-    names = sorted(path.name for path in written.path.parent.iterdir())
-    assert names == [f"{written.id}.json", f"{written.id}.npz"]
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_advice(tmp_path):

@@ -9,8 +9,8 @@ from edition.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from edition.experiments import toy as toy_experiments
 from edition.records.kinds import KINDS
 from edition.records.store import RecordError, Store, record_id
-from edition.runs import Run, do, needed, pending, store_for, unique
-from edition.runs.plan import groups, soonest_first, states
+from edition.runs import Run, do, needed, store_for, unique
+from edition.runs.plan import groups, soonest_first
 from edition.runs.results import by_seed, curve_table, pick, seed_table
 from edition.runs.work import Job, train
 from samlib.images.config import FinetuneConfig, PairConfig
@@ -48,29 +48,6 @@ def test_the_kind_tells_runs_apart():
     assert len(unique([Run("toy", TINY), Run("pair", TINY), Run("toy", TINY)])) == 2
 
 
-def test_pending_runs_are_those_without_record(tmp_path):
-    store = Store(tmp_path)
-    assert pending(RUNS, store) == RUNS
-    store.write("toy", RUNS[1].config, metrics={}, arrays={}, provenance={})
-    assert pending(RUNS, store) == [RUNS[0], *RUNS[2:]]
-
-
-def test_a_damaged_record_is_refused_and_not_run_again(tmp_path):
-    store = Store(tmp_path)
-    record = store.write("toy", RUNS[0].config, metrics={}, arrays={}, provenance={})
-    record.path.write_text("{")
-    with pytest.raises(RecordError, match=record.id):
-        pending(RUNS, store)
-
-
-def test_states_tell_recorded_stale_and_pending_runs_apart(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    store.write("toy", RUNS[0].config, metrics={}, arrays={}, provenance={})
-    monkeypatch.setitem(KINDS, "toy", KINDS["toy"]._replace(schema=2))
-    store.write("toy", RUNS[1].config, metrics={}, arrays={}, provenance={})
-    assert list(states(RUNS[:3], store).values()) == ["stale", "recorded", "pending"]
-
-
 def test_what_takes_least_is_done_first_and_shared_runs_count_once():
     a, b, c, d = RUNS
     cost = {a: 6.0, b: 4.0, c: 3.0, d: 2.0}
@@ -79,16 +56,11 @@ def test_what_takes_least_is_done_first_and_shared_runs_count_once():
     assert soonest_first([], cost.__getitem__) == []
 
 
-def test_on_a_gpu_runs_of_one_shape_are_grouped():
-    pairs = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
-    found = groups([pairs[0], *RUNS, pairs[1]], "cuda")
-    assert found == [[pairs[0]], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], [pairs[1]]]
-
-
-def test_networks_on_images_are_trained_alone():
-    pairs = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
-    finetuned = [Run("finetune", FinetuneConfig(seed=seed)) for seed in (0, 1)]
-    assert groups([*pairs, *finetuned], "cuda") == [[run] for run in (*pairs, *finetuned)]
+def test_on_a_gpu_toy_runs_of_one_shape_are_grouped_and_networks_on_images_are_alone():
+    images = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
+    images += [Run("finetune", FinetuneConfig(seed=seed)) for seed in (0, 1)]
+    found = groups([images[0], *RUNS, *images[1:]], "cuda")
+    assert found == [[images[0]], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], *([run] for run in images[1:])]
 
 
 def test_on_a_cpu_every_run_is_alone():

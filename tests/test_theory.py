@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import numbers_of as numbers
 
 from samlib.theory import (
     Network,
@@ -25,10 +26,6 @@ NAMES = ["two-layer linear", "deep linear", "two-layer ReLU", "deep ReLU"]
 networks = pytest.mark.parametrize("net", [draw(*shape, seed=0) for shape in SHAPES], ids=NAMES)
 losses = pytest.mark.parametrize("loss", ["exponential", "logistic"])
 RELU = draw((4, 9, 8, 7), "relu", seed=0)
-
-
-def numbers(*values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def batch(n: int = 12, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,21 +94,6 @@ def test_squared_norms_equal_automatic_differentiation_layer_by_layer(net):
 
 
 @networks
-def test_the_gradients_norm_equals_finite_differences(net):
-    inputs, _ = batch(3)
-    step, total = 1e-6, torch.zeros(3, dtype=torch.float64)
-    for index, weight in enumerate(net.weights):
-        for entry in range(weight.numel()):
-            ends = []
-            for sign in (1, -1):
-                changed = [part.clone() for part in net.weights]
-                changed[index].view(-1)[entry] += sign * step
-                ends.append(torch.stack([reference(net, x, changed) for x in inputs]))
-            total += ((ends[0] - ends[1]) / (2 * step)).square()
-    assert torch.allclose(gradient_norm(net, inputs).square(), total, rtol=1e-6)
-
-
-@networks
 @losses
 @pytest.mark.parametrize("perturbed", ["all", "last layer"])
 def test_log_ratios_of_a_batch_equal_a_loop_with_automatic_differentiation(net, loss, perturbed):
@@ -146,17 +128,6 @@ def test_the_law_of_a_batch_is_built_from_the_examples_gradients(net, loss):
 
 
 @networks
-@losses
-def test_the_error_of_the_law_falls_with_the_square_of_the_radius(net, loss):
-    inputs, labels = batch()
-    errors = [
-        (log_ratio(net, inputs, labels, rho=rho, loss=loss) - first_order(net, inputs, labels, rho=rho, loss=loss))
-        for rho in (1e-4, 1e-3)
-    ]
-    assert torch.allclose(100 * errors[0], errors[1], rtol=0.05, atol=1e-9)
-
-
-@networks
 def test_one_example_a_batch_obeys_equation_23_for_either_label(net):
     inputs, labels = batch()
     law = first_order(net, inputs[:, None], labels[:, None], rho=0.1)[:, 0]
@@ -178,14 +149,6 @@ def test_two_linear_layers_have_a_second_order_term_and_no_other():
     expected = 2.0 * norm - 4.0 * labels * f * inputs.square().sum(1) / norm.square()
     found = log_ratio(net, inputs[:, None], labels[:, None], rho=2.0)[:, 0]
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
-
-
-def test_in_a_batch_the_weighted_law_adds_up_to_the_gradients_norm():
-    inputs, labels = batch()
-    weights = log_weights(labels * logits(RELU, inputs)).exp()
-    gradients = torch.stack([flat(row) for row in autograd(RELU, inputs)])
-    total = (weights * first_order(RELU, inputs, labels, rho=0.5)).sum()
-    assert total.item() == pytest.approx(0.5 * ((weights * labels) @ gradients).norm().item(), rel=1e-10)
 
 
 def test_an_example_on_the_wrong_side_of_its_batch_loses_weight():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from judging import judge, numbers
 from matplotlib import pyplot as plt
+from networks import numbers_of
 
 from edition.claims import appendix_d as claims
 from edition.figures import theory as figures
@@ -17,10 +18,6 @@ from samlib.toy.config import ToyData
 from samlib.toy.data import sample
 
 mpl.use("agg")
-
-
-def numbers_of(*values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def test_several_networks_at_once_equal_one_by_one():

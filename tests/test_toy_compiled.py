@@ -4,15 +4,13 @@ import sys
 
 import pytest
 import torch
-from toy_settings import INTERVENED, LSAM, SGD
+from toy_settings import INTERVENED, LSAM, SGD, needs_numba
 
 from samlib.toy import compiled
 from samlib.toy.compiled import CompiledEngine, available
 from samlib.toy.config import Intervention
 from samlib.toy.engine import BatchedEngine
 from samlib.toy.network import Weights, initial_weights
-
-needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
 
 SETTINGS = [SGD, LSAM, *INTERVENED]
 
@@ -153,13 +151,13 @@ def test_large_margins_give_finite_steps():
     assert (terms.gradient != 0).all()
 
 
-@needs_numba
-def test_tensors_of_other_sizes_are_refused():
-    ensemble = CompiledEngine(_weights(2, 10), **_options([LSAM] * 2, 5))
+@pytest.mark.parametrize("engine", [BatchedEngine, pytest.param(CompiledEngine, marks=needs_numba)])
+def test_tensors_and_settings_of_other_sizes_are_refused(engine):
+    weights, options = _weights(2, 10), _options([LSAM] * 2, 5)
     with pytest.raises(ValueError, match=r"expected shapes \(3, 2, 2, 5, 2\).*got \(3, 2, 2, 4, 2\).*batch_size = 5"):
-        ensemble.run(*_batches(3, 2, 4))
-    with pytest.raises(ValueError, match=r"settings: expected 2, one a member, got \[1\]"):
-        CompiledEngine(_weights(2, 10), **_options([LSAM], 5))
+        engine(weights, **options).run(*_batches(3, 2, 4))
+    with pytest.raises(ValueError, match=r"settings: expected 2, one a member, got \[1, 2\]"):
+        engine(weights, **options | {"rho": [0.7]})
 
 
 def test_missing_numba_is_reported_with_what_to_do(monkeypatch):

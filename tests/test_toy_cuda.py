@@ -27,15 +27,6 @@ def test_a_gpu_has_the_batched_engine():
     assert best_engine("cuda", 999) == best_engine("cuda") == "batched"
 
 
-def test_batches_and_settings_of_other_sizes_are_refused():
-    weights = initial_weights([0, 1, 2], hidden=10, last_layer_init=[1.0, 1.5, 2.0])
-    inputs, labels = torch.ones(3, 3, 2, 4, 2), torch.ones(3, 3, 4)
-    with pytest.raises(ValueError, match=r"expected shapes \(3, 3, 2, 5, 2\).*got \(3, 3, 2, 4, 2\).*batch_size = 5"):
-        BatchedEngine(weights, **OPTIONS).run(inputs, labels)
-    with pytest.raises(ValueError, match=r"settings: expected 3, one a member, got \[2, 3\]"):
-        BatchedEngine(weights, **OPTIONS | {"rho": [0.0, 0.1]})
-
-
 @needs_gpu
 def test_steps_on_a_gpu_never_wait_for_the_device():
     inputs = torch.randn(70, 3, 2, 5, 2, generator=torch.Generator().manual_seed(5)).cuda()

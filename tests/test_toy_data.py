@@ -229,7 +229,7 @@ def test_the_phantom_lies_at_distance_rho_along_the_gradient():
 
 
 def test_a_zero_gradient_and_a_zero_radius_stay_where_they_are():
-    assert torch.equal(phantom(V, torch.zeros_like(V), RHO), V)
+    assert torch.equal(phantom(V, torch.zeros_like(V), 100 * RHO), V)  # 100 rho over the smallest number overflows
     assert torch.equal(phantom(V, GRADIENT, torch.zeros(2, dtype=torch.float64)), V)
 
 
@@ -246,28 +246,6 @@ def test_the_fixed_vector_has_its_ratio_and_its_length(ratio, norm, length):
     assert (hat[:, 1] / hat[:, 0]).tolist() == pytest.approx([ratio] * 2)
     assert hat.norm(dim=1).tolist() == pytest.approx(length)
     assert (hat > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("term", "replaced"), [("importance", (True, False)), ("rate", (False, True)), ("both", (True, True))]
-)
-def test_only_the_named_term_is_replaced_and_the_other_uses_v(term, replaced):
-    found = terms(term=term, ratio=1.5)
-    for vector, is_replaced in zip((found.importance, found.rate), replaced, strict=True):
-        assert torch.equal(vector, V) == (not is_replaced)
-    assert torch.equal(found.last_layer, V)
-
-
-def test_the_weighted_last_layer_follows_the_importance_term():
-    found = terms(term="importance", ratio=1.5, last_layer="weighted")
-    assert torch.equal(found.last_layer, found.importance)
-    assert torch.equal(terms(term="rate", ratio=1.5, last_layer="weighted").last_layer, V)
-
-
-def test_the_phantom_vector_is_lsams():
-    found = terms(term="rate", vector="phantom")
-    assert torch.equal(found.rate, phantom(V, GRADIENT, RHO))
-    assert torch.equal(found.importance, V)
 
 
 @pytest.mark.parametrize(

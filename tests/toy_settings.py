@@ -1,7 +1,11 @@
 """Settings that reach every branch of the toy's engines, shared by their tests."""
 
+import pytest
+
+from samlib.toy.compiled import available
 from samlib.toy.config import VECTORS, Intervention
 
+needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
 SGD = (Intervention(), 0.0)
 LSAM = (Intervention(), 0.7)
 # (intervention, rho): every term with every length, gradient of v and vector.

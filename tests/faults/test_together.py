@@ -184,9 +184,3 @@ def test_a_cluster_whose_client_and_then_a_worker_are_killed_loses_no_more_than_
     # the client's end may take an epoch to reach a worker.
     assert len(list(itertools.takewhile(lambda event: event == "save", after))) <= 2 * len(workers)
     assert repeated(log) <= 3
-
-
-def test_the_order_of_the_runs_changes_no_byte(reference, tmp_path):
-    backwards = sweep.RUNS[::-1]
-    assert start(backwards, Store(tmp_path)).recorded == backwards
-    harness.assert_complete(tmp_path, reference)
