@@ -6,12 +6,13 @@ import pkgutil
 
 import pytest
 
+import data_scripts
 import edition
 import samlib
 
 MODULES = sorted(
     module.name
-    for package in (samlib, edition)
+    for package in (samlib, edition, data_scripts)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 )
 

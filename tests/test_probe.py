@@ -159,42 +159,32 @@ def test_balanced_rows_draw_each_group_equally_without_repeats() -> None:
         balanced_rows(groups, n_groups=3, generator=stream(0, "rows"), per_group=3)
 
 
-def test_unusable_sets_are_refused() -> None:
-    good = make_set("train", scale=1.0)
-    rows = torch.cat([torch.arange(200), torch.tensor([0])])
-    empty = FrozenFeatures(torch.empty(0, 5), torch.empty(0).long(), torch.empty(0).long())
-    broken = good._replace(features=good.features.clone().index_fill_(0, torch.tensor([3]), float("nan")))
-    cases = [
-        (
-            FrozenFeatures(*(part[rows] for part in good)),
-            good,
-            r"groups of one size.*\[50, 51\].*balanced_rows",
-        ),
-        (empty, good, r"train: .*at least one example, got \(0, 5\)"),
-        (good, empty, r"test: .*at least one example"),
-        (
-            good._replace(labels=good.labels[:-1]),
-            good,
-            r"train: expected labels of shape \(200,\), got \(199,\)",
-        ),
-        (
-            good._replace(groups=good.groups[:, None]),
-            good,
-            r"expected groups of shape \(200,\), got \(200, 1\)",
-        ),
-        (good, good._replace(features=good.features[:, :4]), r"expected 5 features as in train, got 4"),
-        (broken, good, r"train: expected finite features, got NaN"),
-    ]
-    for train, test, message in cases:
-        with pytest.raises(ValueError, match=message):
-            probe(train, test)
+GOOD = make_set("train", scale=1.0)
+ONE_MORE = FrozenFeatures(*(torch.cat([part, part[:1]]) for part in GOOD))
+EMPTY = FrozenFeatures(torch.empty(0, 5), torch.empty(0).long(), torch.empty(0).long())
+BROKEN = GOOD._replace(features=GOOD.features.clone().index_fill_(0, torch.tensor([3]), float("nan")))
+STRENGTHLESS = r"strengths: expected one or more finite C > 0"
+REFUSED = [  # training set, test set, options, words
+    (ONE_MORE, GOOD, {}, r"groups of one size.*\[50, 51\].*balanced_rows"),
+    (EMPTY, GOOD, {}, r"train: .*at least one example, got \(0, 5\)"),
+    (GOOD, EMPTY, {}, r"test: .*at least one example"),
+    (GOOD._replace(labels=GOOD.labels[:-1]), GOOD, {}, r"train: expected labels of shape \(200,\), got \(199,\)"),
+    (GOOD._replace(groups=GOOD.groups[:, None]), GOOD, {}, r"expected groups of shape \(200,\), got \(200, 1\)"),
+    (GOOD, GOOD._replace(features=GOOD.features[:, :4]), {}, r"expected 5 features as in train, got 4"),
+    (BROKEN, GOOD, {}, r"train: expected finite features, got NaN"),
+    (GOOD._replace(labels=torch.ones_like(GOOD.labels)), GOOD, {}, r"two classes or more, got only 1"),
+    (GOOD._replace(features=GOOD.features.long()), GOOD, {}, r"floating type, got torch\.int64"),
+    (GOOD, GOOD, {"held_out_share": 1.0}, "held_out_share: expected"),
+    (make_set("train", scale=1.0, per_group=3), GOOD, {"n_folds": 4}, r"n_folds: expected .*\[2, 3\], got 4"),
+    *((GOOD, GOOD, {"strengths": wrong}, STRENGTHLESS) for wrong in ((), (0.0,), (float("nan"),), np.array([]))),
+    (GOOD, GOOD, {"strengths": (float("inf"), 1.0)}, STRENGTHLESS),
+]
 
 
-@pytest.mark.parametrize("options", [{"strengths": ()}, {"strengths": (0.0,)}, {"held_out_share": 1.0}])
-def test_unusable_options_are_refused(options: dict) -> None:
-    good = make_set("train", scale=1.0)
-    with pytest.raises(ValueError, match="expected"):
-        probe(good, good, **options)
+@pytest.mark.parametrize(("train", "test", "options", "words"), REFUSED, ids=[words for *_, words in REFUSED])
+def test_unusable_sets_and_options_are_refused(train, test, options, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        probe(train, test, **options)
 
 
 @pytest.mark.parametrize(("per_group", "n_features"), [(20, 5), (12, 90)])
@@ -236,11 +226,6 @@ def test_ties_of_the_cross_validation_go_to_the_smallest_strength() -> None:
     assert (result.strength, result.held_out_error, result.error) == (min(STRENGTHS), 0, 0)
 
 
-def test_more_folds_than_examples_of_a_group_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"n_folds: expected .*\[2, 3\], got 4"):
-        probe(make_set("train", scale=1.0, per_group=3), make_set("test", scale=1.0), n_folds=4)
-
-
 @pytest.mark.parametrize("n_folds", [0, 4])
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
 def test_features_of_any_precision_are_probed_as_their_values_are(kind: torch.dtype, n_folds: int) -> None:
@@ -258,21 +243,3 @@ def test_features_with_a_gradient_and_strengths_in_an_array_are_taken() -> None:
     train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
     tracked = [part._replace(features=part.features.clone().requires_grad_()) for part in (train, test)]
     assert probe(*tracked, strengths=np.array([0.01, 0.1])) == probe(train, test, strengths=(0.01, 0.1))
-
-
-def test_a_single_class_is_refused() -> None:
-    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
-    with pytest.raises(ValueError, match=r"two classes or more, got only 1"):
-        probe(train._replace(labels=torch.ones_like(train.labels)), test)
-
-
-@pytest.mark.parametrize("wrong", [(), (0.0,), (float("nan"),), (float("inf"), 1.0), np.array([])])
-def test_strengths_that_are_no_penalty_are_refused(wrong: object) -> None:
-    with pytest.raises(ValueError, match=r"strengths: expected one or more finite C > 0"):
-        probe(make_set("train", scale=1.0), make_set("test", scale=1.0), strengths=wrong)
-
-
-def test_whole_numbers_are_no_features() -> None:
-    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
-    with pytest.raises(ValueError, match=r"floating type, got torch\.int64"):
-        probe(train._replace(features=train.features.long()), test)

@@ -1,4 +1,7 @@
-"""A server and patience that suit a test; nothing here reaches beyond this machine."""
+"""A server, patience and a disk that suit a test; nothing here reaches beyond this machine."""
+
+import shutil
+from collections import namedtuple
 
 import pytest
 from local_server import LocalServer
@@ -15,3 +18,10 @@ def server(monkeypatch):
     running = LocalServer()
     yield running
     running.close()
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets how many bytes the disk says are free."""
+    usage = namedtuple("usage", "total used free")
+    return lambda n: monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - n, n))

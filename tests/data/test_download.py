@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import namedtuple
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def archive() -> bytes:
+    with zipfile.ZipFile(held := io.BytesIO(), "w") as file:
+        file.writestr("photo/1.jpg", b"1")
+    return held.getvalue()
+
+
+@pytest.fixture
+def cut_once(server, tmp_path, monkeypatch):
+    """Begins the download of some content, which ends after 1,000 bytes; returns the file."""
+
+    def begin(content: bytes) -> RemoteFile:
+        file = remote(server.add("/a.bin", content, ("cut", 1000)))
+        with monkeypatch.context() as patch, pytest.raises(DataError, match="cut after 1,000 of 102,400 bytes"):
+            patch.setattr(download, "ATTEMPTS", 1)
+            download.download(file, tmp_path, {})
+        assert not (tmp_path / "a.bin").exists()
+        return file
+
+    return begin
+
+
 def test_a_good_file_arrives_whole_and_alone(server, tmp_path):
     url = server.add("/a.bin", CONTENT)
     receipt = download.download(remote(url, checksum=sha256(CONTENT)), tmp_path, {})
@@ -46,25 +68,35 @@ def test_a_good_file_arrives_whole_and_alone(server, tmp_path):
     assert sha256(CONTENT) == f"sha256:{receipt['sha256']}"
 
 
-def test_an_md5_is_checked_too(server, tmp_path):
-    checksum = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
-    download.download(remote(server.add("/a.bin", CONTENT), checksum=checksum), tmp_path, {})
-    assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-
-def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
-    file = remote(server.add("/a.bin", OTHER), checksum=sha256(CONTENT))
-    with pytest.raises(DataError, match=f"expected {sha256(CONTENT)} but got {sha256(OTHER)[7:]}"):
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path, kind):
+    right, wrong = (hashlib.new(kind, content).hexdigest() for content in (CONTENT, OTHER))
+    file = remote(server.add("/a.bin", OTHER), checksum=f"{kind}:{right}")
+    with pytest.raises(DataError, match=f"expected {kind}:{right} but got {wrong}"):
         download.download(file, tmp_path, {})
     assert names(tmp_path) == []
     assert server.ranges("/a.bin") == [None]  # the same bytes would come again
 
 
-def test_a_wrong_checksum_gives_way_to_the_next_mirror(server, tmp_path):
-    bad, good = server.add("/bad", OTHER), server.add("/good", CONTENT)
-    receipt = download.download(remote(bad, good, checksum=sha256(CONTENT)), tmp_path, {})
-    assert receipt["url"] == good
-    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+BAD = {  # what the first mirror has, its fault, what is asked of the file, words
+    "wrong checksum": (OTHER, ("none",), {}, "but got"),
+    "gone": (CONTENT, ("status", 404), {}, "HTTP 404"),
+    "a web page": (b"<html>Quota exceeded</html>", ("page",), {}, "got a web page, no file"),
+    "no archive": (OTHER, ("none",), {"holds": ("photo",)}, "expected a zip or tar archive"),
+}
+
+
+@pytest.mark.parametrize(("content", "fault", "wanted", "words"), BAD.values(), ids=BAD)
+def test_what_is_not_the_file_gives_way_to_the_next_mirror_at_once(
+    server, tmp_path, capsys, content, fault, wanted, words
+):
+    whole = archive() if wanted else CONTENT
+    bad, good = server.add("/bad", content, fault), server.add("/good", whole)
+    file = remote(bad, good, checksum=None if wanted else sha256(CONTENT))
+    receipt = download.download(dataclasses.replace(file, **wanted), tmp_path, {})
+    assert receipt["url"] == good and (tmp_path / "a.bin").read_bytes() == whole
+    assert server.ranges("/bad") == [None] and words in capsys.readouterr().err
+    assert names(tmp_path) == ["a.bin"]
 
 
 def test_a_truncated_body_goes_on_where_it_ended(server, tmp_path):
@@ -88,33 +120,15 @@ def test_standing_still_wears_patience_out(server, tmp_path):
     assert len(server.ranges("/a.bin")) == 3  # one that got further, two that did not
 
 
-def test_a_later_run_goes_on_with_what_an_earlier_one_got(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
-    url = server.add("/a.bin", CONTENT, ("cut", 1000))
-    file = remote(url, checksum=sha256(CONTENT))
-    with pytest.raises(DataError, match=r"cut after 1,000 of 102,400 bytes"):
-        download.download(file, tmp_path, {})
-    assert not (tmp_path / "a.bin").exists()
-    download.download(file, tmp_path, {})
-    assert server.ranges("/a.bin") == [None, "bytes=1000-"]
-    assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-
-def test_a_file_that_changed_in_between_starts_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
-    file = remote(server.add("/a.bin", OTHER, ("cut", 1000)))
-    with pytest.raises(DataError):
-        download.download(file, tmp_path, {})
+def test_a_file_that_changed_in_between_starts_again(server, tmp_path, cut_once):
+    file = cut_once(OTHER)
     server.add("/a.bin", CONTENT)  # asks for the rest are answered with the whole new file
     download.download(file, tmp_path, {})
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
-def test_a_run_killed_as_a_changed_file_begins_does_not_mix_the_two(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
-    file = remote(server.add("/a.bin", OTHER, ("cut", 1000)))
-    with pytest.raises(DataError):
-        download.download(file, tmp_path, {})
+def test_a_run_killed_as_a_changed_file_begins_does_not_mix_the_two(server, tmp_path, monkeypatch, cut_once):
+    file = cut_once(OTHER)
     server.add("/a.bin", CONTENT)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(download.ResumingDownloader, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -143,35 +157,20 @@ def test_without_a_validator_a_cut_download_starts_again(server, tmp_path):
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
-def test_a_part_that_is_whole_already_is_taken(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
-    url = server.add("/a.bin", CONTENT, ("cut", 1000))
-    with pytest.raises(DataError):
-        download.download(remote(url), tmp_path, {})
+def test_a_part_that_is_whole_already_is_taken(server, tmp_path, cut_once):
+    file = cut_once(CONTENT)
     next(tmp_path.glob("*.part")).write_bytes(CONTENT)  # as if killed between the last byte and the move
-    download.download(remote(url), tmp_path, {})
+    download.download(file, tmp_path, {})
     assert server.ranges("/a.bin")[-1] == f"bytes={len(CONTENT)}-"
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("damage", [OTHER[:1000], CONTENT + b"more"], ids=["other bytes", "too long"])
-def test_a_damaged_part_is_thrown_away_and_the_file_fetched_from_its_start(server, tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(download, "ATTEMPTS", 1)
-    url = server.add("/a.bin", CONTENT, ("cut", 1000))
-    with pytest.raises(DataError):
-        download.download(remote(url), tmp_path, {})
+def test_a_damaged_part_is_thrown_away_and_the_file_fetched_from_its_start(server, tmp_path, cut_once, damage):
+    url = cut_once(CONTENT).mirrors[0].url
     next(tmp_path.glob("*.part")).write_bytes(damage)
-    monkeypatch.setattr(download, "ATTEMPTS", 3)
     download.download(remote(url, checksum=sha256(CONTENT)), tmp_path, {})
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
-
-
-def test_404_gives_way_to_the_next_mirror_at_once(server, tmp_path, capsys):
-    bad, good = server.url("/gone"), server.add("/good", CONTENT)
-    receipt = download.download(remote(bad, good), tmp_path, {})
-    assert receipt["url"] == good
-    assert server.ranges("/gone") == [None]
-    assert "HTTP 404" in capsys.readouterr().err
 
 
 def test_a_busy_server_is_asked_again(server, tmp_path):
@@ -209,15 +208,6 @@ def test_nobody_listening_says_so_for_each_mirror_and_how_to_go_on(tmp_path, mon
     assert f"put it at\n  {tmp_path / 'a.bin'}" in message
 
 
-def test_a_web_page_is_no_file(server, tmp_path):
-    quota, good = server.add("/quota", b"<html>Quota exceeded</html>", ("page",)), server.add("/good", CONTENT)
-    receipt = download.download(remote(quota, good), tmp_path, {})
-    assert receipt["url"] == good
-    (tmp_path / "b").mkdir()
-    with pytest.raises(DataError, match="got a web page, no file"):
-        download.download(remote(server.add("/b", b"<html>", ("page",))), tmp_path / "b", {})
-
-
 def test_a_file_put_there_by_hand_is_checked_and_used(server, tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     receipt = download.download(remote(server.url("/a.bin"), checksum=sha256(CONTENT)), tmp_path, {})
@@ -232,27 +222,8 @@ def test_a_wrong_file_put_there_by_hand_is_named_and_left_alone(server, tmp_path
     assert (tmp_path / "a.bin").read_bytes() == OTHER
 
 
-def test_without_a_stated_checksum_the_first_use_is_recorded_and_then_held_to(server, tmp_path):
-    url = server.add("/a.bin", CONTENT)
-    receipt = download.download(remote(url), tmp_path, {})
-    assert receipt["trust"].startswith("first use: nobody states a checksum")
-    (tmp_path / "a.bin").unlink()
-    server.add("/a.bin", OTHER)
-    with pytest.raises(DataError, match="another file the first time"):
-        download.download(remote(url), tmp_path, {url: f"sha256:{receipt['sha256']}"})
-    assert names(tmp_path) == []
-
-
-def test_what_should_be_an_archive_and_is_none_gives_way_to_the_next_mirror(server, tmp_path):
-    file = remote(server.add("/a.bin", CONTENT))
-    with pytest.raises(DataError, match="expected a zip or tar archive"):
-        download.download(dataclasses.replace(file, holds=("x",)), tmp_path, {})
-    assert names(tmp_path) == []
-
-
-def test_too_little_space_is_seen_before_the_download(server, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
+def test_too_little_space_is_seen_before_the_download(server, tmp_path, free):
+    free(1000)
     with pytest.raises(NoSpaceError, match="expected 102,400 free bytes for the download, got 1,000"):
         download.download(remote(server.add("/a.bin", CONTENT), server.add("/b", CONTENT)), tmp_path, {})
     assert names(tmp_path) == []

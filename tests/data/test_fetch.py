@@ -3,10 +3,8 @@
 import errno
 import io
 import json
-import shutil
 import tarfile
 import zipfile
-from collections import namedtuple
 from pathlib import Path
 
 import filelock
@@ -162,9 +160,8 @@ def test_an_archive_of_something_else_is_refused(server, tmp_path):
     assert not (tmp_path / "Tiny").exists()
 
 
-def test_an_archive_that_will_not_fit_unpacked_is_refused_before(server, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 2000, 2000))
+def test_an_archive_that_will_not_fit_unpacked_is_refused_before(server, tmp_path, free):
+    free(2000)
     source = one_archive(server.add("/a", zipped(PHOTOS | {"kfold/zeros": bytes(100_000)})))
     with pytest.raises(NoSpaceError, match=r"expected 100,018 free bytes for the unpacked archive, got 2,000"):
         fetch.fetch(source, tmp_path)

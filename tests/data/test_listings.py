@@ -1,5 +1,7 @@
 """What a set's own files say is checked before a pixel is read: each mistake has its error."""
 
+from pathlib import Path
+
 import pytest
 import tiny_sets
 
@@ -20,7 +22,8 @@ BAD_BIRDS = {
     "label": (("a/1.jpg", 2, 0, 0), r"expected label in \[0, 1\], got 2 for a/1.jpg \(1 such row\)"),
     "split": (("a/1.jpg", 0, 7, 0), r"expected split in \[0, 1, 2\], got 7"),
     "place": (("a/1.jpg", 0, 0, -1), r"expected attribute in \[0, 1\], got -1"),
-    "empty value": (("a/1.jpg", "", 0, 0), r"expected label in \[0, 1\], got nan"),
+    "empty value": (("a/1.jpg", "", 0, 0), r"expected label in \[0, 1\], got nan for a/1.jpg \(1 such row\)"),
+    "slip": (("a/1.jpg", "1?", 0, 0), r"expected label in \[0, 1\], got 1\? for a/1.jpg \(1 such row\)"),
     "missing image": (("a/9.jpg", 0, 0, 0), r"1 are missing \(a/9.jpg\)"),
     "twice": (("a/2.jpg", 0, 0, 0), "expected each image once, got a/2.jpg twice"),
     "outside": (("../../x.jpg", 0, 0, 0), r"expected images inside .*, got '\.\./\.\./x.jpg'"),
@@ -54,26 +57,42 @@ def test_faces_of_a_subset_are_listed(tmp_path):
     }
 
 
-def test_an_attribute_file_with_a_missing_row_contradicts_its_first_line(tmp_path):
-    folder = tiny_sets.celeba(tmp_path)
-    lines = tiny_sets.attribute_lines()
-    (folder / "list_attr_celeba.txt").write_text("\n".join(lines[:3] + lines[4:]))
-    with pytest.raises(DataError, match=r"list_attr_celeba.txt: expected 4 images, as its first line says, got 3"):
-        list_celeba(tmp_path)
+def without_row(folder: Path, *, count: str) -> None:
+    """Leave the second face out of the attributes, whose first line says `count`."""
+    _, header, *rows = tiny_sets.attribute_lines()
+    (folder / "list_attr_celeba.txt").write_text("\n".join([count, header, rows[0], *rows[2:]]))
 
 
-def test_an_attribute_file_with_a_missing_row_contradicts_the_other_file(tmp_path):
-    folder = tiny_sets.celeba(tmp_path)
-    lines = tiny_sets.attribute_lines()
-    (folder / "list_attr_celeba.txt").write_text("\n".join(["3", lines[1], lines[2], *lines[4:]]))
-    with pytest.raises(DataError, match=r"a row for each of the 4 images .*, 1 have none \(000002.jpg\)"):
-        list_celeba(tmp_path)
+def without_pictures(folder: Path) -> None:
+    for file in ("000001.jpg", "000005.jpg"):
+        (folder / "img_align_celeba" / file).unlink()
 
 
-def test_a_partition_file_with_a_missing_row_contradicts_the_other_file(tmp_path):
-    folder = tiny_sets.celeba(tmp_path)
-    (folder / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 0\n000005.jpg 2\n")
-    with pytest.raises(DataError, match=r"list_eval_partition.txt: expected a row .* 1 have none \(000004.jpg\)"):
+BAD_FACES = {
+    "fewer rows than the first line says": (
+        lambda folder: without_row(folder, count="4"),
+        r"list_attr_celeba.txt: expected 4 images, as its first line says, got 3",
+    ),
+    "no attributes": (
+        lambda folder: without_row(folder, count="3"),
+        r"a row for each of the 4 images .*, 1 have none \(000002.jpg\)",
+    ),
+    "no split": (
+        lambda folder: (folder / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 0\n000005.jpg 2\n"),
+        r"list_eval_partition.txt: expected a row .* 1 have none \(000004.jpg\)",
+    ),
+    "no pictures": (without_pictures, r"expected the 4 images .*, 2 are missing \(000001.jpg, 000005.jpg\)"),
+    "no file": (
+        lambda folder: (folder / "list_eval_partition.txt").unlink(),
+        r"list_eval_partition.txt: expected a file of celeba",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_FACES.values(), ids=BAD_FACES)
+def test_what_is_missing_of_the_faces_is_named(tmp_path, spoil, message):
+    spoil(tiny_sets.celeba(tmp_path))
+    with pytest.raises(DataError, match=message):
         list_celeba(tmp_path)
 
 
@@ -91,20 +110,6 @@ def test_a_malformed_row_of_splits_is_named_by_its_number(tmp_path, line):
     folder = tiny_sets.celeba(tmp_path)
     (folder / "list_eval_partition.txt").write_text(f"000001.jpg 0\n{line}\n000004.jpg 1\n")
     with pytest.raises(DataError, match=r"list_eval_partition.txt, line 2: expected a new file name and 0, 1 or 2"):
-        list_celeba(tmp_path)
-
-
-def test_missing_faces_are_counted_and_named(tmp_path):
-    folder = tiny_sets.celeba(tmp_path)
-    for file in ("000001.jpg", "000005.jpg"):
-        (folder / "img_align_celeba" / file).unlink()
-    with pytest.raises(DataError, match=r"expected the 4 images .*, 2 are missing \(000001.jpg, 000005.jpg\)"):
-        list_celeba(tmp_path)
-
-
-def test_a_missing_text_file_is_named(tmp_path):
-    (tiny_sets.celeba(tmp_path) / "list_eval_partition.txt").unlink()
-    with pytest.raises(DataError, match=r"list_eval_partition.txt: expected a file of celeba"):
         list_celeba(tmp_path)
 
 
@@ -136,51 +141,36 @@ def test_office_homes_three_spellings_are_one_domain(tmp_path, spelled):
     assert table["file"].iloc[-1] == f"{spelled}/Bed/1.png"
 
 
-def test_a_missing_domain_is_named(tmp_path):
-    folder = tiny_sets.pacs(tmp_path)
-    (folder / "sketch").rename(folder / "sketches")
-    with pytest.raises(DataError, match="sketch is missing, found art_painting, cartoon, photo, sketches"):
-        list_domains("pacs", tmp_path)
+BAD_DOMAINS = {  # classes, what happens to the folder, words
+    "missing domain": (
+        ("dog", "horse"),
+        lambda folder: (folder / "sketch").rename(folder / "sketches"),
+        "sketch is missing, found art_painting, cartoon, photo, sketches",
+    ),
+    "missing class": (
+        ("dog", "horse"),
+        lambda folder: (folder / "cartoon" / "dog" / "1.jpg").unlink(),
+        r"but cartoon has no image of dog \(dog is in art_painting, photo, sketch\)",
+    ),
+    "too many classes": (tuple("abcdefgh"), lambda folder: None, "expected 7 classes, got 8"),
+    "no class": (
+        (),
+        lambda folder: [(folder / domain).mkdir(parents=True) for domain in LAYOUTS["pacs"].domains],
+        "expected 7 classes, got 0",
+    ),
+}
 
 
-def test_a_class_absent_in_one_domain_is_named(tmp_path):
-    folder = tiny_sets.pacs(tmp_path)
-    (folder / "cartoon" / "dog" / "1.jpg").unlink()
-    message = r"but cartoon has no image of dog \(dog is in art_painting, photo, sketch\)"
+@pytest.mark.parametrize(("classes", "spoil", "message"), BAD_DOMAINS.values(), ids=BAD_DOMAINS)
+def test_domains_with_other_folders_than_the_sets_are_refused(tmp_path, classes, spoil, message):
+    spoil(tiny_sets.pacs(tmp_path, classes=classes))
     with pytest.raises(DataError, match=message):
-        list_domains("pacs", tmp_path)
-
-
-def test_more_classes_than_the_set_has_are_refused(tmp_path):
-    tiny_sets.pacs(tmp_path, classes=tuple("abcdefgh"))
-    with pytest.raises(DataError, match="expected 7 classes, got 8"):
-        list_domains("pacs", tmp_path)
-
-
-def test_empty_domains_are_refused(tmp_path):
-    tiny_sets.pacs(tmp_path, classes=())
-    for domain in LAYOUTS["pacs"].domains:
-        (tmp_path / "PACS" / domain).mkdir(parents=True)
-    with pytest.raises(DataError, match="expected 7 classes, got 0"):
         list_domains("pacs", tmp_path)
 
 
 def test_published_totals_are_the_literatures():
     totals = {name: sum(layout.domains.values()) for name, layout in LAYOUTS.items()}
     assert totals == {"pacs": 9_991, "officehome": 15_588, "vlcs": 10_729}
-
-
-def test_one_slip_in_a_column_of_numbers_is_named_where_it_stands(tmp_path):
-    rows = [*tiny_sets.BIRDS[:3], ("b/4.jpg", "1?", 1, 0), tiny_sets.BIRDS[4]]
-    tiny_sets.waterbirds(tmp_path, rows=rows)
-    with pytest.raises(DataError, match=r"got 1\? for b/4.jpg \(1 such row\)"):
-        list_waterbirds(tmp_path)
-
-
-def test_an_empty_label_is_named_where_it_stands(tmp_path):
-    tiny_sets.waterbirds(tmp_path, rows=[*tiny_sets.BIRDS[:4], ("b/5.jpg", "", 2, 1)])
-    with pytest.raises(DataError, match=r"got nan for b/5.jpg \(1 such row\)"):
-        list_waterbirds(tmp_path)
 
 
 def test_faces_in_kaggles_layout_are_those_of_the_official_one(tmp_path):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -179,10 +178,9 @@ def test_accepting_cut_images_accepts_nothing_else(tmp_path):
         prepare.prepare("waterbirds", tmp_path, accept_truncated=True)
 
 
-def test_too_little_space_is_seen_before_an_image_is_read(tmp_path, monkeypatch):
+def test_too_little_space_is_seen_before_an_image_is_read(tmp_path, free):
     tiny_sets.waterbirds(tmp_path)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000, 500, 500))
+    free(500)
     with pytest.raises(disk.NoSpaceError, match="expected 960 free bytes for the arrays, got 500"):
         prepare.prepare("waterbirds", tmp_path)
     assert nothing_left(tmp_path)
@@ -232,7 +230,7 @@ def test_the_command_reports_an_error_in_one_place(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("options", [["--size", "0"], ["--size", "5000"], ["--workers", "0"], ["--size", "x"]])
-def test_impossible_options_are_refused(tmp_path, options, capsys):
+def test_impossible_options_are_refused(tmp_path, options):
     with pytest.raises(SystemExit) as caught:
         prepare.main(["waterbirds", "--root", str(tmp_path), *options])
     assert caught.value.code == 2
