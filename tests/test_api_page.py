@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import docutils.core
-import pytest
 from docutils import nodes
 
 import samlib
@@ -35,9 +34,6 @@ def documented() -> dict[str, list[str]]:
     return found
 
 
-PUBLIC = [(module, name) for module, names in documented().items() for name in names]
-
-
 def render(text: str) -> str:
     """HTML; anything that docutils would warn of is an error."""
     settings = {"halt_level": 2, "report_level": 5, "raw_enabled": False}
@@ -53,15 +49,6 @@ def test_every_module_of_the_library_is_on_a_page_once():
 def test_a_named_tuples_fields_are_told_by_its_class_alone():
     assert skip_fields(None, "class", "features", FrozenFeatures.features, False, None) is True
     assert skip_fields(None, "class", "step", SAM.step, False, None) is None
-
-
-@pytest.mark.parametrize("module, name", PUBLIC)
-def test_every_public_docstring_renders_without_a_warning(module, name):
-    thing = getattr(importlib.import_module(module), name)
-    methods = [value for key, value in vars(thing).items() if key[0] != "_"] if inspect.isclass(thing) else []
-    for each in [thing, *methods]:
-        if inspect.getdoc(each):
-            render(to_rst(inspect.getdoc(each)))
 
 
 def test_arguments_recipes_and_examples_keep_their_kind():

@@ -62,7 +62,8 @@ def test_constants_are_those_of_the_chapter(page: Elements) -> None:
     (block,) = (attributes for attributes in page.all("div") if attributes.get("class") == "browser-toy")
     settings, config = json.loads(block["data-settings"]), base("paper")
     assert settings["nSteps"] == config.n_steps == 15_000
-    assert (settings["hidden"], settings["lastLayerInit"]) == (config.hidden, config.last_layer_init) == (50, 2.0)
+    assert (settings["hidden"], settings["batchSize"]) == (config.hidden, config.batch_size) == (50, 5)
+    assert settings["lastLayerInit"] == config.last_layer_init == 2.0
     assert (settings["easyScale"], settings["hardScale"]) == (config.data.easy_scale, config.data.hard_scale)
 
 

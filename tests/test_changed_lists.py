@@ -3,14 +3,13 @@
 Chapters run in this process, cell by cell, at the profile "smoke", their records in a folder of the test.
 """
 
-import ast
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pytest
+from notebooks import cells
 
 from edition import runs
 from edition.experiments import controls, toy
@@ -71,11 +70,10 @@ def change(monkeypatch, module: Any, lists: dict[str, Any]) -> None:
 def execute(name: str, profile: str) -> None:
     """Run a chapter's code cells in one namespace."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, cell in enumerate(json.loads((BOOK / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]):
+    for number, cell in enumerate(cells(BOOK / f"{name}.ipynb")):
         if cell["cell_type"] == "code":
-            code = ast.parse("".join(cell["source"]))
-            exec(compile(code, f"{name}, cell {number}", "exec"), namespace)
-            if "parameters" in cell["metadata"].get("tags", []):
+            exec(compile(cell["source"], f"{name}, cell {number}", "exec"), namespace)
+            if "parameters" in cell["tags"]:
                 namespace["profile"] = profile
 
 
@@ -86,7 +84,7 @@ def test_a_chapter_whose_lists_were_changed_runs_to_its_end(name, module, lists,
     assert any(type(item).__name__ == "Drawing" for item in shown)
 
 
-def test_a_chapter_with_a_record_gone_draws_the_others_and_names_the_command(shown, monkeypatch, tmp_path):
+def test_a_chapter_with_a_record_gone_draws_the_others_and_names_the_command(shown, monkeypatch):
     change(monkeypatch, controls, {"PERTURBED": {"SAM": {}, "ASAM": {"scale": "adaptive"}}})
     _, *others = runs.needed([page.experiment("controls_toy")], "smoke")
     store = runs.store_for("smoke")

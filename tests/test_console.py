@@ -67,7 +67,7 @@ def test_output_of_any_length_ends_quietly(lines):
     assert run_without_reader(["-c", LONG.format(lines, 0)]).stderr == b""
 
 
-def test_the_exit_status_is_the_commands(tmp_path):
+def test_the_exit_status_is_the_commands():
     assert run(["-c", LONG.format(1, 3)], stdout=subprocess.DEVNULL).returncode == 3
 
 

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -22,8 +22,7 @@ from edition.runs import Run, do
 from edition.runs.results import curve_table, seed_table
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import VECTORS, ToyConfig, ToyData
-from samlib.toy.data import sample
-from samlib.toy.network import FEATURES
+from samlib.toy.data import Examples, sample
 
 mpl.use("agg")
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=3, checkpoints=(20, 60), seeds=(0, 1)).vary(n_train=60, n_test=80)
@@ -160,30 +159,13 @@ def test_points_without_a_number_are_left_out_and_one_seed_has_no_band():
     assert not axes.collections
 
 
-def test_data_planes_have_a_column_a_set_and_a_row_a_feature():
-    sets = {f"{c:g}°": sample(ToyData(complexity=c, n_train=50), seed=0, split="train") for c in (180.0, 540.0)}
-    figure = drawn(lambda: toy_setup.data_planes(sets))
-    assert [axes.get_title() for axes in figure.axes] == ["180°", "540°", "", ""]
-    assert [axes.get_ylabel().split()[0] for axes in (figure.axes[0], figure.axes[2])] == list(FEATURES)
-    shown = sum(len(part.get_offsets()) for part in figure.axes[3].collections)
-    assert shown == 50
-
-
-def test_contours_say_each_probes_error(points):
+def test_contours_say_each_probes_error(records, points):
     member = {point.method: point.member(1) for point in (points[0][-1], points[1][-1])}
     figure = drawn(lambda: toy_setup.contours(member))
     assert len(visible(figure)) == 4
     assert [axes.get_title() for axes in figure.axes[:2]] == ["SGD", "LSAM"]
-    weights, examples = member["LSAM"]
-    values = toy_setup._probe(weights, examples, 1)
-    expected = float((examples.labels * values <= 0).float().mean())
+    expected = records[5].metrics["final_hard_error"][1]
     assert figure.axes[3].texts[0].get_text() == f"probing error {expected:.1%}"
-
-
-def test_along_training_has_a_row_a_method_and_a_column_a_checkpoint(points):
-    figure = drawn(lambda: toy_setup.along_training({"SGD": points[0], "LSAM": points[1]}, 0))
-    titles = [axes.get_title() for axes in visible(figure)]
-    assert titles == ["SGD, step 20", "SGD, step 60", "LSAM, step 20", "LSAM, step 60"]
 
 
 def test_errors_against_radius(table):
@@ -197,14 +179,6 @@ def test_errors_against_radius(table):
     heights = [bar.get_height() for bar in line.patches]
     assert heights == pytest.approx(table.groupby("complexity").linear_baseline_error.mean().tolist())
     assert "n = 2 seeds" in figure.get_supxlabel()
-
-
-def test_ratios_against_radius_hide_unused_panels(table):
-    figure = drawn(lambda: toy_setup.ratios_against_radius(table))
-    panels = visible(figure)
-    assert [axes.get_title() for axes in panels] == ["180°", "360°", "540°"]
-    assert len(curves(panels[0])) == 3
-    assert "rho" in figure.get_supxlabel() and "n = 2 seeds" in figure.get_supylabel()
 
 
 def test_condition_shares_leave_sgd_out(table):
@@ -224,21 +198,49 @@ def test_sensitivity_has_a_panel_a_constant():
         assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
 
 
-@pytest.mark.parametrize(
-    ("draw", "titles"),
-    [
-        (importance.lorenz_pair, ["SGD-trained networks", "LSAM-trained networks"]),
-        (importance.lorenz_grid, [f"{m}-trained, step {step}" for m in ("SGD", "LSAM") for step in (20, 60)]),
-        (
-            importance.medians_pair,
-            [f"{m}-trained, by the {role} feature's fit" for m in ("SGD", "LSAM") for role in ("easy", "hard")],
-        ),
-    ],
-)
-def test_the_toys_importance_has_a_panel_a_method_and_moment_or_feature(moments, draw, titles):
-    figure = drawn(lambda: draw(moments))
-    assert [axes.get_title() for axes in figure.axes] == titles and figure.get_supxlabel() == ""
+def two_sets() -> dict[str, Examples]:
+    return {f"{c:g}°": sample(ToyData(complexity=c, n_train=50), seed=0, split="train") for c in (180.0, 540.0)}
+
+
+def mechanism_table() -> pd.DataFrame:
+    settings = (("none", "fixed"), *itertools.product(("importance", "rate", "both"), VECTORS[1:]))
+    return pd.DataFrame(
+        row
+        for rate in (0.1, 0.02, 0.03)
+        for term, vector in settings
+        for row in errors(vector=vector, term=term, learning_rate=rate)
+    )
+
+
+TERMS = ["importance weights only", "learning rates only", "both"]
+MOMENTS = [f"{method}, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
+NOISE = ["flipped feature labels, probability", "Gaussian noise, standard deviation", "feature dropout, probability"]
+FITS = [f"{m}-trained, by the {role} feature's fit" for m in ("SGD", "LSAM") for role in ("easy", "hard")]
+PANELS = {  # a figure of the table, checkpoints and moments; the titles of its panels, and the named curves in each
+    "data": (lambda _: toy_setup.data_planes(two_sets()), ["180°", "540°", "", ""], 0),
+    "training": (lambda of: toy_setup.along_training({"SGD": of.points[0], "LSAM": of.points[1]}, 0), MOMENTS, 0),
+    "ratios": (lambda of: toy_setup.ratios_against_radius(of.table), ["180°", "360°", "540°"], 3),
+    "interventions": (lambda of: mechanism.interventions(intervention_table(), of.table), TERMS, 2),
+    "controls": (lambda _: mechanism.intervention_controls(intervention_table()), TERMS, 3),
+    "elsewhere": (lambda _: mechanism.mechanism_elsewhere(mechanism_table()), TERMS, 0),
+    "noise": (lambda _: variants.noise(noise_table()), [*NOISE, "", "", ""], 4),
+    "Lorenz": (lambda of: importance.lorenz_pair(of.moments), ["SGD-trained networks", "LSAM-trained networks"], 2),
+    "Lorenz, all": (
+        lambda of: importance.lorenz_grid(of.moments),
+        [name.replace(",", "-trained,") for name in MOMENTS],
+        2,
+    ),
+    "medians": (lambda of: importance.medians_pair(of.moments), FITS, 2),
+}
+
+
+@pytest.mark.parametrize(("draw", "titles", "n_curves"), PANELS.values(), ids=PANELS)
+def test_a_figure_has_the_panels_and_curves_that_its_caption_names(table, points, moments, draw, titles, n_curves):
+    figure = drawn(lambda: draw(SimpleNamespace(table=table, points=points, moments=moments)))
+    assert [axes.get_title() for axes in visible(figure)] == titles
+    assert all(len(curves(axes)) == n_curves for axes in visible(figure))
     assert all(len(x) for axes in figure.axes for x, _ in curves(axes).values())
+    assert all(axes.has_data() for axes in visible(figure))
 
 
 def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere():
@@ -263,19 +265,6 @@ def test_rates_against_radius_and_along_the_training(records, table):
     assert steps.get_lines()[0].get_xdata().tolist() == [20, 40, 60]
 
 
-@pytest.mark.parametrize("with_complexity", [True, False])
-def test_interventions_have_a_panel_a_term(table, with_complexity):
-    def draw():
-        if with_complexity:
-            return mechanism.interventions(intervention_table(), table)
-        return mechanism.intervention_controls(intervention_table())
-
-    panels = visible(drawn(draw))
-    assert [axes.get_title() for axes in panels] == ["importance weights only", "learning rates only", "both"]
-    assert all(axes.get_xscale() == "log" and axes.get_xlabel() for axes in panels)
-    assert panels[0].get_ylabel() == "hard-feature probing error"
-
-
 def test_phantom_terms_show_three_curves_and_sgd(table):
     terms = pd.DataFrame(
         row for term in ("importance", "rate", "both") for rho in (0.5, 1.0) for row in errors(term=term, rho=rho)
@@ -295,19 +284,6 @@ def test_the_mechanism_has_a_point_a_stand_in_and_term(table):
     (axes,) = visible(drawn(lambda: mechanism.mechanism(terms, table)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
     assert len(axes.containers) == 3 * len(mechanism.STAND_INS) and "rho" in axes.get_title()
-
-
-def test_the_mechanism_elsewhere_has_a_line_a_setting_and_their_mean(table):
-    terms = pd.concat(
-        pd.DataFrame(errors(vector=vector, term=term)).assign(learning_rate=rate)
-        for rate in (0.1, 0.02, 0.03)
-        for term, vector in (("none", "fixed"), *itertools.product(("importance", "rate", "both"), VECTORS[1:]))
-    )
-    panels = visible(drawn(lambda: mechanism.mechanism_elsewhere(terms)))
-    assert [axes.get_title() for axes in panels] == list(mechanism.TERM_TITLES.values())
-    for axes in panels:
-        assert len([line for line in axes.lines if len(line.get_xdata()) == len(VECTORS) - 1]) == 3
-        assert len(axes.containers) == len(VECTORS) - 1  # the means
 
 
 def test_on_a_phone_panels_stand_below_each_other_with_the_labels_that_they_shared():
@@ -371,14 +347,6 @@ def test_on_a_phone_pictures_without_scales_stand_two_a_row(rows, columns):
     assert len({round(boxes[name].y0, 3) for name in same_row}) == 1
 
 
-def test_noise_has_a_row_a_scope_and_a_column_a_kind_each_with_the_clean_curve():
-    panels = visible(drawn(lambda: variants.noise(noise_table())))
-    assert len(panels) == 6
-    assert [axes.get_title() for axes in panels[:3]] == list(variants.NOISE_TITLES.values())
-    for panel, levels in zip(panels, [*NOISES.values()] * 2, strict=True):
-        assert list(curves(panel)) == ["0", *(f"{level:g}" for level in levels)]
-
-
 def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
     table = pd.DataFrame(row for size in (1, 5, 300) for rho in RHOS for row in errors(batch_size=size, rho=rho))
     figure = drawn(lambda: variants.batch_sizes(table, table))
@@ -387,9 +355,3 @@ def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
     assert list(curves(epochs)) == list(curves(steps)) == ["1", "5", "300"]
     assert [axes.get_ylabel() for axes in tests] == ["test error (label)", ""]
     assert "n = 3 seeds" in figure.legends[0].get_title().get_text()
-
-
-def test_figures_draw_no_random_number(table):
-    before = torch.random.get_rng_state(), str(np.random.get_state())
-    drawn(lambda: toy_setup.error_against_radius(table))
-    assert torch.equal(before[0], torch.random.get_rng_state()) and before[1] == str(np.random.get_state())

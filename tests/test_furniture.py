@@ -10,12 +10,10 @@ import papermill
 import pytest
 import tiny_book
 import yaml
-from docutils import nodes
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import sync_playwright
 
 from edition.publish import Layout, SiteError, broken_links, chapters, stage_sources
-from edition.publish.furniture import prose_words
 from edition.publish.pdf import PATIENCE, SUMMARY_FIRST, build_pdf, find_chromium
 from edition.publish.repository import SETUP, repository_name, write_launch_copies
 from edition.publish.site import render
@@ -162,19 +160,6 @@ def test_without_a_repository_pages_have_no_button_that_leaves_the_book(plain_si
     assert cells[1].outputs[0].text.startswith("said ")
 
 
-def test_words_in_code_cells_and_displayed_formulas_are_not_prose():
-    page = nodes.section("", nodes.title("", "One title"), nodes.paragraph("", "three more words"))
-    page += nodes.literal_block("", "not these")
-    page += nodes.math_block("", "a = b")
-    page += nodes.container("", nodes.paragraph("", "nor an output"), nb_element="cell_code")
-    page += nodes.container("", nodes.paragraph("", "but this"))
-    assert prose_words(page) == 7
-    rows = "<tr><td>{}</td></tr>".format
-    table = f"<table>{rows('two words')}</table><details><table>{rows('closed at first')}</table></details>"
-    page += nodes.container("", nodes.raw("", f"<p>no</p>{table}", format="html"), nb_element="cell_code")
-    assert prose_words(page) == 9
-
-
 # --- what Colab opens
 
 
@@ -213,7 +198,7 @@ def test_without_a_repository_there_are_no_launch_copies(root):
     assert not (root / "_build/launch").exists()
 
 
-def test_the_set_up_cell_installs_what_numbers_depend_on_and_leaves_the_notebook_server_alone(tmp_path):
+def test_the_set_up_cell_installs_what_numbers_depend_on_and_leaves_the_notebook_server_alone():
     (command,) = re.findall(r"sed '([^']*)'", SETUP)
     done = subprocess.run(["sed", command, ROOT / "requirements.txt"], capture_output=True, text=True, check=True)
     names = set(re.findall(r"^([\w.-]+)==", done.stdout, flags=re.MULTILINE))

@@ -1,5 +1,6 @@
 """Chapter 1 from records to tables, verdicts and figures: records made up by hand, live steps on the embedded pair."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -156,8 +157,10 @@ def test_sample_images_say_which_combinations_do_not_occur():
 
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_the_library_equals_the_plain_sam_step(rho):
-    networks = [torch.nn.Linear(3, 2).double() for _ in range(2)]
-    networks[1].load_state_dict(networks[0].state_dict())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks = [torch.nn.Linear(3, 2).double()]
+    networks.append(copy.deepcopy(networks[0]))
     generator = torch.Generator().manual_seed(0)
     inputs, labels = torch.randn(8, 3, generator=generator, dtype=torch.float64), torch.arange(8) % 2
     losses = [lambda net=net: torch.nn.functional.cross_entropy(net(inputs), labels) for net in networks]
@@ -196,11 +199,16 @@ def test_the_demonstration_trains_anew_into_a_folder_of_its_own(tmp_path, monkey
     assert not (tmp_path / "paper").exists()
 
 
-def test_quick_without_data_shows_a_box_and_trains_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["cifar_mnist_fixed", "fmnist_mnist"])
+def test_quick_without_data_shows_a_box_with_the_command_and_trains_nothing(tmp_path, monkeypatch, name):
+    shown = []
     monkeypatch.setattr(runs, "start", lambda *args, **kwargs: pytest.fail("nothing can be trained"))
-    for name in ("cifar_mnist_fixed", "fmnist_mnist"):
-        results = steps.full_scale(Chapter("quick", data_root=tmp_path), name)
-        assert not results and results.n_missing == 2
+    monkeypatch.setattr(steps, "display", shown.append)
+    results = steps.full_scale(Chapter("quick", data_root=tmp_path), name)
+    assert not results and results.n_missing == 2
+    box, advice = (part.data for part in shown)
+    assert f"<code>python -m edition runs start --experiment {name} --profile quick</code>" in box
+    assert "Not run yet. 2 of 2 runs" in box and "SAMLIB_DATA" in advice
 
 
 def tiny(pair, rho, seed):

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import json
 import pydoc
 import re
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from notebooks import cells
 
 from edition.runs import store_for
 
@@ -40,26 +40,6 @@ def text_files() -> Iterator[Path]:
             yield path
 
 
-@pytest.mark.parametrize("path", CODE, ids=name)
-def test_every_module_says_what_it_is_for(path):
-    text = path.read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
-
-
-LIBRARY = [path for path in CODE if "tests" not in path.parts]
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=name)
-def test_every_public_class_and_function_is_documented(path):
-    definitions = [
-        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    ]
-    # Of a claim's judge, the decorator says in words what it does.
-    judges = [node for node in definitions if any(ast.unparse(d).startswith("claim(") for d in node.decorator_list)]
-    public = [node for node in definitions if not node.name.startswith("_") and node not in judges]
-    assert [node.name for node in public if not ast.get_docstring(node)] == []
-
-
 NAMED = re.compile(r"`((?:samlib|edition|data_scripts)(?:\.\w+)+)`")
 
 
@@ -77,17 +57,8 @@ def test_every_name_that_a_text_refers_to_exists():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
-def test_no_code_cell_in_a_readers_view_is_longer_than_20_lines(path):
-    cells = json.loads(path.read_text())["cells"]
-    cells = [cell for cell in cells if not {"hide-input", "hide-cell"} & set(cell["metadata"].get("tags", []))]
-    lengths = {index: len("".join(cell["source"]).splitlines()) for index, cell in enumerate(cells)}
-    long = {index: n for index, n in lengths.items() if cells[index]["cell_type"] == "code" and n > 20}
-    assert not long, f"cell number: lines {long}"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_numbered_equations_break_lines_with_cr(path):
-    text = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    text = "\n".join(cell["source"] for cell in cells(path))
     numbered = [block for block in text.split("$$")[1::2] if "\\tag{" in block]
     # Sphinx puts a formula with a double backslash into a split environment, in which MathJax allows no tag.
     assert [block for block in numbered if "\\\\\n" in block] == []

@@ -62,29 +62,6 @@ def test_no_part_covers_another(places):
             assert name == other or right <= x0 or x1 <= left or bottom <= y0 or y1 <= top, (name, other)
 
 
-# The largest height, of the first three screens, in which nothing stands: no text, picture or control.
-BAND = """() => {
-  const boxes = [...document.querySelectorAll(".bd-article *")]
-    .filter(element => element.checkVisibility() && (element.matches("img, canvas, input, button, progress") ||
-      [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim())))
-    .map(element => element.getBoundingClientRect()).filter(box => box.height).sort((a, b) => a.top - b.top);
-  let [end, largest] = [boxes[0].bottom, 0];
-  for (const {top, bottom} of boxes) {
-    if (top > 2700) break;
-    largest = Math.max(largest, top - end);
-    end = Math.max(end, bottom);
-  }
-  return largest;
-}"""
-
-
-@pytest.mark.parametrize("width", [360, 390, 600, 768, 1024, 1199, 1200, 1440, 1920])
-def test_no_width_leaves_an_empty_band(browser, site, width):
-    with visiting(browser, site / LANDING, "light") as visit:
-        visit.page.set_viewport_size({"width": width, "height": 900})
-        assert 0 < visit.page.evaluate(BAND) < 90
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_the_training_stands_below_the_picture_and_the_doors_below_the_verdicts(browser, site, mode):
     with visiting(browser, site / LANDING, mode) as visit:

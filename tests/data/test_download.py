@@ -166,7 +166,7 @@ def test_a_part_that_is_whole_already_is_taken(server, tmp_path, cut_once):
 
 
 @pytest.mark.parametrize("damage", [OTHER[:1000], CONTENT + b"more"], ids=["other bytes", "too long"])
-def test_a_damaged_part_is_thrown_away_and_the_file_fetched_from_its_start(server, tmp_path, cut_once, damage):
+def test_a_damaged_part_is_thrown_away_and_the_file_fetched_from_its_start(tmp_path, cut_once, damage):
     url = cut_once(CONTENT).mirrors[0].url
     next(tmp_path.glob("*.part")).write_bytes(damage)
     download.download(remote(url, checksum=sha256(CONTENT)), tmp_path, {})

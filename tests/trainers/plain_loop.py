@@ -51,9 +51,9 @@ def network() -> nn.Sequential:
         return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
 
 
-def new_sam(model: nn.Module) -> SAM:
+def new_sam(model: nn.Module, rho: float = RHO) -> SAM:
     """SAM around momentum SGD."""
-    return SAM(model.parameters(), torch.optim.SGD, rho=RHO, lr=LR, momentum=0.9, module=model)
+    return SAM(model.parameters(), torch.optim.SGD, rho=rho, lr=LR, momentum=0.9, module=model)
 
 
 def new_scheduler(sam: SAM) -> torch.optim.lr_scheduler.LRScheduler:
@@ -79,9 +79,9 @@ def forget(model: nn.Module) -> None:
         tensor.zero_()
 
 
-def train_plainly(way: Way, model: nn.Module) -> None:
+def train_plainly(way: Way, model: nn.Module, rho: float = RHO) -> None:
     """Two passes over the microbatches, clipping, the step, the rate: nobody's trainer."""
-    sam = new_sam(model)
+    sam = new_sam(model, rho)
     scheduler = new_scheduler(sam)
     for _ in range(N_EPOCHS):
         for window in windows(loader(), way.accumulate):
@@ -97,9 +97,10 @@ def train_plainly(way: Way, model: nn.Module) -> None:
 
 def assert_equals_the_plain_loop(way: Way, train: Callable[[Way, nn.Module], nn.Module]) -> None:
     """Train twice, compare weights and batch statistics; SGD must end elsewhere, or nothing would be shown."""
-    right, found, start = network(), network(), network()
+    right, found, sgd = network(), network(), network()
     train_plainly(way, right)
+    train_plainly(way, sgd, rho=0.0)
     found = train(way, found)
     for name, value in right.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], value, rtol=0, atol=1e-6)
-    assert not torch.allclose(right[0].weight, start[0].weight, atol=1e-2)
+    assert not torch.allclose(right[0].weight, sgd[0].weight, atol=1e-2)
