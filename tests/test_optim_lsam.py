@@ -77,6 +77,22 @@ def test_perturbation_by_hand_for_one_example():
     assert result.bias_perturbation is None and float(result.logits) == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_a_class_that_is_all_but_certain_keeps_its_residual_in_half_precision(dtype, autocast):
+    # Logits 10, 0, 0: r = q (-2, 1, 1) with q = e^-10 / (1 + 2 e^-10). In half precision p(y) rounds to 1.
+    head = nn.Linear(1, 3, bias=False)
+    head.weight.data = torch.tensor([[10.0], [0.0], [0.0]])
+    features = torch.ones(1, 1)
+    if not autocast:
+        head, features = head.to(dtype), features.to(dtype)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        result = lsam_loss(features, head, torch.tensor([0]), rho=6**0.5)
+    expected = torch.tensor([[-2.0], [1.0], [1.0]])
+    torch.testing.assert_close(result.weight_perturbation.float(), expected, rtol=1e-3, atol=0)
+    assert float(result.clean_loss) == pytest.approx(2 * math.exp(-10), rel=1e-3)
+
+
 def test_perturbation_norm_equals_rho_over_weight_and_bias_jointly():
     trunk, head = _parts(3, bias=True, dtype=torch.float64)
     inputs, targets = _batch("cross_entropy", torch.float64)

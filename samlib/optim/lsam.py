@@ -87,8 +87,11 @@ def lsam_loss(
     _check_batch(features, head, targets, loss)
     with torch.no_grad():
         logits = F.linear(features, head.weight, head.bias)
-        clean_loss, residual = _loss_and_residual(logits, targets, loss)
-        gradients = [residual.mT @ features.to(residual.dtype)]
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        # In half precision a learned class's probability rounds to 1: its residual would be 0, the others' would not.
+        with torch.autocast(logits.device.type, enabled=False):
+            clean_loss, residual = _loss_and_residual(logits.to(wide), targets, loss)
+            gradients = [residual.mT @ features.to(wide)]
         if head.bias is not None:
             gradients.append(residual.sum(0))
         if process_group is not None:
