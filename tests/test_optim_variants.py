@@ -185,6 +185,18 @@ def test_asam_is_blind_to_the_scales_of_two_layers_that_undo_each_other():
     assert found[0] == pytest.approx(found[1], rel=1e-6) and found[0] > 6.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("check_finite", [True, False])
+@pytest.mark.parametrize("size, slope", [(30.0, 100.0), (0.0625, 2.0**-20)])
+def test_asam_in_half_precision_neither_overflows_nor_rounds_away(dtype, check_finite, size, slope):
+    # With eta = 0 and four equal numbers epsilon = rho w^2 g / (2 w g) = rho w / 2, here 2 w.
+    weight = nn.Parameter(torch.full((4,), size, dtype=dtype))
+    asam = ASAM([weight], rho=4.0, eta=0.0, check_finite=check_finite, lr=0.1)
+    weight.grad = torch.full_like(weight, slope)
+    asam.ascent_step()
+    assert weight.tolist() == [3 * size] * 4
+
+
 def test_asam_keeps_eta_in_a_copy_and_refuses_a_negative_one():
     asam = pickle.loads(pickle.dumps(ASAM([nn.Parameter(torch.ones(2))], eta=0.2, lr=0.1)))
     assert asam.eta == 0.2 and asam.rho == 0.5

@@ -55,7 +55,9 @@ class ASAM(SAM):
 
     def _ascent_rule(self, parameters: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Measure T g, go along T^2 g."""
-        scales = [parameter.abs().add_(self.eta) for parameter in parameters]
+        sizes = [parameter.abs() for parameter in parameters]
+        # T^2 g would leave the range of half precision.
+        scales = [size.to(torch.promote_types(size.dtype, torch.float32)).add_(self.eta) for size in sizes]
         measured = [gradient * scale for gradient, scale in zip(gradients, scales, strict=True)]
         return measured, [each * scale for each, scale in zip(measured, scales, strict=True)]
 
