@@ -233,6 +233,42 @@ def test_micro_batches_run_hooks_once_and_one_closure_is_sams_step():
         sams[0].step([])
 
 
+@pytest.mark.parametrize("returned, expected", [(None, None), ((1.0, 2.0), None), (3, 3.0)])
+def test_micro_batches_take_their_step_whatever_the_closures_return(returned, expected):
+    weight = nn.Parameter(torch.tensor([1.0]))
+
+    def closure() -> Any:
+        weight.square().sum().backward()
+        return returned
+
+    # Phantom 2, gradient there 4.
+    assert MSAM([weight], rho=1.0, lr=0.1).step(closure for _ in range(2)) == expected
+    assert weight.tolist() == [pytest.approx(0.6)]
+
+
+def test_earlier_gradients_count_whole_beside_micro_batches_of_radius_zero_and_are_dropped_otherwise():
+    weight = nn.Parameter(torch.tensor([0.0]))
+    sam = MSAM([weight], rho=0.0, lr=1.0)
+    losses = [lambda a=a: _backward(lambda: (weight - a).square().sum() / 2) for a in (1.0, 3.0)]
+    weight.grad = torch.tensor([5.0])
+    sam.step(losses)
+    assert weight.tolist() == [-3.0]  # the gradient is 5 - (1 + 3) / 2
+    sam.rho, weight.grad = 1.0, torch.tensor([5.0])
+    with pytest.warns(UserWarning, match="To accumulate"):
+        sam.step(losses)
+    assert weight.tolist() == [3.0]  # both phantoms are -4, where the gradients are -5 and -7
+
+
+def test_micro_batches_between_ascent_and_descent_are_refused_at_radius_zero_too():
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    sam, calls = MSAM([weight], rho=0.0, lr=0.1), []
+    weight.square().sum().backward()
+    sam.ascent_step()
+    with pytest.raises(ValueError, match="an ascent_step\\(\\) had no descent"):
+        sam.step([lambda: calls.append(1)])
+    assert not calls and not sam.at_phantom
+
+
 def test_a_predicate_that_chooses_nothing_is_refused_and_shared_weights_are_chosen_once():
     network = _network()
     with pytest.raises(ValueError, match="got 1 layers with none"):

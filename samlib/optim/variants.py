@@ -1,6 +1,7 @@
 """Variants of SAM on the same ascent: another rule, smaller batches, fewer parameters, a radius that changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -89,24 +90,33 @@ class MSAM(SAM):
     @unwatched_fast
     @untraced
     @torch.no_grad()
-    def step(self, closures: Closure | Sequence[Closure] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closures: Closure | Iterable[Closure] | None = None) -> Any:  # type: ignore[override]
         """Take one step on a batch's micro-batches, and return the mean of their losses at w.
 
         Args:
             closures: one a micro-batch, as in SAM.step, but none may skip. One alone, or none, is SAM's step.
 
+        Returns:
+            The mean; None where a closure returns anything but a tensor or a number.
+
         Raises:
-            ValueError: an empty sequence; else as SAM.step.
+            ValueError: no closure in a list; else as SAM.step.
         """
         if closures is None or callable(closures):
             return SAM.step.__wrapped__(self, closures)  # type: ignore[attr-defined]  # without a second run of hooks
+        closures = list(closures)
         if not closures:
             raise ValueError("MSAM.step() expects at least one closure, got an empty list. Skip empty batches.")
+        self._require_iterate("step(closures)")
         refuse_closure_under_scaler(self)
         losses, gathered = [], dict[Tensor, Tensor]()
         try:
-            for closure in closures:
+            if self.rho > 0:
                 self._drop_earlier_gradients()
+            for parameter in self._parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= len(closures)  # an earlier gradient counts whole, as in the base
+            for closure in closures:
                 losses.append(detached(self._evaluate(closure)))
                 if self.rho > 0:
                     self._ascend(allow_overflow=False)
@@ -117,13 +127,14 @@ class MSAM(SAM):
                         share = parameter.grad / len(closures)
                         gathered[parameter] = gathered[parameter].add_(share) if parameter in gathered else share
                 self._clear_gradients()
+            mean = sum(losses) / len(losses) if all(isinstance(loss, Tensor | Real) for loss in losses) else None
         except BaseException:
             self.restore()
             raise
         for parameter, gradient in gathered.items():
             parameter.grad = gradient
         self._apply_base()
-        return sum(losses) / len(losses)
+        return mean
 
 
 def perturbed_where(network: nn.Module, predicate: Callable[[str, nn.Module], bool]) -> list[dict[str, Any]]:
