@@ -1,6 +1,7 @@
 """SAM where other implementations break: misuse, failures, unused parameters, zero and non-finite values."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from networks import parameter as _parameter
 from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
-from samlib.optim import SAM
+from samlib.optim import MSAM, SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -96,6 +97,20 @@ def test_torch_closure_uses_only_gradients_it_makes():
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
     weight.grad = torch.tensor([-100.0, 7.0])
     sam.step(lambda: _quadratic_backward(weight))  # warned once: no second warning, which would be an error here
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("kind", [SAM, MSAM])
+def test_the_warning_of_dropped_gradients_points_at_the_callers_line(kind, hooked):
+    weight = _parameter([3.0, 4.0])
+    sam = kind([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    if hooked:  # torch then wraps the step once more
+        sam.register_step_post_hook(lambda *_: None)
+    weight.grad = torch.tensor([-100.0, 7.0])
+    closure = functools.partial(_quadratic_backward, weight)
+    with pytest.warns(UserWarning, match="To accumulate") as caught:
+        sam.step([closure] if kind is MSAM else closure)
+    assert caught[0].filename == __file__
 
 
 def test_gradients_that_are_zero_before_the_step_are_no_reason_to_warn():

@@ -8,7 +8,7 @@ from networks import parameter as _parameter
 from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
-from samlib.optim import SAM
+from samlib.optim import ASAM, SAM
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -81,6 +81,19 @@ def test_closure_under_a_grad_scaler_raises_with_advice():
     scaler.scale((weight**2).sum()).backward()
     with pytest.raises(ValueError, match=r"expects no closure, one was passed. Use ascent_step"):
         scaler.step(sam, lambda: _quadratic_backward(weight))
+    sam.zero_grad()
+    sam.step(lambda: _quadratic_backward(weight))  # without the scaler, it is welcome
+
+
+def test_restore_forgets_an_overflow():
+    weight = _parameter([3.0, 4.0])
+    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+    weight.grad = torch.tensor([math.inf, 0.0])
+    sam.ascent_step(allow_overflow=True)
+    sam.restore()
+    sam.rho = 0.0  # no ascent would notice that there is no overflow any more
+    sam.step(lambda: _quadratic_backward(weight))
+    assert weight.tolist() == [1.5, 2.0]
 
 
 def test_compiled_training_function_takes_the_same_steps():
@@ -113,18 +126,23 @@ def test_gradients_unscaled_before_the_ascent_are_refused_at_the_descent(scale):
     with pytest.raises(ValueError, match=r"unscale_\(\) before the descent"):
         scaler.step(sam)
     assert weight.tolist() == [3.0, 4.0] and weight.grad is None
+    sam.step(lambda: _quadratic_backward(weight))  # nothing of the scaler is left behind
+    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
 
-def test_unscaling_in_time_at_a_scale_of_one_is_allowed():
-    weight = _parameter([3.0, 4.0])
-    sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
+# ASAM's T is 0.01: T g is 0.05 long where g = (3, 4), a hundredth of g, and epsilon = 0.002 g.
+@pytest.mark.parametrize("kind, start, end", [(SAM, [3.0, 4.0], [1.2, 1.6]), (ASAM, [0.0, 0.0], [-1.503, -2.004])])
+def test_unscaling_in_time_at_a_scale_of_one_is_allowed(kind, start, end):
+    weight = _parameter(start)
+    shift = torch.tensor(start) - torch.tensor([3.0, 4.0])  # the gradient is (3, 4) at the start
+    sam = kind([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
-    scaler.scale((weight**2).sum() / 2).backward()
+    scaler.scale(((weight - shift) ** 2).sum() / 2).backward()
     sam.ascent_step(allow_overflow=True)
-    scaler.scale((weight**2).sum() / 2).backward()
+    scaler.scale(((weight - shift) ** 2).sum() / 2).backward()
     scaler.unscale_(sam)
     scaler.step(sam)
-    torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
+    torch.testing.assert_close(weight.data, torch.tensor(end))
 
 
 def test_closures_may_clip_as_lightning_does_where_no_optimiser_unscales_by_itself():

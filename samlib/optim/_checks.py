@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -10,11 +12,19 @@ from torch import Tensor, strided
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
-DROPPED_GRADIENTS = (
+_DROPPED_GRADIENTS = (
     "step(closure) expects to make all gradients itself, but there were gradients that are not 0 before it; they are "
     "dropped, because the second pass could not repeat them. To accumulate, run backward on all microbatches in the "
     "closure, or use ascent_step() and descent_step(); else call zero_grad() before the step."
 )
+
+
+def warn_of_dropped_gradients() -> None:
+    """Warn at the line that called step(): the first frame outside torch, whose wrappers vary, and this package."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(("torch.", "samlib.optim.")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(_DROPPED_GRADIENTS, stacklevel=level)
 
 
 def check_radius(rho: float) -> float:
@@ -90,10 +100,17 @@ def require_finite(length: float, call: str, advice: str) -> None:
 def refuse_closure_under_scaler(optimizer: Optimizer) -> None:
     """Raise if a GradScaler is calling: it sets `found_inf` for the time of the call."""
     if getattr(optimizer, "found_inf", None) is not None:
+        forget_scaler(optimizer)
         raise ValueError(
             "Under a GradScaler step() expects no closure, one was passed. "
             "Use ascent_step(allow_overflow=True), a second backward, then scaler.step(optimizer)."
         )
+
+
+def forget_scaler(optimizer: Optimizer) -> None:
+    """Delete what a GradScaler has set for the time of a call: after one that raises, it does not."""
+    for name in ("found_inf", "grad_scale"):
+        vars(optimizer).pop(name, None)
 
 
 def refuse_unscaled_ascent(ascent_length: float, descent_length: float) -> None:

@@ -1,7 +1,6 @@
 """SAM, Equation (3), around any torch optimiser."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,17 +10,18 @@ from torch.optim import Optimizer
 
 from samlib.optim._ascent import ascent_factor, host_norm, joint_norm
 from samlib.optim._checks import (
-    DROPPED_GRADIENTS,
     build_base,
     check_radius,
     clear_gradients,
     dense_gradients,
     detached,
+    forget_scaler,
     refuse_at_phantom,
     refuse_closure_under_scaler,
     refuse_unscaled_ascent,
     require_ascent,
     require_finite,
+    warn_of_dropped_gradients,
 )
 from samlib.optim._hooks import untraced, unwatched_fast
 from samlib.optim._iterate import SavedIterate
@@ -227,10 +227,14 @@ class SAM(Optimizer):
             them, so that earlier ones count as they do in the base). Warns once if those before were not 0.
         """
         if closure is None:
-            if not self._at_phantom and self._with_zero_gradients():
-                self._apply_base()  # as after an ascent from a gradient of 0; distributed checkpoints make state so
-                return None
-            self._descend()
+            try:
+                if not self._at_phantom and self._with_zero_gradients():
+                    self._apply_base()  # as after an ascent from a gradient of 0; distributed checkpoints make state so
+                else:
+                    self._descend()
+            except BaseException:
+                forget_scaler(self)
+                raise
             return None
         self._require_iterate("step(closure)")
         refuse_closure_under_scaler(self)
@@ -275,6 +279,8 @@ class SAM(Optimizer):
         """
         self._return_to_iterate()
         self._clear_gradients()
+        self._overflowed = False
+        forget_scaler(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimiser's state dict with rho added; refused at the phantom parameters."""
@@ -332,7 +338,7 @@ class SAM(Optimizer):
         self._clear_gradients()
         if not self._warned and any(bool(gradient.norm()) for gradient in dropped):
             self._warned = True
-            warnings.warn(DROPPED_GRADIENTS, stacklevel=4)
+            warn_of_dropped_gradients()
 
     def _ascent_rule(self, parameters: list[Tensor], gradients: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return what to measure and where to go: epsilon is rho times the second over the norm of the first.
@@ -343,7 +349,7 @@ class SAM(Optimizer):
 
     def _ascent_factor(self, measured: list[Tensor], owners: list[Tensor], *, overflow: bool) -> Tensor | float | None:
         """Return rho over the norm of what was measured, or None for no perturbation; `overflow` allows such."""
-        self._overflowed = False
+        self._overflowed, self._ascent_length = False, 0.0
         if self.rho == 0:
             return None
         if not self.check_finite:
@@ -377,6 +383,8 @@ class SAM(Optimizer):
             parameters, gradients = (self._shards.local(each, owners) for each in (parameters, gradients))
         measured, direction = self._ascent_rule(parameters, gradients)
         factor = self._ascent_factor(measured, owners, overflow=allow_overflow)
+        if self._ascent_length and allow_overflow and measured is not gradients:
+            self._ascent_length = self._length(host_norm, gradients, owners, "ascent_step()")  # as the descent's
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
         if factor is not None and parameters:
