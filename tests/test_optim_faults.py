@@ -415,10 +415,3 @@ def test_a_groups_rho_is_the_bases_own_option_where_the_base_has_one():
     groups = [{"params": [_parameter([1.0])], "rho": 0.8}]
     assert SAM(groups, torch.optim.Adadelta).param_groups[0]["rho"] == 0.8
 
-
-@pytest.mark.parametrize("name, ours", [("first_step", "ascent_step"), ("second_step", "descent_step")])
-def test_names_of_another_implementation_lead_to_ours(name, ours):
-    sam = SAM([_parameter([1.0])], lr=0.1)
-    assert not hasattr(sam, name)
-    with pytest.raises(AttributeError, match=ours):
-        getattr(sam, name)

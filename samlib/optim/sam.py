@@ -170,16 +170,6 @@ class SAM(Optimizer):
         self.base.state = state
 
     @property
-    def first_step(self) -> None:
-        """Absent: another implementation's name for the ascent."""
-        raise AttributeError("SAM has no first_step(): call ascent_step(), which clears the gradients too.")
-
-    @property
-    def second_step(self) -> None:
-        """Absent: another implementation's name for the descent."""
-        raise AttributeError("SAM has no second_step(): call descent_step(), which clears the gradients too.")
-
-    @property
     def _step_supports_amp_scaling(self) -> bool:
         """Tell GradScaler.step to call step() always, which restores w; trainers that clip in a closure refuse this."""
         return not self._in_closure
