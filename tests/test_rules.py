@@ -12,7 +12,7 @@ from edition.claims import Effect, Verdict
 from edition.claims.ledger import strength
 from edition.claims.rules import QUANTIFIERS, STATES, corrected
 from edition.page.verdicts import effects_html, found, verdict_class
-from samlib.measures.statistics import Estimate, detectable_difference, estimate
+from samlib.measures.statistics import Estimate, detectable_at, estimate
 
 INF, NAN = math.inf, math.nan
 VALUES = (0.1, 0.3, 0.2, 0.6)
@@ -92,7 +92,7 @@ def test_seeds_that_agree_exactly_decide_by_their_number(values, outcome, p):
 
 
 def test_what_would_have_been_found_is_that_of_the_samples():
-    assert Effect("x", estimate(VALUES), "above", 3.0).detectable == pytest.approx(detectable_difference(VALUES))
+    assert Effect("x", estimate(VALUES), "above", 3.0).detectable == pytest.approx(detectable_at(estimate(VALUES)))
     assert Effect("x", interval(-INF, INF, n=1), "above").detectable == INF
     assert math.isnan(Effect("x", estimate([0.2, 0.2]), "above").detectable)  # without a spread nobody knows
 

@@ -10,7 +10,6 @@ from scipy import stats
 from samlib.measures.statistics import (
     Estimate,
     detectable_at,
-    detectable_difference,
     estimate,
     joint_effect,
     number,
@@ -90,6 +89,11 @@ def test_rank_correlation_gives_ties_their_mean_rank():
     assert rank_correlations([1, 2, 3], np.array([[0.0, 0.0, 1.0]])).tolist() == pytest.approx([expected])
 
 
+def test_rank_correlation_ties_what_differs_in_the_last_bits():
+    curves = np.array([[0.1 + 0.2, 0.3, 0.3], [0.1 + 0.2, 0.3, 0.4], [0.3 - 0.1, 0.2, 0.5 - 0.3]])
+    assert rank_correlations([1, 2, 3], curves).tolist() == pytest.approx([0.0, math.sqrt(3) / 2, 0.0])
+
+
 @pytest.mark.parametrize(
     ("value", "digits", "signed", "expected"),
     [
@@ -135,20 +139,25 @@ def test_a_joint_effect_weighs_strata_alike_whatever_their_size():
         joint_effect([[1.0, 2.0], [1.0]])
 
 
+def test_a_joint_effect_leaves_out_what_is_no_number():
+    assert joint_effect([[1.0, NAN, 3.0], [2.0, 4.0]]) == joint_effect([[1.0, 3.0], [2.0, 4.0]])
+    with pytest.raises(ValueError, match=r"two or more numbers in every stratum, got \[1, 2\]"):
+        joint_effect([[1.0, NAN], [2.0, 4.0]])
+
+
 def test_what_is_called_detectable_is_found_that_often():
     generator = np.random.default_rng(1)
     values = generator.normal(size=8)
-    delta = detectable_difference(values)
+    delta = detectable_at(estimate(values))
     samples = generator.normal(delta, values.std(ddof=1), size=(20_000, 8))
     found = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.01)  # three standard errors are 0.0085
-    assert detectable_difference(2 * values + 5) == pytest.approx(2 * delta)
-    assert detectable_difference([1.0]) == math.inf
+    assert detectable_at(estimate(2 * values + 5)) == pytest.approx(2 * delta)
+    assert detectable_at(estimate([1.0])) == math.inf
 
 
 def test_what_is_detectable_follows_from_the_interval_and_its_degrees_of_freedom():
     values = [0.1, 0.3, 0.2, 0.6]
-    assert detectable_at(estimate(values)) == pytest.approx(detectable_difference(values))
     joint = joint_effect([values, [0.0, 0.5, 0.1]])
     delta, error = detectable_at(joint), (joint.high - joint.mean) / stats.t.ppf(0.975, joint.degrees)
     assert stats.nct.sf(stats.t.ppf(0.975, joint.df), joint.df, delta / error) == pytest.approx(0.8)

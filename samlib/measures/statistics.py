@@ -103,14 +103,14 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     Args:
         differences: one row of paired differences a stratum (a data set), two or more numbers each.
     Returns:
-        The estimate; n is the number of all differences.
+        The estimate; n is the number of all differences but those that are NaN, which are left out.
     Raises:
         ValueError: no stratum, or one with fewer than two numbers.
 
     >>> joint_effect([[1.0, 3.0], [2.0, 4.0]]).mean
     2.5
     """
-    strata = [np.asarray(values, dtype=float) for values in differences]
+    strata = [row[~np.isnan(row)] for row in (np.asarray(values, dtype=float) for values in differences)]
     if not strata or min(map(len, strata)) < 2:
         raise ValueError(
             f"differences: expected two or more numbers in every stratum, got {[len(values) for values in strata]}; "
@@ -126,21 +126,6 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
 
 
-def detectable_difference(differences: ArrayLike, power: float = 0.8) -> float:
-    """Return the smallest mean difference that a paired t test on so many seeds finds with this probability.
-
-    Args:
-        differences: paired differences; their standard deviation and number count, not their mean.
-        power: within (0.05, 1).
-    Returns:
-        delta, in the differences' unit; infinite for fewer than two.
-
-    >>> round(detectable_difference([0.0, 1.0] * 10), 3)
-    0.339
-    """
-    return detectable_at(estimate(differences), power)
-
-
 def detectable_at(value: Estimate, power: float = 0.8) -> float:
     """Return the smallest mean that a t test with an estimate's standard error finds with this probability.
 
@@ -152,6 +137,9 @@ def detectable_at(value: Estimate, power: float = 0.8) -> float:
         power: within (0.05, 1).
     Returns:
         delta, in the estimate's unit; infinite where it has no interval.
+
+    >>> round(detectable_at(estimate([0.0, 1.0] * 10)), 3)
+    0.339
     """
     half, degrees = max(value.high - value.mean, value.mean - value.low), value.degrees
     if value.n < 2 or not math.isfinite(half):
@@ -232,12 +220,13 @@ def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
 
     Args:
         x: the points, shape (point,).
-        curves: one curve a seed, shape (seed, point). A curve that never changes gives 0: it neither rises nor falls.
+        curves: one curve a seed, shape (seed, point). Values that differ in their last bits alone are tied; a curve
+            that never changes gives 0: it neither rises nor falls.
     Returns:
         One number a seed.
     """
     results = [
         0.0 if np.ptp(curve) == 0 else float(scipy.stats.spearmanr(x, curve).statistic)
-        for curve in np.asarray(curves, dtype=float)
+        for curve in np.round(np.asarray(curves, dtype=float), SETTLED)
     ]
     return np.array(results)
