@@ -88,7 +88,7 @@ def test_gini_equals_the_mean_absolute_difference_over_twice_the_mean():
     assert gini(values) == pytest.approx(differences / (2 * values.mean()), abs=1e-11)
 
 
-@pytest.mark.parametrize("values", [[], [0.0, 0.0], [1.0, -0.1], [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("values", [[], [0.0, 0.0], [1.0, -0.1], [1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
 def test_what_cannot_be_ranked_is_refused_with_the_likely_cause(values):
     for measure in (lorenz, gini):
         with pytest.raises(ValueError, match=r"expected finite non-negative numbers, not all zero.*diverged"):

@@ -136,6 +136,11 @@ def test_group_errors_are_hand_checkable() -> None:
     assert group_errors(wrong, torch.tensor([0, 0, 0, 1, 2]), n_groups=3) == ([2 / 3, 0.0, 1.0], [3, 1, 1])
 
 
+def test_numbers_are_no_statement_of_what_is_wrong() -> None:
+    with pytest.raises(TypeError, match=r"wrong: expected booleans, got torch.int64; pass `predictions != labels`"):
+        group_errors(torch.tensor([1, 0, 0]), torch.tensor([0, 0, 1]), n_groups=2)
+
+
 def test_absent_group_raises_with_advice() -> None:
     with pytest.raises(ValueError, match=r"none of \[1\].*use a larger set"):
         group_errors(torch.tensor([True, False]), torch.tensor([0, 2]), n_groups=3)
@@ -219,6 +224,33 @@ def test_coordinates_of_the_span_keep_every_inner_product() -> None:
     assert x.shape == (8, 7)  # centred, eight examples span seven directions
     np.testing.assert_allclose(x @ x.T, (plain @ plain.T).numpy(), atol=1e-10)
     np.testing.assert_allclose(y @ x.T, (moved @ plain.T).numpy(), atol=1e-10)
+
+
+def test_a_constant_feature_is_not_scaled_although_its_mean_is_rounded() -> None:
+    train = torch.full((3, 1), 0.1, dtype=torch.float64)  # the mean of three is 0.10000000000000002
+    x, y = in_their_span(train, torch.full((1, 1), 0.3, dtype=torch.float64))
+    np.testing.assert_allclose(x, 0, atol=1e-15)
+    np.testing.assert_allclose(y, 0.2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+@pytest.mark.parametrize("n_features", [5, 90])  # fewer and more than examples
+def test_features_that_never_vary_are_probed_at_chance(n_features: int, value: float) -> None:
+    train, test = make_set("train", scale=1.0, per_group=10), make_set("test", scale=1.0)
+    dead = [
+        part._replace(features=torch.full((len(part.labels), n_features), value).double()) for part in (train, test)
+    ]
+    for n_folds in (0, 2):
+        assert probe(*dead, n_folds=n_folds).error == 0.5
+
+
+@pytest.mark.parametrize("n_folds, part", [(0, "the held-out part"), (2, "a fold")])
+def test_a_class_that_is_held_out_whole_is_refused(n_folds: int, part: str) -> None:
+    labels = (torch.arange(8) == 0).long()
+    data = FrozenFeatures(torch.randn(8, 2, generator=stream(0, "one class")), labels, torch.zeros(8).long())
+    with pytest.raises(ValueError, match=f"train without {part}: expected labels of two classes or more, got only 0"):
+        for seed in range(20):  # the only example of class 1 is held out in some of them
+            probe_error(data, data, n_groups=1, generator=stream(seed, "probe"), n_folds=n_folds)
 
 
 def test_ties_of_the_cross_validation_go_to_the_smallest_strength() -> None:

@@ -96,16 +96,16 @@ def lorenz(values: Float[np.ndarray, " example"]) -> Float[np.ndarray, " point"]
     Returns:
         n + 1 points from 0 to 1.
     Raises:
-        ValueError: no value, a negative one, one that is not finite, or all zero.
+        ValueError: no value, a negative one, one that is not finite, or all zero; several dimensions.
 
     >>> lorenz(np.array([3.0, 1.0])).tolist()
     [0.0, 0.25, 1.0]
     """
     values = np.asarray(values, dtype=float)
-    if values.size == 0 or not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
         raise ValueError(
-            f"values: expected finite non-negative numbers, not all zero, got {values.size} values with sum "
-            f"{values.sum() if values.size else 0}; weights of a diverged network cannot be ranked"
+            f"values: expected finite non-negative numbers, not all zero, in one dimension, got shape {values.shape} "
+            f"with sum {values.sum()}; take each network's weights alone, and none of a diverged one"
         )
     return np.concatenate([[0.0], np.cumsum(np.sort(values))]) / values.sum()
 

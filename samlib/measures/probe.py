@@ -78,8 +78,8 @@ def probe_error(
     Returns:
         Errors as shares of 1; see `ProbeResult`.
     Raises:
-        ValueError: empty or misshapen sets, non-finite features, an absent group, or groups of several sizes
-            in `train`.
+        ValueError: empty or misshapen sets, non-finite features, an absent group, groups of several sizes in `train`,
+            or one class alone there or in what remains of it while C is chosen.
     Side effects:
         Advances the generator; none otherwise.
     """
@@ -95,11 +95,7 @@ def probe_error(
             f"test: expected {train.features.shape[1]} features as in train, got {test.features.shape[1]}; "
             f"take both from the same network"
         )
-    if len(train.labels.unique()) < 2:
-        raise ValueError(
-            f"train: expected labels of two classes or more, got only {train.labels[0].item()}; pass labels "
-            f"that the probe is to tell apart"
-        )
+    _check_classes("train", train.labels)
     error_of_choice: float | None
     if n_folds:
         answers, strength, error_of_choice = _cross_validated(train, test, strengths, n_folds, generator, n_groups)
@@ -152,11 +148,14 @@ def group_errors(
     Returns:
         Errors and counts, in the order of the groups.
     Raises:
+        TypeError: `wrong` is not of booleans.
         ValueError: different lengths, a group out of range, or a group without examples (never 0 or NaN).
 
     >>> group_errors(torch.tensor([True, False, False]), torch.tensor([0, 0, 1]), n_groups=2)
     ([0.5, 0.0], [2, 1])
     """
+    if wrong.dtype != torch.bool:
+        raise TypeError(f"wrong: expected booleans, got {wrong.dtype}; pass `predictions != labels`")
     if wrong.shape != groups.shape:
         raise ValueError(
             f"wrong: expected shape {tuple(groups.shape)} as of groups, got {tuple(wrong.shape)}; "
@@ -216,14 +215,15 @@ def in_their_span(
     """
     x, other = (features.detach().cpu().double().numpy() for features in (train, test))
     mean, std = x.mean(0), x.std(0)
-    std[std == 0] = 1.0
+    std[std <= 10 * np.finfo(float).eps * len(x) * abs(mean)] = 1.0  # constant, but for the rounding of the mean
     x, other = (x - mean) / std, (other - mean) / std
     if len(x) >= x.shape[1]:
         return x, other
     squares, directions = np.linalg.eigh(x @ x.T)
     kept = squares > 1e-10 * squares[-1]  # centring takes one direction away
+    kept[-1] = True  # of a dead network's features, which never vary, too
     scales = np.sqrt(squares[kept])
-    return directions[:, kept] * scales, other @ x.T @ (directions[:, kept] / scales)
+    return directions[:, kept] * scales, other @ x.T @ (directions[:, kept] / np.where(scales == 0, 1, scales))
 
 
 def _cross_validated(
@@ -242,6 +242,8 @@ def _cross_validated(
     rows = balanced_rows(train.groups, n_groups=n_groups, generator=generator).view(n_groups, size)
     fold = torch.empty(len(train.labels), dtype=torch.int64)
     fold[rows] = torch.arange(size) % n_folds
+    for i in range(n_folds):
+        _check_classes("train without a fold", train.labels[fold != i])
     held_out = [(fold == i).numpy() for i in range(n_folds)]
     x, other = in_their_span(train.features, test.features)
     labels = train.labels.cpu().numpy()
@@ -274,6 +276,7 @@ def _choose_strength(
     n_held_out = min(max(1, math.floor(share * size)), size - 1)
     held_out, kept = rows[:, :n_held_out].flatten(), rows[:, n_held_out:].flatten()
     fitted = FrozenFeatures(*(part[kept] for part in train))
+    _check_classes("train without the held-out part", fitted.labels)
     labels = train.labels[held_out].cpu()
     wrong = {c: (_predict(fitted, train.features[held_out], c, penalty) != labels).sum().item() for c in set(strengths)}
     best = min(wrong, key=lambda c: (wrong[c], c))
@@ -303,6 +306,15 @@ def _array(features: Float[Tensor, "row feature"]) -> Float[np.ndarray, "row fea
     """Return features for scikit-learn; numpy has no bfloat16, and half precision would be standardized in itself."""
     features = features.detach().cpu()
     return (features.float() if features.dtype in (torch.bfloat16, torch.float16) else features).numpy()
+
+
+def _check_classes(name: str, labels: Int64[Tensor, " example"]) -> None:
+    """Refuse labels of one class alone."""
+    if len(labels.unique()) < 2:
+        raise ValueError(
+            f"{name}: expected labels of two classes or more, got only {labels[0].item()}; pass several examples of "
+            f"every label that the probe is to tell apart"
+        )
 
 
 def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:
