@@ -54,7 +54,7 @@ def augmented_view(
     """
     n, side = images.shape[:2]
     boxes = random_boxes(n, side, generator)
-    flipped = torch.rand(n, generator=generator) < 0.5
+    flipped = torch.rand(n, generator=generator, dtype=torch.float32) < 0.5
     pixels = resized_boxes(images, boxes, flipped, size)
     return _normalized(255 * jittered(pixels / 255, generator) if jitter else pixels)
 
@@ -78,8 +78,8 @@ def jittered(
     changes = (change.adjust_brightness, change.adjust_contrast, change.adjust_saturation, change.adjust_hue)
     amounts = JITTER * (2 * torch.rand(len(images), 4, generator=generator, dtype=torch.float64) - 1)
     amounts[:, :3] += 1  # factors; the hue's is a shift
-    orders = torch.rand(len(images), 4, generator=generator).argsort(1)
-    grey = torch.rand(len(images), generator=generator) < GREY
+    orders = torch.rand(len(images), 4, generator=generator, dtype=torch.float32).argsort(1)
+    grey = torch.rand(len(images), generator=generator, dtype=torch.float32) < GREY
     found = []
     for image, own, order, colourless in zip(images, amounts.tolist(), orders.tolist(), grey.tolist(), strict=True):
         for i in order:

@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         self.name, self.n_features, self.weights_sha256 = name, n_features, weights_sha256
         self.lower = lower.requires_grad_(False).eval()
         self.trunk = trunk
-        self.head = nn.Linear(n_features, n_classes, device="meta")
+        self.head = nn.Linear(n_features, n_classes, device="meta", dtype=torch.float32)
         apart = name in _CHANNELS_APART
         self.memory_format = torch.contiguous_format if apart else torch.channels_last
         self.frozen_statistics = False
@@ -177,8 +177,8 @@ def _fill_uniformly(layer: nn.Conv2d | nn.Linear, generator: torch.Generator) ->
 
 def _convolution(inputs: int, outputs: int, size: int, generator: torch.Generator) -> nn.Conv2d:
     """A convolution of stride 2 with its first weights; made on "meta", where torch draws no numbers of its own."""
-    layer = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2, device="meta").to_empty(device="cpu")
-    _fill_uniformly(layer, generator)
+    layer = nn.Conv2d(inputs, outputs, size, stride=2, padding=size // 2, device="meta", dtype=torch.float32)
+    _fill_uniformly(layer.to_empty(device="cpu"), generator)
     return layer
 
 
@@ -192,8 +192,8 @@ def _convnet(generator: torch.Generator) -> tuple[dict[str, nn.Module], int]:
 def _smallnet(generator: torch.Generator) -> tuple[dict[str, nn.Module], int]:
     layers: dict[str, nn.Module] = {}
     for i, (inputs, outputs) in enumerate(((3, 8), (8, 16), (16, 32)), start=1):
-        convolution = _convolution(inputs, outputs, 3, generator)
-        layers[f"block{i}"] = nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+        norm = nn.BatchNorm2d(outputs, dtype=torch.float32)
+        layers[f"block{i}"] = nn.Sequential(_convolution(inputs, outputs, 3, generator), norm, nn.ReLU(inplace=True))
     return layers | {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}, outputs
 
 

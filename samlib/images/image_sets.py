@@ -288,5 +288,5 @@ def draw_in(
     if domain == "thick":  # each pixel takes the largest of its 3 x 3 neighbourhood
         return nn.functional.max_pool2d(images[:, None], 3, stride=1, padding=1)[:, 0]
     if domain == "noisy":
-        return images + NOISE * torch.randn(images.shape, generator=generator)
+        return images + NOISE * torch.randn(images.shape, generator=generator, dtype=torch.float32)
     return images

@@ -29,7 +29,7 @@ def largest_curvature(
     loss = cross_entropy(network(inputs), labels).mean(1).sum()
     gradients = torch.autograd.grad(loss, parameters, create_graph=True)
     generator = stream(0, "power method")
-    vector = [torch.randn(p.shape, generator=generator) for p in parameters]
+    vector = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
     quotient = torch.zeros(len(labels))
     for _ in range(iterations):
         norm = torch.stack([network.squared(part) for part in vector]).sum(0).sqrt().clamp(min=1e-30)

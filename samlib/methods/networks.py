@@ -166,7 +166,7 @@ def _layers(seed: int, sizes: Sequence[int]) -> dict[str, Tensor]:
     drawn = {}
 
     def uniform(*shape: int, fan_in: int) -> Tensor:
-        return (2 * torch.rand(shape, generator=generator) - 1) * fan_in**-0.5
+        return (2 * torch.rand(shape, generator=generator, dtype=torch.float32) - 1) * fan_in**-0.5
 
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         drawn[f"w{i}"] = uniform(fan_in, fan_out, fan_in=fan_in)
