@@ -228,6 +228,8 @@ def test_three_features_agree_in_training_and_are_independent_for_probes():
         found = three_features(400, seed=0, split=split)
         same = (found.labels[:, 0] == found.labels[:, 2]).double().mean().item()
         assert same == 1 if equal else 0.4 < same < 0.6
+    with pytest.raises(ValueError, match=r"split: expected one of 'train', .*, got 'tset'"):
+        three_features(400, seed=0, split="tset")
     turn = rotation(3)
     torch.testing.assert_close(turn @ turn.T, torch.eye(6, dtype=torch.float64))
     back = three_features(400, seed=0, split="train")
@@ -274,6 +276,19 @@ def test_ranks_and_ginis_are_by_member():
     assert ginis(weights) == [0.0, 0.5, None, None]
 
 
+@pytest.mark.parametrize(
+    "build", [lambda: MixedNetworks((0,), inputs=4), lambda: build_backbone("smallnet", n_classes=2, seed=0)]
+)
+def test_first_weights_do_not_depend_on_the_default_dtype(build):
+    expected = build().state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = build().state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], value) and found[name].dtype is value.dtype for name, value in expected.items())
+
+
 def test_an_image_network_counts_as_one_member():
     network = ImageNetwork(build_backbone("convnet", n_classes=2, seed=0))
     assert network(torch.zeros(1, 3, 3, 64, 32)).shape == (1, 3, 2)
@@ -315,16 +330,33 @@ def test_a_run_reports_every_number_for_every_seed_and_repeats(method):
 def test_sam_in_no_epoch_is_sgd_and_in_the_first_half_is_neither():
     sgd, none, half, whole = (
         train_method(dataclasses.replace(TOY, **values))["train_loss"]
-        for values in ({}, {"rho": 0.3, "end": 0.0}, {"rho": 0.3, "end": 0.5}, {"rho": 0.3})
+        for values in ({}, {"rho": 0.3, "start": 0.6, "end": 0.9}, {"rho": 0.3, "end": 0.5}, {"rho": 0.3})
     )
     assert sgd == none and len({tuple(sgd), tuple(half), tuple(whole)}) == 3
 
 
-def test_one_diverged_seed_takes_no_other_with_it():
-    found = train_method(dataclasses.replace(TOY, learning_rate=1e4))
-    assert found["diverged"] == [True, True]
-    assert found["train_loss"] == [None, None]
-    assert all(value == [None, None] for name, value in found.items() if name not in ("diverged",))
+@pytest.mark.parametrize("task", ["toy", "three_features"])
+def test_one_diverged_seed_takes_no_other_with_it(task, monkeypatch):
+    config = ControlConfig(task=task, n_epochs=2, n_train=100, seeds=(0, 1))
+    usual = train_method(config)
+
+    def with_a_blown_up_member(config, root):
+        made = make_task(config, root)
+        made.network.v.data[1] = math.inf
+        return made
+
+    monkeypatch.setattr("samlib.methods.train.make_task", with_a_blown_up_member)
+    found = train_method(config)
+    assert found.pop("diverged") == [False, True] and usual.pop("diverged") == [False, False]
+    assert found == {name: [value, None] for name, (value, _) in usual.items()}
+
+
+@pytest.mark.parametrize("task", ["toy", "three_features", "digits_patches"])
+def test_a_run_whose_seeds_all_diverge_reports_the_same_names(task):
+    fine = ControlConfig(task=task, n_epochs=1, n_train=100, batch_size=20)
+    found = train_method(dataclasses.replace(fine, learning_rate=1e6))
+    assert found.pop("diverged") == [True] and all(value == [None] for value in found.values())
+    assert found.keys() | {"diverged"} == train_method(fine).keys()
 
 
 def test_three_features_are_probed_linearly():
@@ -335,8 +367,11 @@ def test_three_features_are_probed_linearly():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rho", -1.0), ("per_perturbation", 6), ("end", 1.5), ("upweight", 0.5), ("seeds", ()), ("momentum", 1.0)],
-)
+    [
+        ("rho", -1.0), ("per_perturbation", 6), ("end", 1.5), ("upweight", 0.5), ("seeds", ()), ("momentum", 1.0),
+        ("n_train", 0), ("start", 1.0),
+    ],
+)  # fmt: skip
 def test_unusable_settings_are_refused_by_name(name, value):
     with pytest.raises((ValueError, TypeError), match=f"{name}: expected"):
         dataclasses.replace(TOY, **{name: value})
@@ -344,6 +379,8 @@ def test_unusable_settings_are_refused_by_name(name, value):
 
 def test_images_train_one_seed_a_run():
     with pytest.raises(ValueError, match="expected one seed for 'cifar_mnist'"):
-        ControlConfig(task="cifar_mnist", seeds=(0, 1))
+        ControlConfig(task="cifar_mnist", n_train=8000, seeds=(0, 1))
+    with pytest.raises(ValueError, match="n_train: expected a number of images for 'cifar_mnist', got None"):
+        ControlConfig(task="cifar_mnist")
     with pytest.raises(ValueError, match="part: expected one of 'both', 'logit', 'jacobian'"):
         ControlConfig(part="loss")

@@ -11,7 +11,7 @@ SCALES = ("unit", "none", "adaptive")
 PARTS = ("both", "logit", "jacobian")
 BASES = ("sgd", "adam")
 REWEIGHTINGS = ("none", "group dro", "just train twice")
-# Training examples where `n_train` is None.
+# Training examples that there are; of the toys, which are drawn, where `n_train` is None.
 AVAILABLE = {"toy": 300, "three_features": 600, "cifar_mnist": 9000, "digits_patches": 600}
 
 
@@ -30,7 +30,7 @@ class ControlConfig:
         part: which factor of the gradient is taken at the phantom (Baek et al. 2024): the derivative of the loss by the
             outputs, which holds the importance weights ("logit"), the derivative of the outputs by the parameters
             ("jacobian"), or "both", which is SAM.
-        start, end: SAM is on from this share of the epochs to that one, SGD before and after.
+        start, end: SAM is on from this share of the epochs to that one, a larger one, SGD before and after.
         base: "sgd" or "adam" (betas .9 and .999).
         feature_l2, last_layer_l2: weights of the mean over examples of |features|^2 and of |last layer|^2 in the loss.
         reweighting: "group dro" (Sagawa et al. 2020; groups are those of the training set, which are its classes
@@ -41,7 +41,7 @@ class ControlConfig:
         momentum: of SGD.
         batch_size: examples a step.
         n_epochs: passes over the training set.
-        n_train: training examples; None is all.
+        n_train: training examples; None, of the toys alone, is 300 of "toy" and 600 of "three_features".
         seeds: root seeds, one network each. Toys train all of them in one computation, images one.
     """
 
@@ -81,10 +81,14 @@ class ControlConfig:
             check_number(name, getattr(self, name), low=0)
         for name in ("start", "end"):
             check_number(name, getattr(self, name), low=0, high=1, advice="a share of the epochs")
+        if self.start >= self.end:
+            raise ValueError(f"start: expected less than end = {self.end}, got {self.start}; rho = 0 is SGD throughout")
         check_number("upweight", self.upweight, low=1)
         check_number("momentum", self.momentum, low=0, high=0.9999)
         for name in ("batch_size", "n_epochs", "first_epochs"):
             check_number(name, getattr(self, name), low=1, integer=True)
+        if self.n_train is None and not self.stacked:
+            raise ValueError(f"n_train: expected a number of images for {self.task!r}, got None; pass it, e.g. 600")
         check_number("n_train", self.n_examples, low=self.batch_size, integer=True, advice="at least one batch")
         if self.per_perturbation is not None:
             check_number(
@@ -110,7 +114,7 @@ class ControlConfig:
     @property
     def n_examples(self) -> int:
         """Training examples an epoch."""
-        return self.n_train or AVAILABLE[self.task]
+        return AVAILABLE[self.task] if self.n_train is None else self.n_train
 
     @property
     def shape(self) -> tuple[Any, ...]:

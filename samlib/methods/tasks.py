@@ -1,6 +1,5 @@
 """The tasks of the methods: data, network and errors of the toy, of three mixed features, of image pairs."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from samlib.config import check_choice
 from samlib.images.backbones import build_backbone
 from samlib.images.config import PairConfig
 from samlib.images.pairs import measure
@@ -127,7 +127,10 @@ def three_features(n: int, *, seed: int, split: str) -> Mixed:
         split: "train" and "test": the features agree; "probe train" and "probe test": they are independent.
     Returns:
         New tensors, double precision.
+    Raises:
+        ValueError: another split.
     """
+    check_choice("split", split, ("train", "test", "probe train", "probe test"))
     generator = stream(seed, f"three features, {split}")
     labels = torch.randint(2, (n, len(TURNS)), generator=generator)
     if not split.startswith("probe"):
@@ -183,5 +186,4 @@ def _stacked(parts: Sequence[Examples]) -> Examples:
 def _pair(config: ControlConfig) -> PairConfig:
     """The pair's configuration with this run's images; chapter 1's otherwise."""
     n_probe = 2000 if config.task == "cifar_mnist" else 200
-    n_train = config.n_train or math.floor(0.9 * config.n_examples)
-    return PairConfig(pair=config.task, n_train=n_train, n_probe=n_probe, seed=config.seeds[0])
+    return PairConfig(pair=config.task, n_train=config.n_train, n_probe=n_probe, seed=config.seeds[0])

@@ -41,27 +41,24 @@ def train_method(
         gini_used: Gini coefficient of the importance weights in the gradients that were followed, over an epoch;
             gini_real: of those at the real parameters after that epoch. Means over the epochs at `SHARES`.
         missed: share of training examples that "just train twice" counts more often (0 for the others).
-        diverged: whether a loss was not finite; all other numbers are then None.
+        diverged: whether the last epoch's loss, a weight or an output is not finite; a seed's other numbers are then
+            None.
     Raises:
         FileNotFoundError, ValueError: the task's data are not there.
     """
     task = make_task(config, root)
     weights = _counts(config, task)
     seen = _fit(config, task, weights, report)
-    fine = torch.stack([part.flatten(1).isfinite().all(1) for part in _by_member(task)]).all(0)
-    diverged = ~(fine & seen["train_loss"].isfinite())
-    if diverged.all():
-        found: dict[str, Any] = {}
-    else:
-        found = errors(config, task) | _measured(task)
+    parts = _by_member(task)
+    fine = torch.stack([part.flatten(1).isfinite().all(1) for part in parts]).all(0)
+    fine &= seen["train_loss"].isfinite() & _importance(task).isfinite().all(1)
+    for part in parts:
+        part[~fine] = 0.0  # finite, so that one computation can measure the others
+    found = errors(config, task) | _measured(task)
     found |= {"train_loss": seen["train_loss"].tolist(), "missed": ((weights > 1).double().mean(1)).tolist()}
     found |= {name: seen[name] for name in ("gini_used", "gini_real")}
-    names = {*found}
-    told = {
-        name: [None if bad else value for bad, value in zip(diverged.tolist(), found[name], strict=True)]
-        for name in names
-    }
-    return told | {"diverged": diverged.tolist()}
+    told = {name: [value if ok else None for ok, value in zip(fine, found[name], strict=True)] for name in found}
+    return told | {"diverged": (~fine).tolist()}
 
 
 def _fit(
@@ -173,7 +170,7 @@ def _measured(task: Task) -> dict[str, Any]:
 
 
 def _by_member(task: Task) -> list[Tensor]:
-    """All parameters with a member axis first."""
+    """All parameters with a member axis first, in their own memory."""
     members = len(task.labels)
     return [
         p.detach() if members == len(p) and task.mean is None else p.detach()[None] for p in task.network.parameters()
