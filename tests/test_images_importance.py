@@ -115,6 +115,14 @@ class Failing(nn.Module):
         return inputs
 
 
+def test_a_reading_of_another_mode_and_no_radius_are_refused():
+    given = linear(0.0, 0.0), torch.ones(1, 1).__getitem__, torch.tensor([1])
+    with pytest.raises(ValueError, match="mode: expected one of 'evaluation', 'training', got 'train'"):
+        image_importance(*given, readings=(("train", 4),), radii=(0.1,))
+    with pytest.raises(ValueError, match="radii: expected at least one radius, got none"):
+        image_importance(*given, readings=READINGS, radii=())
+
+
 @pytest.mark.parametrize("calls", [100, 0, 1, 2, 3])  # none fails; at w or at the phantom of the first or second batch
 def test_the_network_is_left_as_it_was_also_after_an_error(calls):
     network = nn.Sequential(*small_network(norm=True), Failing(calls))
@@ -191,6 +199,13 @@ def test_contributions_match_a_plain_reference():
         w += 0.05 * torch.cat([0.1 * (x.T @ pull) - w[:3], 0.1 * pull.sum()[None]])
     logits = (features.double() - mean) / deviation @ w[:3] + w[3]
     assert found.tolist() == pytest.approx(np.where(labels == 1, logits, -logits), abs=1e-3)
+
+
+def test_contributions_take_features_in_half_precision_or_with_a_graph():
+    features, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
+    expected = signed_contributions(features, labels, features, labels, strength=1.0)
+    for given in (features.bfloat16(), features.clone().requires_grad_()):
+        assert torch.equal(signed_contributions(given, labels, given, labels, strength=1.0), expected)
 
 
 def test_contributions_need_two_classes():

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from samlib.config import check_number
+from samlib.config import check_choice, check_number
 from samlib.measures.importance import importance
-from samlib.measures.probe import fit_probe
+from samlib.measures.probe import _array, fit_probe
 from samlib.optim import SAM
 from samlib.optim.normalization import normalization_statistics_frozen
 from samlib.shapes import Float, Int64
@@ -54,7 +54,7 @@ def image_importance(
     Returns:
         Real and phantom weights, within 0..1, in the order of `labels`; new single-precision tensors on the CPU.
     Raises:
-        ValueError: no example, or a gradient that is not finite.
+        ValueError: no example, no radius, another mode, or a gradient that is not finite.
     Side effects:
         None that lasts, also after an error: weights and running statistics keep every bit, gradients and modes
         are put back.
@@ -62,6 +62,12 @@ def image_importance(
     n = len(labels)
     if n == 0:
         raise ValueError("labels: expected at least one example, got none; weigh some training examples")
+    if len(radii) == 0:
+        raise ValueError(
+            "radii: expected at least one radius, got none; with 0 the phantom's weights are the real ones"
+        )
+    for mode, _ in readings:
+        check_choice("mode", mode, ("evaluation", "training"))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     ascents = [SAM(parameters, rho=rho) for rho in radii]
     real, phantom = torch.empty(len(readings), n), torch.empty(len(readings), len(ascents), n)
@@ -108,7 +114,7 @@ def signed_contributions(
             f"{labels.unique().tolist()} in labels; signed contributions are defined for two classes"
         )
     probe = fit_probe(train_features, train_labels, strength=strength)
-    logits = torch.from_numpy(probe.decision_function(features.cpu().numpy()))
+    logits = torch.from_numpy(probe.decision_function(_array(features)))
     return ((2 * labels.cpu() - 1) * logits).float()
 
 
