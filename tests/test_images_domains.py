@@ -243,3 +243,10 @@ def lacks_a_seven(data: PreparedSet) -> PreparedSet:
 def test_a_domain_class_or_set_that_is_not_there_is_refused_by_name(data, use, message):
     with pytest.raises(ValueError, match=message):
         use(data)
+
+
+def test_more_folds_than_images_are_refused_before_training(data):
+    rows = int((data.table.domain == TINY.target).sum())
+    most = rows - rows // 5  # without the test split
+    with pytest.raises(ValueError, match=rf"probe_folds: expected .* {most}\], got {most + 1}; there are no more"):
+        domain_splits(data, dataclasses.replace(TINY, probe_folds=most + 1))

@@ -184,8 +184,8 @@ def test_labels_are_those_of_the_tiles_and_the_first_feature_is_on_top() -> None
 
 
 def test_classes_are_cut_to_the_smallest_and_no_tile_is_used_twice() -> None:
-    sets = pair_sets(tiny_source(), PairConfig(pair="digits_patches"))
-    assert (len(sets.train.labels), len(sets.validation.labels), len(sets.test.labels)) == (36, 4, 12)
+    sets = pair_sets(tiny_source(), PairConfig(pair="digits_patches", validation_share=0.2))
+    assert (len(sets.train.labels), len(sets.validation.labels), len(sets.test.labels)) == (32, 8, 12)
     for data in sets[:5]:
         numbers = tile_numbers(data.images)
         assert all(len(set(column.tolist())) == len(column) for column in numbers.T)
@@ -229,8 +229,12 @@ def test_sets_that_the_tiles_cannot_fill_are_refused() -> None:
     for n_train in (21, 40, 1):
         with pytest.raises(ValueError, match=rf"n_train: expected a multiple of 2 classes.*got {n_train}; lower"):
             pair_sets(source, PairConfig(pair="digits_patches", n_train=n_train))
-    with pytest.raises(ValueError, match=r"n_probe: expected at least one example for each of 4 label pairs"):
-        pair_sets(source, PairConfig(pair="digits_patches", n_train=20, n_probe=3))
+    with pytest.raises(ValueError, match=r"n_probe: expected at least 2 examples for each of 4 label pairs"):
+        pair_sets(source, PairConfig(pair="digits_patches", n_train=20, n_probe=7))  # a probe holds one out
+    with pytest.raises(ValueError, match=r"n_probe: expected at least 3 examples for each of 4 label pairs"):
+        pair_sets(source, PairConfig(pair="digits_patches", n_train=20, n_probe=8, probe_folds=3))
+    with pytest.raises(ValueError, match=r"probe_folds: expected a whole number in \[2, inf\], got 1; 0 holds one"):
+        PairConfig(probe_folds=1)
     with pytest.raises(ValueError, match=r"source: expected the pair 'cifar_mnist'.*got 'digits_patches'"):
         pair_sets(source, PairConfig(pair="cifar_mnist"))
 

@@ -294,6 +294,8 @@ def test_a_drawn_split_that_leaves_too_few_images_is_refused():
     few = {"train": (60, 20, 10, 4), "val": (8, 7, 6, 0), "test": (9, 9, 4, 0)}
     with pytest.raises(ValueError, match=r"validation: .* got \[.*, 0\].*; lower n_train or use a larger set"):
         photograph_splits(annotated(few), config(split="drawn", n_train=94))
+    with pytest.raises(ValueError, match=r"validation: expected at least 5 .* got \[8, 7, 6, 4\]"):
+        photograph_splits(annotated(COUNTS | {"val": (8, 7, 6, 4)}), config(probe_folds=5))
     # 24 of 94 images leave 3 of the last group's 4, of which one is dealt to validation and two to test.
     with pytest.raises(ValueError, match=r"validation: expected at least 2 .*, 1\]"):
         photograph_splits(annotated(few), config(split="drawn", n_train=24))

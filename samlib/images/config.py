@@ -70,7 +70,7 @@ class PairConfig(_Shape):
         if self.n_train is not None:
             check_number("n_train", self.n_train, low=1, integer=True, advice="None is all images")
         check_choice("probe_each_epoch", self.probe_each_epoch, (False, True))
-        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out quarter")
+        _check_folds(self.probe_folds)
         check_number("validation_share", self.validation_share, low=0.01, high=0.5, advice="the paper uses 0.1")
         check_number("seed", self.seed, low=0, integer=True)
 
@@ -160,7 +160,7 @@ class FinetuneConfig(_Shape):
         for name in ("batch_size", "n_epochs", "image_size", "n_importance"):
             check_number(name, getattr(self, name), low=1, integer=True)
         _check_stored_size(self.stored_size, self.image_size)
-        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out quarter")
+        _check_folds(self.probe_folds)
         for name in ("n_train", "per_group"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), low=4, integer=True, advice="None is all images")
@@ -257,7 +257,7 @@ class DomainConfig(_Shape):
         for name in ("image_size", "batch_per_domain"):
             check_number(name, getattr(self, name), low=1, integer=True)
         _check_stored_size(self.stored_size, self.image_size)
-        check_number("probe_folds", self.probe_folds, low=0, integer=True, advice="0 is one held-out tenth")
+        _check_folds(self.probe_folds)
         for name in ("learning_rate", "rho", "weight_decay"):
             check_number(name, getattr(self, name), low=0)
         check_number("momentum", self.momentum, low=0, high=0.9999, advice="0.9 is usual")
@@ -283,6 +283,11 @@ class DomainConfig(_Shape):
     def n_images(self) -> int:
         """Training images of the sources in the official release."""
         return sum(part_sizes(self.row.domains[source]).train for source in self.sources)
+
+
+def _check_folds(probe_folds: int) -> None:
+    low = 2 if probe_folds else 0
+    check_number("probe_folds", probe_folds, low=low, integer=True, advice="0 holds one share out, without folds")
 
 
 def _check_stored_size(stored_size: int, image_size: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samlib.config import check_number
 from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig, part_sizes
 from samlib.images.image_sets import PreparedSet
 from samlib.images.tiles import PairSource, Tiles
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd  # slow to import, and not needed for pairs
 
 N_GROUPS = 4  # of photographs
-# A probe holds out one image of each group while its C is chosen, so the validation set needs two.
-LEAST = {"train": 1, "validation": 2, "test": 1}
 LEAST_OF_A_DOMAIN = 8  # images: fewer leave a part of it empty
 
 Orders = list[list[Tensor]]  # tile numbers in shuffled order, by feature and class
@@ -67,11 +66,11 @@ def pair_sets(source: PairSource, config: PairConfig) -> PairSets:
 
     Args:
         source: what `load_pair` returned for `config.pair`.
-        config: pair, n_train, validation_share, n_probe and seed are read.
+        config: pair, n_train, validation_share, n_probe, probe_folds and seed are read.
     Returns:
         New tensors on the CPU.
     Raises:
-        ValueError: source and config name different pairs, or the source has too few tiles.
+        ValueError: source and config name different pairs, or the source has too few tiles, for the probes, too.
     """
     if source.name != config.pair:
         raise ValueError(
@@ -85,12 +84,13 @@ def pair_sets(source: PairSource, config: PairConfig) -> PairSets:
     tiles = [block.train for block in source.blocks]
     test_tiles = [block.test for block in source.blocks]
     anew = stream(config.seed, "probe training pairing")
+    probed = _balanced([_shuffled(orders, anew) for orders in unseen], config.n_probe, _least(config))
     return PairSets(
         train=_compose(tiles, _correlated(train, stream(config.seed, "training pairing"))),
         validation=_compose(tiles, _correlated(validation, stream(config.seed, "validation pairing"))),
         test=_compose(test_tiles, _correlated(test, stream(config.seed, "test order"))),
-        probe_train=_compose(tiles, _balanced([_shuffled(orders, anew) for orders in unseen], config.n_probe)),
-        probe_test=_compose(test_tiles, _balanced(test, config.n_probe)),
+        probe_train=_compose(tiles, probed),
+        probe_test=_compose(test_tiles, _balanced(test, config.n_probe, 1)),
         features=source.features,
         n_classes=source.n_classes,
     )
@@ -153,14 +153,19 @@ def _correlated(orders: Orders, generator: torch.Generator) -> Int64[Tensor, "ex
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def _balanced(orders: Orders, n_most: int) -> Int64[Tensor, "example 2"]:
+def _least(config: PairConfig | FinetuneConfig) -> int:
+    """Return how many images of each group a probe needs: one is held out while C is chosen, or one is in each fold."""
+    return max(2, config.probe_folds)
+
+
+def _balanced(orders: Orders, n_most: int, least: int) -> Int64[Tensor, "example 2"]:
     """Pair tiles so that all K^2 pairs of classes have the same count, using each place of an order once."""
     top, bottom = orders
     n_classes = len(top)
     count = min(n_most // n_classes**2, len(top[0]) // n_classes)  # examples a group
-    if count < 1:
+    if count < least:
         raise ValueError(
-            f"n_probe: expected at least one example for each of {n_classes**2} label pairs, got n_probe = "
+            f"n_probe: expected at least {least} examples for each of {n_classes**2} label pairs, got n_probe = "
             f"{n_most} and {len(top[0])} tiles a class; raise n_probe, or lower n_train to leave more tiles"
         )
     rows = []
@@ -216,7 +221,7 @@ def photograph_splits(data: PreparedSet, config: FinetuneConfig) -> PhotographSp
 
     Args:
         data: set whose table has split and group.
-        config: image_set, split, n_train and per_group are read.
+        config: image_set, split, n_train, per_group and probe_folds are read.
     Returns:
         New tensors on the CPU.
     Raises:
@@ -226,7 +231,7 @@ def photograph_splits(data: PreparedSet, config: FinetuneConfig) -> PhotographSp
     _check_request(data, config)
     official = {split: _group_rows(data, split) for split in ("train", "val", "test")}
     counts = [len(rows) for rows in official["train"]]
-    _check_groups("train", counts, official, "use a larger set")
+    _check_groups("train", counts, 1, official, "use a larger set")
     sizes = largest_remainder(config.n_train or sum(counts), counts)
     generator = stream(0, "split")
     shuffled = _shuffled(official["train"], generator)
@@ -242,8 +247,8 @@ def photograph_splits(data: PreparedSet, config: FinetuneConfig) -> PhotographSp
         test = [rows[len(rows) // 2 :] for rows in others]
         advice = "lower n_train or use a larger set"
     validation, test = ([rows[: config.per_group] for rows in part] for part in (validation, test))
-    for name, part in (("validation", validation), ("test", test)):
-        _check_groups(name, [len(rows) for rows in part], official, advice)
+    for name, part, least in (("validation", validation, _least(config)), ("test", test, 1)):
+        _check_groups(name, [len(rows) for rows in part], least, official, advice)
     groups = torch.repeat_interleave(torch.arange(N_GROUPS), torch.tensor([len(rows) for rows in validation]))
     chosen = balanced_rows(groups, n_groups=N_GROUPS, generator=generator)
     return PhotographSplits(
@@ -316,12 +321,12 @@ def _group_rows(data: PreparedSet, split: str) -> list[Tensor]:
     return [torch.nonzero(inside & (groups == group))[:, 0] for group in range(N_GROUPS)]
 
 
-def _check_groups(name: str, counts: list[int], official: dict[str, list[Tensor]], advice: str) -> None:
+def _check_groups(name: str, counts: list[int], least: int, official: dict[str, list[Tensor]], advice: str) -> None:
     """Refuse a set in which a group has too few images."""
-    if min(counts) < LEAST[name]:
+    if min(counts) < least:
         there = "; ".join(f"{split} {[len(rows) for rows in groups]}" for split, groups in official.items())
         raise ValueError(
-            f"{name}: expected at least {LEAST[name]} images of every group 0..{N_GROUPS - 1}, got {counts}; images of "
+            f"{name}: expected at least {least} images of every group 0..{N_GROUPS - 1}, got {counts}; images of "
             f"each group by split of the release: {there}; {advice}"
         )
 
@@ -362,7 +367,7 @@ def domain_splits(data: PreparedSet, config: DomainConfig) -> DomainSplits:
 
     Args:
         data: set whose table has the columns domain and class, sorted by domain, class and file.
-        config: image_set, target and seed are read. The target decides only which parts are used.
+        config: image_set, target, probe_folds and seed are read. The target decides only which parts are used.
     Returns:
         New tensors on the CPU.
     Raises:
@@ -379,6 +384,8 @@ def domain_splits(data: PreparedSet, config: DomainConfig) -> DomainSplits:
         parts = torch.from_numpy(rows[order]).split([sizes.test, sizes.validation, sizes.train])
         test[domain], validation[domain], train[domain] = parts
     probe_train = torch.cat([validation.pop(config.target), train.pop(config.target)])
+    advice = f"there are no more images in the training split of {config.target}"
+    check_number("probe_folds", config.probe_folds, high=len(probe_train), advice=advice)
     return DomainSplits(train, validation, test, probe_train)
 
 
