@@ -20,7 +20,6 @@ from edition.records.store import Record, Store
 from samlib.images.config import PairConfig
 from samlib.images.splits import pair_sets
 from samlib.images.tiles import load_pair
-from samlib.images.training import sam_step
 from samlib.optim import SAM
 
 matplotlib.use("agg")
@@ -153,6 +152,22 @@ def test_sample_images_say_which_combinations_do_not_occur():
     assert empty == [False, True, True, False, False, False, False, False]
     assert figure.axes[4].get_xlabel() == "125 of 500 images"
     plt.close("all")
+
+
+def sam_step(network, loss, *, rho, learning_rate):
+    """Take one SAM step (Eq 3) in place; with rho = 0 it is SGD's (Eq 2)."""
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(loss(), parameters)
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    iterate = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if norm > 0:
+                parameter.add_(rho * gradient / norm)  # now at the phantom parameters
+    at_phantom = torch.autograd.grad(loss(), parameters)
+    with torch.no_grad():
+        for parameter, saved, gradient in zip(parameters, iterate, at_phantom, strict=True):
+            parameter.copy_(saved - learning_rate * gradient)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from plain_toy import train_reference
 
 from edition.records.kept import KeptNetworks, checkpoints, contribution_grid
 from edition.records.store import Store
@@ -11,7 +12,6 @@ from samlib.measures.importance import importance_weights
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.network import DisentangledNetwork, initial_weights
-from samlib.toy.reference import train_reference
 from samlib.toy.training import probing_errors, stack_examples, train_toy
 
 CONFIG = ToyConfig(hidden=6, n_steps=40, n_snapshots=2, checkpoints=(40, 0, 12), seeds=(5, 2), rho=0.5)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from plain_toy import train_reference
 from toy_settings import INTERVENED, needs_numba
 
 from samlib.config import to_dict
 from samlib.toy.config import ToyConfig
-from samlib.toy.reference import train_reference
 from samlib.toy.training import train_toy
 
 SMALL = ToyConfig(hidden=8, n_steps=100, n_snapshots=2, checkpoints=(100,)).vary(n_test=200)

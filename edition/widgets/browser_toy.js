@@ -146,7 +146,7 @@ globalThis.samlibToy = (() => {
 
     // One LSAM step (samlib.toy.reference.lsam_step); rho = 0 is SGD. Returns v and v~ as they were before the descent.
     // One forward pass is enough: the ascent step moves v, and the features do not depend on v.
-    // With an intervention ({vector, ratio, length, term}) it is samlib.toy.reference.intervention_step instead (Eqs 8-10);
+    // With an intervention ({vector, ratio, length, term}) it is a step with terms of Eqs 8-10 instead;
     // a lender is another batch whose phantom is taken ("permuted").
     step(data, batch, rho, rate, intervention, lender) {
       const {v, slope, scratch, features} = this, size = batch.length;

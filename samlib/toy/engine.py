@@ -38,7 +38,7 @@ class BatchedEngine:
     """Disentangled networks (Eq 4) under LSAM (Eq 5), SGD (rho = 0) or an intervention (Eqs 7-10).
 
     All members take a step in the same few batched matrix products. Members never touch each other: each has its
-    own weights, examples, learning rate and radius. Equal to `reference_step` (tests) up to rounding.
+    own weights, examples, learning rate and radius. Equal to a plain loop (tests) up to rounding.
 
     Args:
         weights: initial weights; copied to `device` and `dtype`.

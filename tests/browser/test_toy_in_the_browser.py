@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_toy import train_reference
 from playwright.sync_api import Browser, Page
 from torch.nn.functional import softplus
 
@@ -16,7 +17,7 @@ from samlib.toy.config import ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.interventions import phantom
 from samlib.toy.network import DisentangledNetwork
-from samlib.toy.reference import lsam_step, train_reference
+from samlib.toy.reference import lsam_step
 
 N_STEPS, SEED = 100, 3
 OPEN = Callable[..., Page]
