@@ -1,6 +1,6 @@
 """Array types for annotations, such as Float[Tensor, "batch feature"]: jaxtyping's, or plain ones where it is missing.
 
-Only readers and type checkers use them, so that training needs no more than torch and scikit-learn.
+Only readers and type checkers use them: where jaxtyping is missing, samlib runs all the same.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -43,9 +43,9 @@ def test_the_rank_is_exp_of_the_entropy_of_singular_values():
     assert effective_rank(principal_variances(with_deviations(3.0, 1.0))) == pytest.approx(math.exp(entropy))
 
 
-def test_components_hold_the_share_of_the_variance():
-    variances = principal_variances(with_deviations(3.0, 2.0, 1.0))  # 9, 4 and 1 of 14
-    assert [n_components(variances, share) for share in (0.6, 0.65, 9 / 14, 13 / 14, 0.93, 1.0)] == [1, 2, 1, 2, 3, 3]
+def test_components_hold_99_percent_of_the_variance():
+    cases = ([99.0, 1.0], 1), ([98.0, 2.0], 2), ([98.0, 1.0, 1.0], 2), ([97.0, 1.5, 1.5], 3)
+    assert [n_components(torch.tensor(variances)) for variances, _ in cases] == [expected for _, expected in cases]
     assert n_components(principal_variances(torch.ones(5, 3))) == 0
 
 
@@ -53,8 +53,3 @@ def test_components_hold_the_share_of_the_variance():
 def test_features_that_have_no_spectrum_are_refused(features):
     with pytest.raises(ValueError, match="features: expected finite values of shape"):
         principal_variances(features)
-
-
-def test_an_unusable_share_is_refused():
-    with pytest.raises(ValueError, match="share"):
-        n_components(torch.ones(2), share=1.5)

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from samlib.config import check_number
 from samlib.shapes import Float
 
 VARIANCE_SHARE = 0.99
@@ -48,20 +47,16 @@ def effective_rank(variances: Float[Tensor, " component"]) -> float:
     return math.exp(-(shares * shares.log()).sum().item()) if len(values) else 0.0
 
 
-def n_components(variances: Float[Tensor, " component"], share: float = VARIANCE_SHARE) -> int:
-    """Return how many principal components hold a share of the variance: the rank of Andriushchenko et al. (2023).
+def n_components(variances: Float[Tensor, " component"]) -> int:
+    """Return how many principal components hold 99 % of the variance: the rank of Andriushchenko et al. (2023).
 
     Args:
         variances: what `principal_variances` returned.
-        share: of the variance, within (0, 1].
     Returns:
         1 or more; 0 where nothing varies.
-    Raises:
-        ValueError: an unusable share.
 
-    >>> n_components(torch.tensor([100.0, 1.0, 1.0]), share=0.985), n_components(torch.zeros(3))
+    >>> n_components(torch.tensor([98.0, 1.5, 0.5])), n_components(torch.zeros(3))
     (2, 0)
     """
-    check_number("share", share, low=1e-9, high=1)
     total = variances.sum()
-    return int((variances.cumsum(0) / total < share - 1e-12).sum()) + 1 if total > 0 else 0
+    return int((variances.cumsum(0) / total < VARIANCE_SHARE - 1e-12).sum()) + 1 if total > 0 else 0

@@ -27,10 +27,11 @@ class Examples(NamedTuple):
 def sample(data: ToyData, *, seed: int, split: str) -> Examples:
     """Draw the training or test examples of one run (Eqs 39-43).
 
-    Easy feature (Eqs 39-40, reconstructed): z ~ U[0.1, 1] with the label's sign, x_easy = gamma_easy (z, 0).
+    Easy feature (Eqs 39-40, reconstructed): z ~ U[easy_gap, 1] with the label's sign, x_easy = gamma_easy (z, 0).
     Hard feature (Eqs 41-42, reconstructed): angle t ~ U[0, complexity], x_hard = gamma_hard y r (cos t, sin t)
-    plus uniform noise, with radius r = 0.1 + 0.9 t / complexity. A form (z cos z, z sin z) with negative z
-    makes the two arms cross, and lets the norm grow with complexity; this form does neither.
+    plus uniform noise, with radius r rising from inner_radius as `spiral` says, to 1 at the "fixed" profile. A form
+    (z cos z, z sin z) with negative z makes the two arms cross, and lets the norm grow with complexity; there this
+    one does neither.
     Noise (Eq 43) is added to the training split only: errors are measured on clean examples.
 
     All draws are made whatever the settings, so that runs that differ only in complexity or noise level share
@@ -125,18 +126,17 @@ def batch_order(n_examples: int, n_epochs: int, *, seed: int) -> torch.Tensor:
     return torch.stack([torch.randperm(n_examples, generator=generator) for _ in range(n_epochs)])
 
 
-def linear_baseline_error(examples: Examples, n_angles: int = 720) -> float:
-    """Error of the best linear classifier through the origin on the hard feature alone.
+def linear_baseline_error(examples: Examples) -> float:
+    """Error of the best linear classifier through the origin on the hard feature alone, of 720 directions.
 
     The probe of a network that treats the spiral as a linear feature can do no better on these examples.
 
     Args:
         examples: inputs and labels; only the hard coordinates are used.
-        n_angles: directions tried, evenly spaced over the full circle.
     Returns:
         Share of examples on the wrong side, 0 to 1.
     """
-    angles = torch.arange(n_angles, dtype=torch.float64) * (2 * math.pi / n_angles)
+    angles = torch.arange(720, dtype=torch.float64) * (2 * math.pi / 720)
     directions = torch.stack([angles.cos(), angles.sin()])
     signed = examples.labels[:, None].double() * examples.inputs[:, 2:].double()
     right = (signed @ directions > 0).count_nonzero(0)
