@@ -154,7 +154,7 @@ def _correlated(orders: Orders, generator: torch.Generator) -> Int64[Tensor, "ex
 
 
 def _least(config: PairConfig | FinetuneConfig) -> int:
-    """Return how many images of each group a probe needs: one is held out while C is chosen, or one is in each fold."""
+    """Return how many images of each group a probe needs: one to hold out and one to keep, or one a fold."""
     return max(2, config.probe_folds)
 
 
@@ -371,8 +371,8 @@ def domain_splits(data: PreparedSet, config: DomainConfig) -> DomainSplits:
     Returns:
         New tensors on the CPU.
     Raises:
-        ValueError: another set than the configuration's, a domain that is missing or too small, or a class that is
-            absent in one of the domains.
+        ValueError: another set than the configuration's, a domain that is missing or too small, for the folds, too, or
+            a class that is absent in one of the domains.
     """
     _check_domains(data, config)
     train, validation, test = {}, {}, {}
