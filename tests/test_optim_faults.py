@@ -414,4 +414,3 @@ def test_what_a_closure_returns_beside_the_loss_keeps_no_graph():
 def test_a_groups_rho_is_the_bases_own_option_where_the_base_has_one():
     groups = [{"params": [_parameter([1.0])], "rho": 0.8}]
     assert SAM(groups, torch.optim.Adadelta).param_groups[0]["rho"] == 0.8
-
