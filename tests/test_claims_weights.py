@@ -342,7 +342,7 @@ def test_poorly_fit_examples_are_told_by_the_papers_median_and_shown_in_ranks_an
         verdict = judged(monkeypatch, id, found)
         names = [f"{name}-trained, step 20, {role} feature's worst quarter" for name in ("SGD", "LSAM")]
         assert numbers(verdict) == dict.fromkeys(names, gain) and len(verdict.shown) == 6
-        assert verdict.statistic.endswith("of all examples, fitted well or not, 75 to 75 % weigh more at the phantom")
+        assert verdict.statistic.endswith("of all examples, fitted well or not, 75 % weigh more at the phantom")
     # The first example: from 1 of a mean of 1.5, 1 of 6 and the middle of the ranks 0, 1, 2 (of 3) to nothing.
     shown = {effect.name.rpartition(": ")[2]: effect.value.mean for effect in verdict.shown[::2]}
     assert shown == pytest.approx({"median / mean weight": -1 / 1.5, "mean rank": -1 / 3, "share": -1 / 6})

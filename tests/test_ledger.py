@@ -166,7 +166,7 @@ def test_text_says_state_counts_scale_and_number_of_every_claim_and_counts_them(
     assert len(lines) == 3 * len(ROWS) + 2
     assert lines[3] == "mixed          some-id  (1 of 2 holds, 1 reversed; Section 5)"
     assert lines[4] == "    Some claim."
-    p = f"p = {ROWS[1].deciding.corrected:.3g}, corrected"
+    p = "p = 0.002, corrected"
     assert lines[5] == f"    -3.000 [-4.000, -2.000], n = 4 (at -3; predicted above 0; {p}); some statistic"
     assert lines[6] == "contradicted   some-id  (0 of 1 hold, 1 reversed, scaled down; Section 5)"
     assert (lines[9], lines[11]) == ("not tested     some-id  (Section 5)", "    no runs")

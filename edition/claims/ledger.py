@@ -230,7 +230,8 @@ def _ratio(distance: float, width: float) -> float:
 
 def _measured(effect: Effect) -> str:
     """Write an effect in one line."""
-    p = f"; p = {effect.corrected:.3g}, corrected" if effect.corrected is not None and effect.decides else ""
+    p = "" if effect.corrected is None else f"{effect.corrected:.3f}"
+    p = f"; p {'< 0.001' if p == '0.000' else f'= {p}'}, corrected" if p and effect.decides else ""
     return f"{effect.value}, n = {effect.value.n} ({effect.name}; predicted {effect.prediction}{p})"
 
 

@@ -217,8 +217,8 @@ def poorly_fit(moments: Sequence[Moment], role: str) -> Judged:
     found = _gains(moments, f"{role} feature's worst quarter", partial(worst, feature=place), side)
     if not rising:
         return found
-    told = f"of all examples, fitted well or not, {min(rising):.0f} to {max(rising):.0f} % weigh more at the phantom"
-    return found._replace(note=f"; {told}")
+    shares = " to ".join(dict.fromkeys(f"{share:.0f}" for share in (min(rising), max(rising))))
+    return found._replace(note=f"; of all examples, fitted well or not, {shares} % weigh more at the phantom")
 
 
 def only_easy_fits(moments: Sequence[Moment]) -> Judged:

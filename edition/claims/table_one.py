@@ -252,10 +252,11 @@ def left_out(table: pd.DataFrame) -> str:
     """Name the seeds at which SGD and SAM did not both converge, and why; "" where there are none."""
     values = by_seed(table, "test_error", "method")
     lost = table[table.diverged].groupby("seed").method.agg(" and ".join)
-    return ", ".join(
-        f"{seed} ({lost.get(seed, 'a run')} {'diverged' if seed in lost else 'is missing'})"
-        for seed in values.index.difference(values.dropna().index)
-    )
+    found: dict[str, list[str]] = {}
+    for seed in values.index.difference(values.dropna().index):
+        why = f"{lost[seed]} diverged" if seed in lost else "a run is missing"
+        found.setdefault(why, []).append(str(seed))
+    return ", ".join(f"{', '.join(seeds)} ({why})" for why, seeds in found.items())
 
 
 def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
