@@ -59,6 +59,7 @@ _WHOLE = [
     )
 ]
 _PROBED: dict[str, Any] = {"probe_each_epoch": True, "small": {"probe_each_epoch": True}}
+_RATES = "pacs_whole_rates"
 _ROWS: tuple[tuple[Any, ...], ...] = (
     ("checkpoints", "toy", "Weights along training (Figures 1, 3, 5, 7, 8)", toy.checkpoints),
     ("complexity", "toy", "Complexity and radius (Figures 2 and 4)", toy.complexity),
@@ -107,13 +108,25 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("celeba_grid", "finetune", "CelebA, the paper's grid, short runs", _CELEBA.grid(n_epochs=finetune.GRID_EPOCHS)),
     ("pacs", "domainbed", "PACS, last block, every setting and seed (Table 2)", domainbed.transfer("pacs")),
     ("pacs_whole_rates", "domainbed", "PACS, ResNet-18 trained whole, learning rates", domainbed.whole_rates),
-    ("pacs_whole", "domainbed", "PACS, ResNet-18 trained whole (Table 2)", domainbed.whole("pacs")),
-    ("pacs_whole_radii", "domainbed", "PACS, ResNet-18 trained whole, other radii", domainbed.whole_radii),
-    ("pacs_whole_sizes", "domainbed", "PACS, ResNet-18 trained whole, image sizes and epochs", domainbed.whole_sizes),
+    ("pacs_whole", "domainbed", "PACS, ResNet-18 trained whole (Table 2)", domainbed.whole("pacs"), _RATES),
+    ("pacs_whole_radii", "domainbed", "PACS, ResNet-18 trained whole, other radii", domainbed.whole_radii, _RATES),
+    (
+        "pacs_whole_sizes",
+        "domainbed",
+        "PACS, ResNet-18 trained whole, image sizes and epochs",
+        domainbed.whole_sizes,
+        _RATES,
+    ),
     ("officehome", "domainbed", "OfficeHome, last block, every setting (Table 2)", domainbed.transfer("officehome")),
-    ("officehome_whole", "domainbed", "OfficeHome, ResNet-18 trained whole (Table 2)", domainbed.whole("officehome")),
+    (
+        "officehome_whole",
+        "domainbed",
+        "OfficeHome, ResNet-18 trained whole (Table 2)",
+        domainbed.whole("officehome"),
+        _RATES,
+    ),
     ("vlcs", "domainbed", "VLCS, last block, every setting and seed (Table 2)", domainbed.transfer("vlcs")),
-    ("vlcs_whole", "domainbed", "VLCS, ResNet-18 trained whole (Table 2)", domainbed.whole("vlcs")),
+    ("vlcs_whole", "domainbed", "VLCS, ResNet-18 trained whole (Table 2)", domainbed.whole("vlcs"), _RATES),
     ("digit_domains", "domainbed", "Digits in four domains (chapter 6's demonstration)", domainbed.demonstration),
     ("controls_toy", "control", "Methods on the toy, three settings each", controls.controls_toy),
     ("controls_images", "control", "Methods on CIFAR-MNIST", controls.controls_images),
