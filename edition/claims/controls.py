@@ -9,11 +9,11 @@ import functools
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from edition.experiments.controls import image_methods, methods
 from edition.records.store import Record
+from edition.runs.results import seed_table
 from samlib.config import all_but, from_dict
 from samlib.measures.statistics import Estimate, estimate, paired_difference, rank_correlations, settled
 from samlib.methods.config import ControlConfig
@@ -47,24 +47,13 @@ def control_table(records: Sequence[Record]) -> pd.DataFrame:
     tasks = sorted({record.config["task"] for record in records})
     if len(tasks) != 1:
         raise ValueError(f"records: expected one task, got {', '.join(tasks) or 'none'}; pass one experiment's records")
-    table = seed_rows(records)
+    measured = [name for name in records[0].metrics if name != "diverged"]
+    table = seed_table(records).astype(dict.fromkeys(measured, float))
     named = [method_of(from_dict(ControlConfig, record.config)) for record in records]
     by_record = {record.id: name for record, name in zip(records, named, strict=True)}
     table.insert(0, "method", [by_record[record][0] for record in table.record])
     table.insert(1, "setting", [by_record[record][1] for record in table.record])
     return _with_roles(table)
-
-
-def seed_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Tabulate control runs as they are: a row per (record, seed): "seed", "record" (id), "rho" and every metric."""
-    rows = []
-    for record in records:
-        for i, seed in enumerate(record.config["seeds"]):
-            values = {name: metric[i] for name, metric in record.metrics.items()}
-            rows.append({"seed": seed, "record": record.id, "rho": record.config["rho"]} | values)
-    table = pd.DataFrame(rows)
-    numbers = [name for name in table if name not in ("seed", "record", "diverged")]
-    return table.astype(dict.fromkeys(numbers, float))
 
 
 def method_of(config: ControlConfig) -> tuple[str, int]:
@@ -86,12 +75,12 @@ def against_sgd(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], Estim
         table: what `control_table` returned.
         metric: a column. Seeds at which either run diverged are left out; settings with none left, too.
     """
-    sgd = _of(table, "SGD", 0, metric)
+    sgd = table[(table.method == "SGD") & (table.setting == 0)].assign(method="SGD's first")
     found = {}
     for (method, setting), rows in table.groupby(["method", "setting"], sort=False):
-        both = rows.set_index("seed")[metric].to_frame("treated").join(sgd.rename("control")).dropna()
-        if (method, setting) != ("SGD", 0) and len(both):
-            found[method, setting] = paired_difference(both.treated.to_numpy(), both.control.to_numpy())
+        value = difference(pd.concat([rows, sgd]), method, "SGD's first", metric)
+        if value and (method, setting) != ("SGD", 0):
+            found[method, setting] = value
     return found
 
 
@@ -133,24 +122,8 @@ def difference(rows: pd.DataFrame, treated: str, control: str, metric: str = "ha
     return paired_difference(*both.to_numpy().T) if len(both) else None
 
 
-def improvement(
-    table: pd.DataFrame, treated: str, control: str = "SGD", metric: str = "hard_probe_error"
-) -> Estimate | None:
-    """Estimate a metric of one method minus another's, paired by seed, both at settings chosen by the other seeds.
-
-    Args:
-        table: what `control_table` returned.
-        treated, control: methods.
-        metric: a column, smaller is better.
-    Returns:
-        The estimate; None where no seed has both.
-    """
-    rows = table[table.method.isin([treated, control])]
-    return None if rows.empty else difference(chosen(rows, metric), treated, control, metric)
-
-
 def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
-    """Estimate `improvement` over SGD of every other method."""
+    """Estimate the hard feature's `difference` from SGD of every other method, each seed at its chosen setting."""
     rows = chosen(table)
     names = [name for name in dict.fromkeys(table.method) if name != "SGD"]
     return {name: value for name in names if (value := difference(rows, name, "SGD"))}
@@ -225,11 +198,3 @@ def _with_roles(table: pd.DataFrame) -> pd.DataFrame:
         columns={f"{easy}_probe_error": "easy_probe_error", f"{hard}_probe_error": "hard_probe_error"}
     )
     return renamed.assign(easy=easy, hard=hard)
-
-
-def _of(table: pd.DataFrame, method: str, setting: int, metric: str) -> pd.Series:
-    """One setting's metric by seed."""
-    rows = table[(table.method == method) & (table.setting == setting)]
-    if rows.empty:
-        raise ValueError(f"records: expected runs of {method}, got none; run the experiment")
-    return rows.set_index("seed")[metric].astype(np.float64)

@@ -1,7 +1,6 @@
 """Section 5 of the paper: on the toy SGD learns the line and not the spiral, and LSAM learns both."""
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.controls import seed_rows
 from edition.claims.rules import Effect
 from edition.claims.toy import ROOM, WHERE_HARD, at_each, complexities, correlation, difference, where_hard
 from edition.experiments.toy import REFERENCE_RHO, SENSITIVITY
@@ -145,7 +144,7 @@ def hard_error_falls(complexity: Results) -> list[Effect]:
     quantifier="some",
 )
 def full_sam_helps(full_sam_toy: Results) -> Judged:
-    table = seed_rows(full_sam_toy.records)
+    table = full_sam_toy.table
     errors = by_seed(table, "hard_probe_error", "rho", need=(0.0,))
     labels = table.groupby("rho").test_error.mean()
     radii = [rho for rho in errors.columns if rho > 0]

@@ -102,11 +102,7 @@ def error_against_radius(table: pd.DataFrame) -> Figure:
 
 
 def full_sam(table: pd.DataFrame) -> Figure:
-    """SAM on all parameters: errors of the hard feature, the easy one and the label against rho; SGD is rho = 0.
-
-    Args:
-        table: what `edition.claims.controls.seed_rows` returned.
-    """
+    """SAM on all parameters: errors of the hard feature, the easy one and the label against rho; SGD is rho = 0."""
     figure, axes = plt.subplots(figsize=(6.6, 3.9))
     for column, colour, line, label in (
         ("hard_probe_error", style.HARD, "-", "hard feature's probe"),
