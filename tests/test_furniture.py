@@ -13,10 +13,12 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import sync_playwright
 
-from edition.publish import Layout, SiteError, broken_links, chapters, stage_sources
+from edition.publish.furniture import prose_words
+from edition.publish.layout import Layout, chapters
+from edition.publish.links import broken_links
 from edition.publish.pdf import PATIENCE, SUMMARY_FIRST, build_pdf, find_chromium
 from edition.publish.repository import SETUP, repository_name, write_launch_copies
-from edition.publish.site import render
+from edition.publish.site import SiteError, render, stage_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n"

@@ -18,25 +18,14 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from edition.figures import NARROW
-from edition.publish import (
-    ChapterError,
-    Layout,
-    SiteError,
-    broken_links,
-    build_site,
-    chapters,
-    clean_notebook,
-    execute_book,
-    freeze,
-    merge_outputs,
-    site,
-    stage_sources,
-)
+from edition.publish import site
 from edition.publish.__main__ import _COMMANDS, main
-from edition.publish.cells import WIDGET_VIEW
-from edition.publish.execute import check_kernel
+from edition.publish.cells import WIDGET_VIEW, clean_notebook, merge_outputs
+from edition.publish.execute import ChapterError, check_kernel, execute_book, freeze
 from edition.publish.fingerprint import chapter_key, surroundings, tree_digest
-from edition.publish.site import size_pictures
+from edition.publish.layout import Layout, chapters
+from edition.publish.links import broken_links
+from edition.publish.site import SiteError, build_site, size_pictures, stage_sources
 from edition.publish.status import status_page
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"

@@ -20,11 +20,11 @@ from edition.figures.toy_setup import contours
 from edition.page import chapter
 from edition.page.chapter import show_finding, show_source
 from edition.page.finding import finding
-from edition.publish import SiteError, broken_links
 from edition.publish.code import anchors
+from edition.publish.links import broken_links
 from edition.publish.pdf import LINKS, PATIENCE, find_chromium
 from edition.publish.repository import with_buttons
-from edition.publish.site import render, run_jupyter_book
+from edition.publish.site import SiteError, render, run_jupyter_book
 
 CONFIG = f"""\
 {tiny_book.CONFIG}html:

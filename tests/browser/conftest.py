@@ -6,8 +6,8 @@ import pytest
 import visits
 from playwright.sync_api import Browser, sync_playwright
 
-from edition.publish import SiteError
 from edition.publish.pdf import find_chromium
+from edition.publish.site import SiteError
 
 
 def pytest_collection_modifyitems(items):
