@@ -13,7 +13,6 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import sync_playwright
 
-from edition.publish.furniture import prose_words
 from edition.publish.layout import Layout, chapters
 from edition.publish.links import broken_links
 from edition.publish.pdf import PATIENCE, SUMMARY_FIRST, build_pdf, find_chromium

@@ -135,7 +135,7 @@ def test_an_unknown_experiment_or_profile_is_refused_with_what_there_is():
         experiment("complexety")
     for name in ("complexity", "cifar_mnist_fixed"):
         with pytest.raises(ValueError, match=r"profile: expected one of 'paper', 'quick', 'smoke', got 'full'"):
-            experiment(name).configs("full")
+            needed([experiment(name)], "full")
 
 
 @pytest.fixture(scope="module")

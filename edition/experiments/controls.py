@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from samlib.config import check_choice
 from samlib.methods.config import ControlConfig
 
 TOY_SEEDS = tuple(range(10))
@@ -88,10 +87,7 @@ def controls_toy(profile: str) -> list[ControlConfig]:
 
     Args:
         profile: "paper", "quick" or "smoke".
-    Raises:
-        ValueError: another profile.
     """
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
     found = [config for configs in methods().values() for config in configs]
     if profile == "paper":
         return found
@@ -101,7 +97,6 @@ def controls_toy(profile: str) -> list[ControlConfig]:
 
 def controls_images(profile: str) -> list[ControlConfig]:
     """Every method on CIFAR-MNIST, four seeds; on the embedded pair and at one seed at the other profiles."""
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
     if profile == "paper":
         return [config for seed in range(IMAGE_SEEDS) for config in image_methods(seed).values()]
     small = dataclasses.replace(IMAGES, task="digits_patches", n_train=200, n_epochs=3 if profile == "quick" else 1)
@@ -110,7 +105,6 @@ def controls_images(profile: str) -> list[ControlConfig]:
 
 def full_sam_toy(profile: str) -> list[ControlConfig]:
     """SGD and SAM on all parameters of the toy at ten radii, seeds that no other run of it uses; profiles as above."""
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
     n_epochs, n_seeds = {"paper": (250, 20), "quick": (40, 3), "smoke": (2, 2)}[profile]
     base = ControlConfig(n_epochs=n_epochs, seeds=tuple(range(20, 20 + n_seeds)))
     return [dataclasses.replace(base, rho=rho) for rho in (0.0, *FULL_RADII)]
@@ -118,7 +112,6 @@ def full_sam_toy(profile: str) -> list[ControlConfig]:
 
 def three_features(profile: str) -> list[ControlConfig]:
     """SGD, SAM and SAM on the last layer alone on three mixed features, three settings each; profiles as above."""
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
     n_epochs, seeds = {"paper": (250, TOY_SEEDS), "quick": (40, TOY_SEEDS[:3]), "smoke": (2, TOY_SEEDS[:2])}[profile]
     base = ControlConfig(task="three_features", n_epochs=n_epochs, seeds=seeds)
     return [config for name in ("SGD", "SAM", "last layer only") for config in settings(name, base)]

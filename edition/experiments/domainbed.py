@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from edition.experiments.finetune import RADIUS  # of the equal budget
 from edition.experiments.tuned import Configs, OnRecord, sweep
-from samlib.config import check_choice
 from samlib.images.catalogue import DOMAINS
 from samlib.images.config import DomainConfig
 
@@ -47,7 +46,7 @@ def transfer(image_set: str) -> Configs:
     """The last block's runs, seed by seed and target by target; below "paper" one seed on the embedded set."""
 
     def configs(profile: str) -> list[DomainConfig]:
-        if _is_paper(profile):
+        if profile == "paper":
             return _trials(SCALED, image_set, range(N_SEEDS), LEARNING_RATES, RADII)
         small = dataclasses.replace(DEMO, trained="last block", n_epochs=1) if profile == "smoke" else DEMO
         return _trials(small, "digit_domains", (0,), (DEMO.learning_rate,), (0.0, RADIUS))
@@ -59,7 +58,7 @@ def whole(image_set: str) -> Configs:
     """SGD and SAM at one radius, and the features before training, on every target at every seed."""
 
     def configs(profile: str) -> list[DomainConfig]:
-        if not _is_paper(profile):
+        if profile != "paper":
             small = _small_whole(profile)
             return _trials(small, "digit_domains", (0,), (small.learning_rate,), (0.0, RADIUS))
         found, settings = [], [CHOSEN["SGD"], CHOSEN["SAM"]] if CHOSEN else []
@@ -74,7 +73,7 @@ def whole(image_set: str) -> Configs:
 def whole_radii(profile: str) -> list[DomainConfig]:
     """SAM at the other radii of the paper's sweep, on PACS."""
     radii = sorted(set(RADII) - {0.0, RADIUS})
-    if not _is_paper(profile):
+    if profile != "paper":
         small = _small_whole(profile)
         return [dataclasses.replace(own, rho=radii[-1]) for own in _targets(small, "digit_domains", (small.seed,))]
     if not CHOSEN:
@@ -85,7 +84,7 @@ def whole_radii(profile: str) -> list[DomainConfig]:
 
 def whole_rates(profile: str) -> list[DomainConfig]:
     """The short runs that choose each method's learning rate."""
-    if not _is_paper(profile):
+    if profile != "paper":
         return sweep(_small_whole(profile), (DEMO.learning_rate,), (0.0, RADIUS))
     return sweep(dataclasses.replace(WHOLE, target="sketch", seed=0, n_epochs=3), RATES, (0.0, RADIUS))
 
@@ -95,7 +94,7 @@ CHOSEN = OnRecord("domainbed", whole_rates, RADIUS)  # at seed 0 on Sketch; for 
 
 def whole_sizes(profile: str) -> list[DomainConfig]:
     """SGD on two targets at one seed: what image size and length of training change."""
-    if not _is_paper(profile):
+    if profile != "paper":
         return sweep(_small_whole(profile), (DEMO.learning_rate,), (0.0,))
     if not CHOSEN:
         return []
@@ -109,15 +108,8 @@ def whole_sizes(profile: str) -> list[DomainConfig]:
 
 def demonstration(profile: str) -> list[DomainConfig]:
     """The digits with one domain left out: before training, SGD, SAM. Seconds, at every profile."""
-    _is_paper(profile)
     base = dataclasses.replace(DEMO, target=DEMO_TARGET)
     return [dataclasses.replace(base, n_epochs=0), *sweep(base, (base.learning_rate,), (0.0, RADIUS))]
-
-
-def _is_paper(profile: str) -> bool:
-    """Whether a profile is the full scale; an unknown one is refused."""
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
-    return profile == "paper"
 
 
 def _small_whole(profile: str) -> DomainConfig:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from edition.experiments.tuned import EQUAL_BUDGET, Configs, OnRecord, Tuned
-from samlib.config import check_choice
 from samlib.images.config import FinetuneConfig
 
 # The paper's grids (Appendix B), middle values first.
@@ -40,7 +39,6 @@ IMPORTANCE_SHARES = (0.1, 0.3, 0.6, 1.0)
 
 def reduced(profile: str) -> list[FinetuneConfig]:
     """SGD and SAM on the embedded set, whichever set they stand for."""
-    check_choice("profile", profile, ("paper", "quick", "smoke"))
     n_epochs = {"quick": 6, "smoke": 2}[profile]
     base = FinetuneConfig(
         image_set="digits_on_patches",

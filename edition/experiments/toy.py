@@ -154,7 +154,6 @@ def best_settings(profile: str) -> list[ToyConfig]:
 
 def _searched(profile: str, places: Sequence[int], *, n_seeds: int) -> list[tuple[ToyConfig, float]]:
     """SGD in settings of the search, with its length, and the radius that its claims use; fewer below "paper"."""
-    check_choice("profile", profile, PROFILES)
     count, n_steps, seeds = {"paper": (None, 15_000, n_seeds), "quick": (2, 3000, 4), "smoke": (1, 60, 2)}[profile]
     size = ToyConfig(n_steps=n_steps, n_snapshots=1, seeds=tuple(range(seeds)))
     drawn = settings(max(places) + 1)

@@ -14,7 +14,7 @@ from edition.records.store import Record, Store
 # What SAM's setting is called where it is chosen among as many as SGD's.
 EQUAL_BUDGET = "SAM, equal budget"
 Configs = Callable[[str], list[Any]]
-"""Profile ("paper", "quick" or "smoke") -> configurations; another profile raises ValueError."""
+"""Profile ("paper", "quick" or "smoke") -> configurations; `edition.runs.plan.needed` refuses another."""
 
 
 @dataclass(frozen=True)

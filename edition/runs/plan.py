@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edition.experiments import Experiment
+from edition.experiments import PROFILES, Experiment
 from edition.records.kinds import KINDS
 from edition.records.store import Store, record_id
+from samlib.config import check_choice
 
 VARIABLE = "SAMLIB_RESULTS"
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -44,7 +45,12 @@ def store_for(profile: str) -> Store:
 
 
 def needed(experiments: Iterable[Experiment], profile: str) -> list[Run]:
-    """List the runs that the experiments need at a profile, each once, in the order of the experiments."""
+    """List the runs that the experiments need at a profile, each once, in the order of the experiments.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
+    check_choice("profile", profile, PROFILES)
     return unique(Run(item.kind, config) for item in experiments for config in item.configs(profile))
 
 
