@@ -317,7 +317,7 @@ def test_the_chapter_shows_the_whole_networks_once_their_runs_are_complete(monke
     nothing, last = results([], name="none"), results(runs(TIDY, TIDY))
     stub = SimpleNamespace(profile="paper", recorded=lambda name: whole.get(name, nothing), results=lambda name: last)
     found = demonstrations.weighed_photographs(stub)
-    assert (found.results["waterbirds"].name, found.results["celeba"]) == (name, last) and len(shown) == 1
+    assert len(shown) == 1 and f"records.html#{name}" in shown[0].data
     assert found.moments["waterbirds"][0].reading == "evaluation mode, batches of 128"
     assert found.moments["celeba"][0].reading == "training mode, batches of 2"
     titles = [f"{method}-trained{told}" for told in ("", ", frozen statistics") for method in ("SAM", "SGD")]

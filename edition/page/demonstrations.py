@@ -133,38 +133,32 @@ class Weighed(NamedTuple):
     """Importance weights on the sets of photographs, by experiment of the exploratory runs.
 
     Attributes:
-        results: what they are read from: the whole networks' runs where they are complete, else the last block's.
-        whole: the former, complete or not.
         moments: as `edition.claims.moments.photograph_moments` returns them.
         readings: title of the networks -> change of the Gini coefficient under every reading of the phantom.
     """
 
-    results: dict[str, Results]
-    whole: dict[str, Results]
     moments: dict[str, list[Moment]]
     readings: dict[str, dict[str, pd.DataFrame]]
 
 
 def weighed_photographs(chapter: Chapter) -> Weighed:
-    """Return the importance weights that chapter 4 shows.
+    """Return the importance weights that chapter 4 shows: of the whole networks where their runs are complete.
 
     Args:
         chapter: whose parameters decide about the last block's runs; the whole networks' are read, never trained.
     Side effects:
         Displays a source line for each set, or a box where there are no results.
     """
-    found = Weighed({}, {}, {}, {})
+    found = Weighed({}, {})
     for title, name in PHOTOGRAPHS.items():
         names = DATA_SETS[title]
         parts = {part: chapter.recorded(part) for part in (names.confirmatory, names.more)}
-        found.whole[name] = parts[names.confirmatory]
         entry = confirmatory_entries(parts).get(title)
         if entry is None:
-            found.results[name] = chapter.results(name)
-            found.moments[name] = photograph_moments(found.results[name].records) if found.results[name] else []
+            last_block = chapter.results(name)
+            found.moments[name] = photograph_moments(last_block.records) if last_block else []
             continue
-        found.results[name] = Results(names.confirmatory, chapter.profile, tuple(entry.records), 0)
-        display(found.results[name].source())
+        display(Results(names.confirmatory, chapter.profile, tuple(entry.records), 0).source())
         found.moments[name] = photograph_moments(entry.records, entry.roles)
         frozen = chapter.recorded(f"{names.confirmatory}_frozen")
         tables = {"": reading_changes(entry.records)}
