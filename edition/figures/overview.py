@@ -11,38 +11,32 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from edition import runs
-from edition.experiments import experiment
 from edition.figures import style
 from edition.figures.bands import mean_curve
 from edition.figures.toy_setup import draw_contour
 from edition.records.kept import checkpoints
 from edition.records.store import Record
-from edition.runs.results import pick, seed_table
+from edition.runs.results import pick, read
 
 
-def overview(kept: Sequence[Record], table: pd.DataFrame, *, seed: int = 0, complexity: float = 360.0) -> Figure:
-    """Draw the hard feature's contours for SGD and LSAM beside the probing errors against the radius.
+def overview(kept: Sequence[Record], table: pd.DataFrame) -> Figure:
+    """Draw the hard feature's contours for SGD and LSAM at seed 0 beside the probing errors at 360° against the radius.
 
     Args:
         kept: records of the experiment "checkpoints", SGD first.
         table: seed table of the experiment "complexity".
-        seed: whose networks to show.
-        complexity: whose errors to show, degrees.
     """
     figure, (sgd, lsam, errors) = plt.subplots(1, 3, figsize=(8.0, 2.7), width_ratios=(1, 1, 1.25))
     for panel, record, name in zip((sgd, lsam), kept, ("SGD", "LSAM: SAM on the last layer"), strict=True):
-        weights, examples = checkpoints(record)[-1].member(seed)
+        weights, examples = checkpoints(record)[-1].member(0)
         draw_contour(panel, weights, examples, 1)
         panel.set_title(name)
     sgd.set_ylabel("hard feature")
-    rows = pick(table, complexity=complexity)
+    rows = pick(table, complexity=360.0)
     mean_curve(errors, rows, x="rho", y="final_hard_error", colour=style.HARD, label="hard feature's probe")
     mean_curve(errors, rows, x="rho", y="final_easy_error", colour=style.EASY, label="easy feature's probe")
     mean_curve(errors, rows, x="rho", y="final_test_error", colour=style.NEUTRAL, label="label (test error)", line="--")
-    errors.set(
-        xlabel=r"radius $\rho$  (0 is SGD)", ylabel="error", title=f"{complexity:g}°, n = {rows.seed.nunique()} seeds"
-    )
+    errors.set(xlabel=r"radius $\rho$  (0 is SGD)", ylabel="error", title=f"360°, n = {rows.seed.nunique()} seeds")
     errors.legend(fontsize=8)
     return figure
 
@@ -56,18 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m edition.figures.overview", description="Draw the book's picture.")
     parser.add_argument("file", type=Path, metavar="FILE.png", help="where to write it")
     file = parser.parse_args(arguments).file
-    store = runs.store_for("paper")
-    found = {
-        name: [store.find(run.kind, run.config) for run in runs.needed([experiment(name)], "paper")]
-        for name in ("checkpoints", "complexity")
-    }
-    complete = {name: [record for record in records if record] for name, records in found.items()}
-    if complete != found:
+    kept, complexity = (read(name, "paper") for name in ("checkpoints", "complexity"))
+    if not (kept.complete and complexity.complete):
         raise SystemExit(
             "expected complete records of 'checkpoints' and 'complexity', some are missing; run `make paper`"
         )
     with style.style():
-        figure = overview(complete["checkpoints"], seed_table(complete["complexity"]))
+        figure = overview(kept.records, complexity.table)
         figure.savefig(file, dpi=150, metadata={"Software": None})
 
 
