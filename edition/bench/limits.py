@@ -12,7 +12,7 @@ _OUT_OF_CACHE = 1 << 26  # bytes of one array that no cache holds together with 
 _NUMBER = 4  # bytes of a float32
 
 
-def step_flop(hidden: int, batch: int, *, on: float = 1.0) -> int:
+def step_flop(hidden: int, batch: int) -> int:
     r"""Count the floating-point operations of one model-step, a multiplication and an addition being two.
 
     A member has two networks with layers 2 -> h -> h -> 1. For b examples every weight is used once forwards (phi),
@@ -27,32 +27,29 @@ def step_flop(hidden: int, batch: int, *, on: float = 1.0) -> int:
     Args:
         hidden: h, width of both hidden layers.
         batch: b, examples a step.
-        on: share of the first layer's units that are on for some example of the batch; others may be skipped, with
-            their rows of the middle layer. 1 counts all, as an engine of plain matrix products computes them.
     Returns:
         Operations, a whole number.
 
     >>> step_flop(100, 5)
     618020
     """
-    middle = on * hidden**2
+    middle = hidden**2
     weights = 2 * hidden + middle + hidden
-    return round(2 * batch * (4 * weights + 2 * (middle + hidden) + 2 * (2 * hidden + 1)))
+    return 2 * batch * (4 * weights + 2 * (middle + hidden) + 2 * (2 * hidden + 1))
 
 
-def step_bytes(hidden: int, *, on: float = 1.0) -> int:
+def step_bytes(hidden: int) -> int:
     """Count the bytes of weights that one model-step moves: each is read forwards, read backwards, and written.
 
     A member's weights (84 KB at h = 100) do not fit the innermost cache of most cores; activations do.
 
     Args:
         hidden: width of both hidden layers.
-        on: as in `step_flop`.
 
     >>> step_bytes(100)
     252024
     """
-    return 3 * _NUMBER * round(2 * (on * hidden**2 + 5 * hidden + 1))
+    return 3 * _NUMBER * 2 * (hidden**2 + 5 * hidden + 1)
 
 
 def measure_limits(hidden: int = 100, batch: int = 5, *, rounds: int = 5, seconds: float = 0.2) -> dict[str, Any]:
@@ -102,24 +99,21 @@ def copy_rate(size: int, seconds: float) -> float:
     return 2 * source.nbytes / (1 / rate(lambda: np.copyto(target, source), seconds, calls=1) - call)
 
 
-def share_of_limit(steps_per_s: float, limits: dict[str, Any], *, cores: int = 1, on: float = 1.0) -> dict[str, float]:
+def share_of_limit(steps_per_s: float, limits: dict[str, Any]) -> dict[str, float]:
     """Compare an engine's rate with what the arithmetic and the traffic of its steps would allow.
 
     Args:
-        steps_per_s: model-steps a second.
+        steps_per_s: model-steps a second on one core; an engine that skips units which are off may exceed the limits.
         limits: what `measure_limits` returned.
-        cores: cores in use; the limits are one core's.
-        on: as in `step_flop`. With 1 an engine that skips units may go beyond the limit.
     Returns:
         arithmetic_steps_per_s (at the peak rate of arithmetic), cache_steps_per_s (weights in the core's own cache),
         memory_steps_per_s (weights out of every cache), and share: steps_per_s over the smaller of the first two.
     """
-    moved = step_bytes(limits["hidden"], on=on)
+    moved = step_bytes(limits["hidden"])
     ceilings = {
-        "arithmetic_steps_per_s": limits["peak_flop_per_s"] / step_flop(limits["hidden"], limits["batch"], on=on),
+        "arithmetic_steps_per_s": limits["peak_flop_per_s"] / step_flop(limits["hidden"], limits["batch"]),
         "cache_steps_per_s": limits["cache_bytes_per_s"] / moved,
         "memory_steps_per_s": limits["memory_bytes_per_s"] / moved,
     }
-    ceilings = {name: cores * value for name, value in ceilings.items()}
     lowest = min(ceilings["arithmetic_steps_per_s"], ceilings["cache_steps_per_s"])
     return ceilings | {"share": steps_per_s / lowest}
