@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from edition.claims.pairs import difference
 from edition.figures import style
+from edition.figures.bands import mean_point
 from edition.figures.tables import spread
 from samlib.images.splits import PairImages
 from samlib.measures.statistics import estimate, number
@@ -108,9 +109,7 @@ def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:
     values = 100 * table.pivot(index="seed", columns="method", values=name)[["SGD", "SAM"]]
     axes.plot([0, 1], values.T.to_numpy(), "-o", color=style.NEUTRAL, alpha=0.45, lw=0.9, ms=3.5)
     for place, method in ((-0.22, "SGD"), (1.22, "SAM")):
-        mean = estimate(values[method])
-        height = [[mean.mean - mean.low], [mean.high - mean.mean]] if mean.n > 1 else None
-        axes.errorbar(place, mean.mean, height, fmt="D", color=COLOURS[method], capsize=4, ms=6)
+        mean_point(axes, place, estimate(values[method]), marker="D", color=COLOURS[method], capsize=4, ms=6)
     axes.margins(y=0.1)
     low, high = axes.get_ylim()
     axes.set(xlim=(-0.5, 1.5), ylim=(max(low, -0.03 * high), high))  # no empty stretch below an error of zero

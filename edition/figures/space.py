@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from edition.claims.moments import Moment, toy_moment
 from edition.claims.space import Space, best, tested, wilson
 from edition.figures import style
+from edition.figures.bands import mean_point
 from edition.figures.importance import draw_lorenz, draw_medians
 from edition.figures.toy_setup import draw_contour
 from edition.records.kept import KeptNetworks, checkpoints
@@ -246,6 +247,5 @@ def _points(panel: Axes, values: Sequence[np.ndarray], labels: Sequence[str], co
     """Draw means with their 95 % intervals side by side; nothing where there are fewer than two values."""
     for place, numbers in enumerate(values):
         if (~np.isnan(numbers)).sum() > 1:
-            e = estimate(numbers)
-            panel.errorbar(place, e.mean, yerr=[[e.mean - e.low], [e.high - e.mean]], fmt="o", color=colour)
+            mean_point(panel, place, estimate(numbers), color=colour)
     panel.set_xticks(range(len(labels)), labels=list(labels), fontsize=7)

@@ -18,17 +18,12 @@ from edition.claims.rules import Effect
 from edition.claims.table_one import FIXED, METRICS, early_epoch, in_points
 from edition.figures import style, tables
 from edition.figures.bands import legend_below, mean_curve, mean_point
+from edition.figures.pairs import ERRORS, WORST
 from edition.figures.tables import Html, group_heading, p_value, scrolling, spread
 from samlib.images.image_sets import PreparedSet
 from samlib.measures.statistics import Estimate, settled, with_interval
 
-TITLES = {
-    "easy_probe_error": "Easy ft. probe",
-    "hard_probe_error": "Hard ft. probe",
-    "test_error": "Test",
-    "easy_probe_worst_group_error": "Easy ft. probe, worst group",
-    "hard_probe_worst_group_error": "Hard ft. probe, worst group",
-}
+TITLES = ERRORS | WORST
 COLOURS = {"easy": style.EASY, "hard": style.HARD, "test": style.NEUTRAL}  # by the first word of the metric
 BACKBONES = {
     "convnet": "Three convolutions",
