@@ -132,7 +132,8 @@ def test_style_applies_inside_and_comes_back_also_after_an_error():
 
 
 def test_meanings_have_different_colours_and_sequences_run_from_light_to_dark():
-    assert len(set(style.COLOURS.values())) == len(style.COLOURS) == 5
+    colours = [colour for meanings in style.PALETTES.values() for colour in meanings.values()]
+    assert len({*colours, style.NEUTRAL}) == len(colours) + 1
     brightness = [sum(style.sequence_colour(index, 8)[:3]) for index in range(8)]
     assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 8
     assert style.sequence_colour(0, 1) == style.sequence_colour(0, 8)

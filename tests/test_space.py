@@ -33,7 +33,7 @@ from edition.runs import Run, do
 from edition.runs.results import read
 from edition.widgets import setting_explorer
 from samlib.measures.statistics import estimate, paired_difference
-from samlib.search import AXES, CURVES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, settings
+from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, settings
 
 SETTINGS, SEEDS = 16, 6
 FROM_TABLE = [
@@ -68,9 +68,8 @@ def found() -> Space:
     runs[..., STATISTICS.index("agreement_share")] = 1 - np.abs(effects[..., 0] * draw.random(shape[:3])) ** 4
     weights = draw.normal(0, 0.1, (SETTINGS, 2, 1, len(WEIGHTS))) + draw.normal(0, 0.1, (SETTINGS, 2, SEEDS, 5))
     weights[1, 0, 1:, WEIGHTS.index("only_easy")] = np.nan  # one network has such examples: too few
-    curves = np.zeros((SETTINGS, len(FRACTIONS), 5, SEEDS, len(CURVES)), dtype=np.uint16)
     table = pd.DataFrame([{"place": i} | setting for i, setting in enumerate(settings(SETTINGS))])
-    return Space(table, np.ones(SETTINGS, bool), runs.astype(np.float32), curves, weights.astype(np.float32), 100, 50)
+    return Space(table, np.ones(SETTINGS, bool), runs.astype(np.float32), weights.astype(np.float32))
 
 
 def seed_rows(found: Space, setting: int, run: int, **columns) -> pd.DataFrame:
@@ -138,7 +137,7 @@ def test_settings_without_values_are_not_tested_and_those_whose_premise_fails_ar
     none = Cases(np.full((2, 3, 4), np.nan), ("above",) * 3)
     assert none.states("in general").tolist() == ["not tested"] * 2
     premise = np.arange(SETTINGS) % 2 == 0
-    half = Space(found.settings, premise, found.runs, found.curves, found.weights, 100, 50)
+    half = Space(found.settings, premise, found.runs, found.weights)
     assert (half.states["toy-hard-error-lower"] == "premise fails").tolist() == (~premise).tolist()
     assert set(half.shares.sum(axis=1)) == {SETTINGS / 2 - 1}  # nor does the base count
     assert all(half.settings.place[row] % 2 == 0 < half.settings.place[row] for row in best(half))
@@ -195,7 +194,7 @@ def test_a_share_has_wilsons_interval():
 def test_the_constant_that_makes_the_effect_matters_most():
     table = pd.DataFrame([{"place": i} | setting for i, setting in enumerate(settings(200))])
     empty = np.zeros((200, 1, 1, 1))
-    made = Space(table, np.ones(200, bool), empty, empty, empty, 100, 50)
+    made = Space(table, np.ones(200, bool), empty, empty)
     effect = np.log(table.hard_scale.to_numpy()) + 0.3 * (table.radius_profile == "angle").to_numpy()
     ranked, score = matters(made, effect)
     assert list(ranked.index[:2]) == ["hard_scale", "radius_profile"] and set(ranked.index) == set(AXES)

@@ -180,9 +180,8 @@ def test_the_linear_approximation_is_judged_by_ranks_and_size(monkeypatch):
 
 
 def test_every_figure_is_drawn_from_the_measurements(few):
-    radii, sizes = (0.01, 0.1, 1.0), (1, 5)
-    measured = study.by_radius(radii)
-    left, right = figures.first_order(measured, radii).axes
+    sizes = (1, 5)
+    left, right = figures.first_order(study.by_radius()).axes
     assert left.get_title() and right.get_xlabel() and right.get_ylabel()
     assert len(left.get_lines()) == len(study.CASES)
     assert np.allclose(left.get_lines()[0].get_ydata(), 1)  # LSAM lies on the law
@@ -191,7 +190,7 @@ def test_every_figure_is_drawn_from_the_measurements(few):
     assert share.get_lines()[0].get_ydata()[0] <= 0.01 < share.get_lines()[0].get_ydata()[1]
     assert rank.get_lines()[0].get_ydata()[0] > 0.9
     assert len(figures.losses(rho=0.1).axes) == 3  # two panels and the colour bar
-    assert [axes.get_title() for axes in figures.linear_approximation(1).axes] == [
+    assert [axes.get_title() for axes in figures.linear_approximation().axes] == [
         "Inputs as drawn",
         "Inputs of length 1",
     ]

@@ -44,16 +44,12 @@ def mechanism_under_noise(noise: Results) -> list[Effect]:
     return at_each_noise(noise.table, relative_rate, "above")
 
 
-def minibatches(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the full batch: the paper says of very large batches that the improvement degrades there."""
-    return table[table.batch_size < table.batch_size.max()]
-
-
 def robust(table: pd.DataFrame) -> list[Effect]:
-    """Gain of LSAM at each batch size but the full batch."""
+    """Gain of LSAM at each batch size but the full batch, where the paper says that the improvement degrades."""
+    minibatches = table[table.batch_size < table.batch_size.max()]
     return [
         Effect(f"batch {size:g}", difference(part, "final_hard_error"), "below")
-        for size, part in minibatches(table).groupby("batch_size")
+        for size, part in minibatches.groupby("batch_size")
     ]
 
 

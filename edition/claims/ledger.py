@@ -24,6 +24,7 @@ from edition.claims import (
 )
 from edition.claims.claim import CLAIMS, PAPER, Claim
 from edition.claims.rules import STATES, Effect, Verdict
+from edition.records.store import finite
 from edition.runs.results import Results, read
 from samlib.measures.statistics import settled
 
@@ -107,7 +108,7 @@ class Row:
             "reversed": verdict.reversed,
             "quantifier": verdict.quantifier,
             "scaled_down": verdict.scaled_down,
-            "detectable": _finite(deciding.detectable) if deciding else None,
+            "detectable": finite(deciding.detectable) if deciding else None,
             "shown": [_effect(effect) for effect in verdict.shown],
             "space": self.space,
         }  # fmt: skip
@@ -246,9 +247,4 @@ def _numbers(effect: Effect) -> dict[str, float | int | None]:
     """Mean, ends and n; what is not finite becomes None."""
     value = effect.value
     numbers = {"value": value.mean, "low": value.low, "high": value.high}
-    return {name: _finite(x) for name, x in numbers.items()} | {"n": int(value.n)}
-
-
-def _finite(value: float) -> float | None:
-    """A number that JSON can hold."""
-    return float(value) if math.isfinite(value) else None
+    return finite(numbers) | {"n": int(value.n)}

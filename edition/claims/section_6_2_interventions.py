@@ -5,6 +5,7 @@ A gain counts where it is at least a tenth of LSAM's own (`LEAST`): an improveme
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def errors_at(interventions: pd.DataFrame, term: str, ratio: float) -> np.ndarra
 
 def lsam_errors(complexity: pd.DataFrame, rho: float) -> np.ndarray:
     """Return the hard-feature errors of LSAM (SGD at rho = 0) at 360 degrees, by seed."""
-    return only(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho).sort_values("seed").final_hard_error.to_numpy()
+    return _errors(complexity, complexity=REFERENCE_COMPLEXITY, rho=rho)
 
 
 def least_gain(complexity: pd.DataFrame) -> float:
@@ -142,8 +143,8 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     sgd, least = lsam_errors(complexity.table, 0.0), least_gain(complexity.table)
     effects = []
     for term in FACTORS:
-        rows = only(phantom_terms.table, term=term, rho=REFERENCE_RHO).sort_values("seed")
-        effects.append(Effect(term, paired_difference(rows.final_hard_error.to_numpy(), sgd), "below", least, none=0.0))
+        gain = paired_difference(_errors(phantom_terms.table, term=term, rho=REFERENCE_RHO), sgd)
+        effects.append(Effect(term, gain, "below", least, none=0.0))
     return effects
 
 
@@ -159,8 +160,8 @@ def one_factor_suffices(phantom_terms: Results, complexity: Results) -> list[Eff
     origin=OURS,
 )
 def rates_match_lsam(phantom_terms: Results, complexity: Results) -> list[Effect]:
-    rows = only(phantom_terms.table, term="rate", rho=REFERENCE_RHO).sort_values("seed")
-    value = paired_difference(rows.final_hard_error.to_numpy(), lsam_errors(complexity.table, REFERENCE_RHO))
+    rates = _errors(phantom_terms.table, term="rate", rho=REFERENCE_RHO)
+    value = paired_difference(rates, lsam_errors(complexity.table, REFERENCE_RHO))
     return [Effect("rates only minus LSAM", value, "within", MATCH_MARGIN)]
 
 
@@ -220,7 +221,7 @@ def own_batch(mechanism: Results) -> list[Effect]:
 def gain_where_hard_hurts(mechanism: Results, complexity: Results) -> list[Effect]:
     sgd, least, effects = lsam_errors(complexity.table, 0.0), least_gain(complexity.table), []
     for term in ("rate", "both"):
-        gain = paired_difference(_errors(mechanism, term, "hurts"), sgd)
+        gain = paired_difference(_errors(mechanism.table, term=term, vector="hurts"), sgd)
         effects.append(Effect(f"{term}, where it hurts minus SGD", gain, "below", least, none=0.0))
         apart = _apart(mechanism, term, "hurts", "helps")
         effects.append(Effect(f"{term}, where it hurts minus where it helps", apart, "below"))
@@ -268,14 +269,14 @@ def gains_elsewhere(table: pd.DataFrame) -> pd.DataFrame:
     return wide.sub(wide["none", "fixed"], axis=0).drop(columns=[("none", "fixed")])
 
 
-def _errors(mechanism: Results, term: str, vector: str) -> np.ndarray:
-    """Hard-feature errors with a stand-in in one term, by seed."""
-    return only(mechanism.table, term=term, vector=vector).sort_values("seed").final_hard_error.to_numpy()
+def _errors(table: pd.DataFrame, **conditions: Any) -> np.ndarray:
+    """Hard-feature errors of the runs that these columns tell, by seed."""
+    return only(table, **conditions).sort_values("seed").final_hard_error.to_numpy()
 
 
 def _apart(mechanism: Results, term: str, one: str, other: str) -> Estimate:
     """Hard-feature error with one stand-in minus that with another."""
-    return paired_difference(*(_errors(mechanism, term, vector) for vector in (one, other)))
+    return paired_difference(*(_errors(mechanism.table, term=term, vector=vector) for vector in (one, other)))
 
 
 def _gains(

@@ -41,18 +41,13 @@ class Space:
     Attributes:
         settings: a column a constant, and "place" in the sequence.
         premise: whether the paper's premise holds, (setting,).
-        runs, curves, weights: as `samlib.search.search` returns them.
-        n_test: examples that errors are measured on.
-        n_steps: length of the training.
+        runs, weights: as `samlib.search.search` returns them.
     """
 
     settings: pd.DataFrame
     premise: np.ndarray
     runs: np.ndarray
-    curves: np.ndarray
     weights: np.ndarray
-    n_test: int
-    n_steps: int
 
     def of(self, statistic: str) -> np.ndarray:
         """One statistic of every run, (setting, run, seed)."""
@@ -121,10 +116,8 @@ def space(records: Sequence[Record]) -> Space:
             for i, setting in enumerate(record.metrics["settings"])
         ]
         premise = np.array([holds for record in records for holds in record.metrics["premise"]])
-        parts = [np.concatenate([array[name] for array in arrays]) for name in ("runs", "curves", "weights")]
-        config = records[0].config
-        trained, curves, weights = parts
-        _read[key] = Space(pd.DataFrame(rows), premise, trained, curves, weights, config["n_test"], config["n_steps"])
+        trained, weights = (np.concatenate([array[name] for array in arrays]) for name in ("runs", "weights"))
+        _read[key] = Space(pd.DataFrame(rows), premise, trained, weights)
     return _read[key]
 
 

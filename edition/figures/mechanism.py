@@ -147,8 +147,8 @@ def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, 
     lsam = complexity[complexity.complexity == REFERENCE_COMPLEXITY]
     for index, (_, part) in enumerate(lsam.groupby("rho")):
         ratio, error = estimate(part.phantom_ratio.to_numpy(dtype=float)), estimate(part.final_hard_error)
-        label = r"LSAM, one point a $\rho$ (leftmost: SGD)" if index == 0 else None
-        mean_point(axes, ratio.mean, error, marker="s", color=style.SAM, label=label, ms=4.5, elinewidth=1)
+        named = r"LSAM, one point a $\rho$ (leftmost: SGD)" if index == 0 else None
+        mean_point(axes, ratio.mean, error, marker="s", color=style.SAM, label=named, ms=4.5, elinewidth=1)
     _draw_sgd(axes, complexity)
     axes.set_xscale("log")
     _plain_ticks(axes)

@@ -29,14 +29,11 @@ NAMED = {"SGD": "SGD", "SAM": "SAM", "last layer only": "LSAM", "ASAM": "ASAM", 
 MARKERS = ("o", "v", "^")  # of the settings: middle, smaller, larger
 
 
-def methods_against_sgd(
-    tables: Mapping[str, pd.DataFrame], *, metrics: Mapping[str, str] | None = None, scale: float = 100
-) -> Figure:
+def methods_against_sgd(tables: Mapping[str, pd.DataFrame], *, metrics: Mapping[str, str] | None = None) -> Figure:
     """Draw every method's difference from SGD with its 95 % interval over seeds, a panel a metric and task.
 
     Args:
         metrics: column -> title; the hard and the easy feature's probing error where it is None.
-        scale: of the numbers: 100 for points.
     """
     metrics = metrics or {"hard_probe_error": "hard feature", "easy_probe_error": "easy feature"}
     names = list(dict.fromkeys(name for table in tables.values() for name in table.method))
@@ -46,7 +43,7 @@ def methods_against_sgd(
         colour = style.EASY if metric.startswith("easy") else style.HARD
         panel.axvline(0, color=style.SGD, lw=1.2)
         for (method, setting), value in against_sgd(table, metric).items():
-            _mark(panel, value, names.index(method), setting, scale=scale, color=colour)
+            _mark(panel, value, names.index(method), setting, scale=100, color=colour)
         panel.set_title(f"{title}:\n{metrics[metric]}", fontsize=9.5)
         panel.set_xlabel("minus SGD's, points")
     _name_rows(axes[0, 0], names)

@@ -24,22 +24,22 @@ WORST = {
     "easy_probe_worst_group_error": "Easy ft. probe, worst group",
     "hard_probe_worst_group_error": "Hard ft. probe, worst group",
 }
+N_IMAGES = 4  # a panel of samples, at most
 RELIANCE = {"easy_head_error": "Own answer vs easy label", "hard_head_error": "Own answer vs hard label"}
 
 
-def sample_images(sets: dict[str, PairImages], features: tuple[str, str], *, n_images: int = 4) -> Figure:
+def sample_images(sets: dict[str, PairImages], features: tuple[str, str]) -> Figure:
     """Show a few images of every combination of the first two classes, one row a set.
 
     Args:
         sets: title -> composed images with both labels; the title names its row.
         features: names of the label columns, upper tile first.
-        n_images: most images a panel.
     """
     combinations = list(itertools.product(range(2), range(2)))
     figure, axes = plt.subplots(len(sets), 4, figsize=(9.4, 1.55 * len(sets) + 0.2), squeeze=False)
     for row, (title, data) in zip(axes, sets.items(), strict=True):
         for panel, labels in zip(row, combinations, strict=True):
-            _draw_montage(panel, data, labels, n_images)
+            _draw_montage(panel, data, labels)
             style.bare(panel)
         row[0].set_ylabel(title)
     for panel, (upper, lower) in zip(axes[0], combinations, strict=True):
@@ -117,13 +117,13 @@ def _draw_pairs(axes: Axes, table: pd.DataFrame, name: str) -> None:
     axes.grid(False, axis="x")
 
 
-def _draw_montage(axes: Axes, data: PairImages, labels: tuple[int, int], n_images: int) -> None:
+def _draw_montage(axes: Axes, data: PairImages, labels: tuple[int, int]) -> None:
     """Draw the first images with these labels side by side, or say that there are none."""
     rows = ((data.labels[:, 0] == labels[0]) & (data.labels[:, 1] == labels[1])).nonzero()[:, 0]
-    images = data.images[rows[:n_images]]
+    images = data.images[rows[:N_IMAGES]]
     if len(rows) == 0:
         axes.text(0.5, 0.5, "does not occur", ha="center", va="center", color=style.NEUTRAL, transform=axes.transAxes)
-        axes.set(xlim=(0, n_images * (images.shape[3] + 2)), ylim=(0, images.shape[2]), aspect="equal")
+        axes.set(xlim=(0, N_IMAGES * (images.shape[3] + 2)), ylim=(0, images.shape[2]), aspect="equal")
         return
     framed = np.pad(images.permute(0, 2, 3, 1).numpy(), ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255)
     axes.imshow(np.concatenate(list(framed), axis=1), interpolation="nearest")

@@ -21,7 +21,6 @@ IMPORTANCE = "#00838F"  # the two factors of the gradient that LSAM changes
 RATE = "#7B4A12"
 NEUTRAL = "#6b6b6b"
 DARK = "#33363b"  # beside NEUTRAL, where two things are none of these
-COLOURS = {"sgd": SGD, "sam": SAM, "easy": EASY, "hard": HARD, "neutral": NEUTRAL}
 PALETTES = {
     "method": {"SGD": SGD, "SAM and LSAM": SAM},
     "feature": {"easy": EASY, "hard": HARD},

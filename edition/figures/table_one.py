@@ -185,17 +185,17 @@ def group_samples(
     features: tuple[str, str],
     group_names: Sequence[str],
     *,
-    n_images: int = 4,
     averaged: bool = False,
 ) -> Figure:
     """Show a few images of each of the four groups, with the group's share: one row a split.
+
+    Images lie at equal distances in the order of the rows: neighbours may be alike.
 
     Args:
         data: the prepared images; the table has the column "group" (0..3).
         splits_rows: title -> numbers of its images, such as the training split and the probe set.
         features: names of label and attribute.
         group_names: of the groups 0 to 3, group = 2 label + attribute.
-        n_images: most images a panel, at equal distances in the order of the rows: neighbours may be alike.
         averaged: show the mean of a group's images instead, for sets whose terms do not let single ones be published.
     """
     figure, axes = plt.subplots(len(splits_rows), 4, figsize=(9.4, 2.7 * len(splits_rows) + 0.4), squeeze=False)
@@ -204,8 +204,8 @@ def group_samples(
         rows = np.asarray(numbers)
         for group, panel in enumerate(panels):
             found = rows[groups[rows] == group]
-            some = found[np.linspace(0, len(found) - 1, min(n_images, len(found))).astype(int)]
-            shown = _montage(data.images, some, n_images)
+            some = found[np.linspace(0, len(found) - 1, min(4, len(found))).astype(int)]
+            shown = _montage(data.images, some)
             if averaged and len(found):
                 shown = np.rint(data.images[found].mean(0)).astype(np.uint8)
             panel.imshow(shown, interpolation="nearest")
@@ -291,14 +291,12 @@ def _write_beside(axes: Axes, place: float, texts: Sequence[str], **options: Any
         )
 
 
-def _montage(images: np.ndarray, rows: np.ndarray, n_images: int) -> np.ndarray:
-    """Put images into a square of white-framed cells, those that are missing white."""
-    n_columns = math.ceil(math.sqrt(n_images))
-    n_lines = math.ceil(n_images / n_columns)
+def _montage(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Put up to four images into a square of white-framed cells, those that are missing white."""
     side = images.shape[1] + 2
-    canvas = np.full((n_lines * side, n_columns * side, 3), 255, dtype=np.uint8)
+    canvas = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)
     for i, row in enumerate(rows):
-        top, left = i // n_columns * side + 1, i % n_columns * side + 1
+        top, left = i // 2 * side + 1, i % 2 * side + 1
         canvas[top : top + side - 2, left : left + side - 2] = images[row]
     return canvas
 

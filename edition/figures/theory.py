@@ -39,15 +39,14 @@ STATE_COLOURS = {"fresh": style.NEUTRAL, "fitted": style.DARK}
 FLOOR = 1e-7
 
 
-def first_order(measured: Mapping[str, Sequence[Measured]], radii: Sequence[float] = RADII) -> Figure:
+def first_order(measured: Mapping[str, Sequence[Measured]]) -> Figure:
     """Draw exact log ratio over law, and the law's relative error, against rho, with its crossing of a tenth.
 
     Args:
-        measured: what `samlib.theory.study.by_radius` returned for these radii.
-        radii: rising.
+        measured: what `samlib.theory.study.by_radius` returned.
     """
     figure, (ratio, error) = plt.subplots(1, 2, figsize=(9.4, 4.5))
-    at, medians = breaking_radii(measured, radii), median_errors(measured)
+    at, medians = breaking_radii(measured), median_errors(measured)
     for name in CASES:
         colour, line = LOOKS[name]
         pooled = [(part.exact / part.law).flatten().numpy() for part in measured[name]]
@@ -55,10 +54,10 @@ def first_order(measured: Mapping[str, Sequence[Measured]], radii: Sequence[floa
         told = "exact" if np.isnan(at[name]) else rf"10 % off at $\rho$ = {at[name]:.2g}"
         # LSAM's line is thin and on top: it lies on others.
         width, order = (1.0, 3) if name == "LSAM" else (2.2, 2)
-        ratio.plot(radii, middle, line, color=colour, lw=width, zorder=order, label=f"{name}: {told}")
-        ratio.fill_between(radii, low, high, color=colour, alpha=0.15, lw=0)
+        ratio.plot(RADII, middle, line, color=colour, lw=width, zorder=order, label=f"{name}: {told}")
+        ratio.fill_between(RADII, low, high, color=colour, alpha=0.15, lw=0)
         kept = medians[name] > FLOOR
-        error.plot(np.array(radii)[kept], medians[name][kept], line, color=colour)
+        error.plot(np.array(RADII)[kept], medians[name][kept], line, color=colour)
         error.plot([at[name]], [TENTH], "o", color=colour, ms=6)
     error.axhline(TENTH, color=style.NEUTRAL, lw=0.8, ls=":")
     ratio.set(xscale="log", ylim=(0, 2), ylabel="exact log ratio / law", title="Exact over first order")
@@ -151,17 +150,13 @@ def losses(*, rho: float) -> Figure:
     return figure
 
 
-def linear_approximation(member: int = 0) -> Figure:
-    """Draw |grad f| against its linear approximation for one network, fresh and fitted; inputs as drawn and scaled.
-
-    Args:
-        member: which network, counted from 0.
-    """
+def linear_approximation() -> Figure:
+    """Draw |grad f| against its linear approximation for one network, fresh and fitted; inputs as drawn and scaled."""
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.2))
     for panel, scaled in zip(axes, (False, True), strict=True):
         largest = 0.0
         for state, name in STATES.items():
-            true, approximate = (part[member] for part in norms(ensemble(name), scaled=scaled))
+            true, approximate = (part[0] for part in norms(ensemble(name), scaled=scaled))
             panel.scatter(
                 true, approximate, s=12, color=STATE_COLOURS[state], alpha=0.7, lw=0, label=f"{state} network"
             )

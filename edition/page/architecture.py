@@ -4,18 +4,13 @@ import ast
 import html
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 
 from edition.runs import REPOSITORY
 
 
-def layers(root: Path = REPOSITORY) -> dict[str, list[list[str]]]:
-    """Read who may import whom: package -> its layers from above to below, each a list of modules side by side.
-
-    Args:
-        root: the repository, whose `pyproject.toml` holds the contract.
-    """
-    contract = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+def layers() -> dict[str, list[list[str]]]:
+    """Read who may import whom: package -> its layers from above to below, each a list of modules side by side."""
+    contract = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     found = {}
     for item in contract["contracts"]:
         rows = [[name.strip() for name in row.split("|")] for row in item["layers"]]
@@ -25,29 +20,24 @@ def layers(root: Path = REPOSITORY) -> dict[str, list[list[str]]]:
     return found
 
 
-def architecture_map(root: Path = REPOSITORY) -> str:
-    """Draw the map as HTML: a column a package, a box a layer; each imports only what stands below it.
-
-    Args:
-        root: the repository.
-    """
+def architecture_map() -> str:
+    """Draw the map as HTML: a column a package, a box a layer; each imports only what stands below it."""
     columns = []
-    for package, rows in sorted(layers(root).items()):
-        boxes = "".join(f"<div>{''.join(_box(root, name) for name in row)}</div>" for row in rows)
+    for package, rows in sorted(layers().items()):
+        boxes = "".join(f"<div>{''.join(_box(name) for name in row)}</div>" for row in rows)
         columns.append(f"<section><h4><code>{package}</code></h4>{boxes}</section>")
     return f'<div class="architecture">{"".join(columns)}</div>'
 
 
-def walk(steps: Sequence[tuple[str, str]], root: Path = REPOSITORY) -> str:
+def walk(steps: Sequence[tuple[str, str]]) -> str:
     """Return the way of a number as an HTML list: what happens, and the file in which it does.
 
     Args:
         steps: (file, words) in order.
-        root: the repository.
     Raises:
         ValueError: there is no such file.
     """
-    missing = [name for name, _ in steps if not (root / name).exists()]
+    missing = [name for name, _ in steps if not (REPOSITORY / name).exists()]
     if missing:
         raise ValueError(
             f"steps: expected files of the repository, found none at {', '.join(missing)}; correct the page"
@@ -56,9 +46,9 @@ def walk(steps: Sequence[tuple[str, str]], root: Path = REPOSITORY) -> str:
     return f"<ol>{items}</ol>"
 
 
-def _box(root: Path, name: str) -> str:
+def _box(name: str) -> str:
     """One module or package with the first line of what it says of itself."""
-    place = root.joinpath(*name.split("."))
+    place = REPOSITORY.joinpath(*name.split("."))
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     told = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
     return f"<div><code>{name.partition('.')[2]}</code> {html.escape(told)}</div>"

@@ -128,18 +128,17 @@ class Chapter:
         for id in ids:
             display(HTML(verdict_html(self.judge(id))))
 
-    def finding(self, code: Callable[..., Any], id: str, *, only: str = "", over: str = "seeds") -> None:
+    def finding(self, code: Callable[..., Any], id: str, *, over: str = "seeds") -> None:
         """Say below a figure what the effects behind a claim's verdict are; nothing where its runs are missing.
 
         Args:
             code: the function that drew the figure.
             id: of the claim.
-            only: keep the effects whose name holds this text.
             over: what the n values of an effect are, in the plural.
         """
         results = [self.loaded.get(name) or self.recorded(name) for name in CLAIMS[id].needs]
         results += [found for name in CLAIMS[id].also if (found := self.recorded(name))]  # they count where complete
-        show_finding(code, lambda: finding_of(self.judge(id), only=only, over=over), *results)
+        show_finding(code, lambda: finding_of(self.judge(id), over=over), *results)
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:

@@ -46,13 +46,12 @@ def _decimals(value: Estimate) -> int:
     return 3 if size < 1e-7 or size >= 5e-4 else 1 - math.floor(math.log10(size))
 
 
-def finding_of(verdict: Verdict, *, only: str = "", over: str = "seeds") -> str:
+def finding_of(verdict: Verdict, *, over: str = "seeds") -> str:
     """Say a verdict's effects as `finding` does, under the words of its statistic up to the first semicolon.
 
     Args:
         verdict: any; one without effects is "not tested".
-        only: keep the effects whose name holds this text.
         over: what the n values of an effect are, in the plural.
     """
-    effects = {effect.name: effect.value for effect in verdict.effects if only in effect.name}
+    effects = {effect.name: effect.value for effect in verdict.effects}
     return finding(verdict.statistic.partition(";")[0], effects, over=over)
