@@ -289,7 +289,7 @@ def test_the_answer_in_short_is_computed():
 
 def test_a_slider_shows_every_measure_of_every_method():
     frames = measure_explorer({"Toy": control_table(toy_records())})
-    assert frames.sliders[0].texts[:2] == ("hard probe, %", "easy probe, %") and len(frames.pictures) == 6
+    assert frames.texts[:2] == ("hard probe, %", "easy probe, %") and len(frames.pictures) == 6
     assert frames.pictures[0].alt == (
         "hard probe, % of every method. Toy: from 10.0 (just train twice, large) to 30.0 (SGD, middle)."
     )

@@ -19,7 +19,7 @@ def curves(*gains: float) -> pd.DataFrame:
 
 def test_gains_are_shown_data_set_by_data_set_with_the_last_epochs_difference():
     frames = gain_explorer({"A": curves(0.1, 0.1, 0.1), "B": curves(0.02)})
-    assert [slider.texts for slider in frames.sliders] == [("A", "B")] and frames.initial == 0
+    assert frames.texts == ("A", "B")
     assert [picture.alt for picture in frames.pictures] == [
         "A: curves of SAM's probing error minus SGD's over the epochs with 95 % bands; after the last, epoch 2, in "
         "points: −10.00 [in every seed] for the hard feature, 0.00 [in every seed] for the easy feature; n = 3 seeds.",
@@ -37,9 +37,9 @@ def test_targets_open_at_their_mean_and_count_the_seeds_above_zero():
         for record in trial(target, seed, 0.80, accuracy)
     ]
     frames = target_explorer(records)
-    assert [slider.texts for slider in frames.sliders] == [("mean of the targets", "Photo", "Sketch")]
+    assert frames.texts == ("mean of the targets", "Photo", "Sketch")
     mean, photo, sketch = (picture.alt for picture in frames.pictures)
-    assert frames.initial == 0 and len({picture.png for picture in frames.pictures}) == 3
+    assert len({picture.png for picture in frames.pictures}) == 3
     # Means over targets, seed by seed: (2 + 4) / 2 and (-1 + 5) / 2 points; on Photo 2 and -1.
     assert "SAM, ρ = 0.05 +2.50 [" in mean and "above zero in 2 of 2 seeds" in mean
     assert "SAM, ρ = 0.05 +0.50 [" in photo and "above zero in 1 of 2 seeds" in photo

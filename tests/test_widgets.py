@@ -1,4 +1,4 @@
-"""Sliders over figures: static frames and live widgets, and the chapters' panels."""
+"""A slider over figures, and the panel that trains in JupyterLab."""
 
 import re
 from collections.abc import Callable
@@ -9,64 +9,43 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from page_elements import Elements
 
-from edition.widgets import (
-    Frames,
-    TrainingPanel,
-    sliders,
-    train_yourself,
-)
-from edition.widgets.frames import MAX_FRAMES
+from edition.widgets import Frames, TrainingPanel, slider, train_yourself
 from edition.widgets.training import quick_network, train_networks
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def line(slope: float) -> Figure:
+SLOPES = ("0", "0.5", "2")
+
+
+def line(slope: str) -> Figure:
     figure, axes = plt.subplots(figsize=(2, 1))
-    axes.plot([0, 1], [0, slope])
+    axes.plot([0, 1], [0, float(slope)])
     return figure
 
 
-def describe(slope: float) -> str:
-    return f'a "line" of slope {slope:g}'
-
-
-def bars(height: float, width: float) -> Figure:
-    figure, axes = plt.subplots(figsize=(2, 1))
-    axes.bar([0], [height], width=width)
-    axes.set(xlim=(-2, 2), ylim=(0, 3))
-    return figure
+def describe(slope: str) -> str:
+    return f'a "line" of slope {slope}'
 
 
 @pytest.fixture(scope="module")
 def three() -> Frames:
-    return sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe)
-
-
-@pytest.fixture(scope="module")
-def grid() -> Frames:
-    return sliders(
-        bars,
-        {"height": [1.0, 2.0], "width": [0.5, 1.0, 1.5]},
-        initial=(1, 2),
-        alt=lambda height, width: f"bar {height:g} by {width:g}",
-    )
+    return slider(line, "slope & rise", SLOPES, alt=describe)
 
 
 def test_page_has_a_labelled_range_and_one_described_image_per_frame(three: Frames) -> None:
     page = Elements(three.html())
     (control,), (label,), (output,) = page.all("input"), page.all("label"), page.all("output")
-    assert (control["type"], control["min"], control["max"], control["value"]) == ("range", "0", "2", "1")
+    assert (control["type"], control["min"], control["max"], control["value"]) == ("range", "0", "2", "0")
     assert label["for"] == control["id"] == output["for"]
     assert "slope &amp; rise</label>" in three.html()
-    assert control["data-texts"] == '["0", "0.5", "2"]' and control["aria-valuetext"] == "0.5"
-    assert [image["alt"] for image in page.all("img")] == [describe(value) for value in (0.0, 0.5, 2.0)]
+    assert control["data-texts"] == '["0", "0.5", "2"]' and control["aria-valuetext"] == "0"
+    assert [image["alt"] for image in page.all("img")] == [describe(value) for value in SLOPES]
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
 
 
-def test_only_the_initial_frame_is_visible_without_scripts(three: Frames, grid: Frames) -> None:
-    assert ["hidden" in image for image in Elements(three.html()).all("img")] == [True, False, True]
-    assert ["hidden" in image for image in Elements(grid.html()).all("img")] == [True] * 5 + [False]
+def test_only_the_first_frame_is_visible_without_scripts(three: Frames) -> None:
+    assert ["hidden" in image for image in Elements(three.html()).all("img")] == [False, True, True]
 
 
 def test_page_asks_for_nothing_from_the_network(three: Frames) -> None:
@@ -80,54 +59,29 @@ def test_page_asks_for_nothing_from_the_network(three: Frames) -> None:
 
 
 def test_same_inputs_give_the_same_page_and_different_ones_other_identifiers(three: Frames) -> None:
-    assert sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe).html() == three.html()
+    assert slider(line, "slope & rise", SLOPES, alt=describe).html() == three.html()
     others = [
-        sliders(line, {"another label": [0.0, 0.5, 2.0]}, initial=(1,), alt=describe),
-        sliders(line, {"slope & rise": [0.0, 0.5, 2.0]}, initial=(0,), alt=describe),
-        sliders(line, {"slope & rise": [0.0, 0.5, 2.5]}, initial=(1,), alt=describe),
+        slider(line, "another label", SLOPES, alt=describe),
+        slider(line, "slope & rise", ("0", "0.5", "2.5"), alt=describe),
     ]
     pages = [Elements(frames.html()) for frames in (three, *others)]
     names = [attributes["id"] for page in pages for _, attributes in page.found if "id" in attributes]
-    assert len(names) == 8 and len(set(names)) == 8
+    assert len(names) == 6 and len(set(names)) == 6
 
 
-def test_combinations_are_ordered_as_the_script_counts_them(grid: Frames) -> None:
-    alts = [picture.alt for picture in grid.pictures]
-    assert alts[grid.index([0, 0])] == "bar 1 by 0.5"
-    assert alts[grid.index([0, 2])] == "bar 1 by 1.5"
-    assert alts[grid.index([1, 0])] == "bar 2 by 0.5"
-    assert [control["max"] for control in Elements(grid.html()).all("input")] == ["1", "2"]
+def test_an_output_is_the_page_and_a_line(three: Frames) -> None:
+    assert three._repr_mimebundle_() == {"text/html": three.html(), "text/plain": "slope & rise: 3 frames"}
 
 
-def test_live_sliders_change_the_picture(grid: Frames) -> None:
-    height, width, shown = grid.live().children
-    assert shown.value == grid.pictures[5].html()
-    width.value = 0
-    assert shown.value == grid.pictures[3].html()
-    height.index = 0
-    assert shown.value == grid.pictures[0].html()
-    assert grid.pictures[0].png != grid.pictures[3].png != grid.pictures[5].png
-    assert height.description == "height"
+def test_each_frame_is_drawn_once_and_not_again_when_it_is_shown() -> None:
+    drawn: list[str] = []
 
-
-def test_one_output_carries_both_forms(three: Frames) -> None:
-    bundle = three._repr_mimebundle_()
-    assert set(bundle) == {VIEW, "text/html", "text/plain"} and bundle["text/html"] == three.html()
-    assert bundle["text/plain"] == "slope & rise: 3 frames"
-    assert bundle[VIEW]["model_id"]
-
-
-def test_each_frame_is_drawn_once_and_not_again_by_the_forms() -> None:
-    drawn: list[float] = []
-
-    def counted(slope: float) -> Figure:
+    def counted(slope: str) -> Figure:
         drawn.append(slope)
         return line(slope)
 
-    frames = sliders(counted, {"slope": [1.0, 2.0]}, alt=describe)
-    frames.live().children[0].value = 1
-    frames._repr_mimebundle_()
-    assert drawn == [1.0, 2.0]
+    slider(counted, "slope", ["1", "2"], alt=describe)._repr_mimebundle_()
+    assert drawn == ["1", "2"]
 
 
 def test_figures_are_closed_and_the_global_style_is_left_alone() -> None:
@@ -136,11 +90,11 @@ def test_figures_are_closed_and_the_global_style_is_left_alone() -> None:
         before, settings = plt.get_fignums(), dict(mpl.rcParams)
         seen: list[bool] = []
 
-        def watched(slope: float) -> Figure:
+        def watched(slope: str) -> Figure:
             seen.append(mpl.rcParams["figure.constrained_layout.use"])
             return line(slope)
 
-        sliders(watched, {"slope": [1.0]}, alt=describe)
+        slider(watched, "slope", ["1"], alt=describe)
         assert plt.get_fignums() == before
         assert dict(mpl.rcParams) == settings
         assert seen == [True] and not settings["figure.constrained_layout.use"]
@@ -149,13 +103,13 @@ def test_figures_are_closed_and_the_global_style_is_left_alone() -> None:
 
 
 def test_figures_are_closed_where_drawing_fails() -> None:
-    def broken(slope: float) -> Figure:
+    def broken(slope: str) -> Figure:
         plt.figure()
         raise RuntimeError("no data")
 
     before = plt.get_fignums()
     with pytest.raises(RuntimeError, match="no data"):
-        sliders(broken, {"slope": [1.0]}, alt=describe)
+        slider(broken, "slope", ["1"], alt=describe)
     assert plt.get_fignums() == before
 
 
@@ -166,38 +120,14 @@ def test_images_hold_no_metadata_and_have_two_pixels_for_each_of_the_page(three:
     assert not re.search(rb"tEXt|iTXt|zTXt|tIME", png)
 
 
-def never(slope: float, width: float) -> Figure:
-    raise AssertionError("drawn")
-
-
-MANY = {"slope": [0.0] * 9, "width": [1.0] * 8}
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sliders(line, {"slope": []}, alt=describe), ValueError, "slope: expected one or more values"),
+        (lambda: slider(line, "slope", [], alt=describe), ValueError, "slope: expected one or more values"),
+        (lambda: slider(line, " ", ["1"], alt=describe), ValueError, "label: expected what the slider changes"),
+        (lambda: slider(line, "slope", ["1"], alt=lambda slope: ""), ValueError, "alt: expected a description"),
         (
-            lambda: sliders(line, {"slope": [1.0]}, initial=(1,), alt=describe),
-            ValueError,
-            "initial: expected an index from 0 to 0",
-        ),
-        (lambda: sliders(line, {"slope": [1.0]}, initial=(-1,), alt=describe), ValueError, "got -1"),
-        (lambda: sliders(line, {" ": [1.0]}, alt=describe), ValueError, "label: expected what the slider changes"),
-        (lambda: sliders(line, {"slope": [1.0]}, alt=lambda slope: ""), ValueError, "alt: expected a description"),
-        (lambda: sliders(line, {}, alt=describe), ValueError, "one or more labels"),
-        (
-            lambda: sliders(line, {"slope": [1.0]}, initial=(), alt=describe),
-            ValueError,
-            "one initial index for each",
-        ),
-        (
-            lambda: sliders(never, MANY, alt=lambda slope, width: "x"),
-            ValueError,
-            f"at most {MAX_FRAMES} frames, got 72",  # before any is drawn
-        ),
-        (
-            lambda: sliders(lambda slope: 3, {"slope": [1.0]}, alt=describe),  # type: ignore[arg-type, return-value]
+            lambda: slider(lambda slope: 3, "slope", ["1"], alt=describe),  # type: ignore[arg-type, return-value]
             TypeError,
             "expected a matplotlib Figure, got int",
         ),

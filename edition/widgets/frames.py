@@ -1,18 +1,15 @@
-"""Sliders over a figure, from one pure function: a live widget, and frames that need neither kernel nor network."""
+"""A slider over a figure, from one pure function: frames that need neither kernel nor network."""
 
 import base64
 import hashlib
 import html
 import io
-import itertools
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ipywidgets as widgets
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,7 +18,6 @@ from edition.figures import NARROW
 from edition.figures.narrow import stack
 from edition.figures.style import style
 
-MAX_FRAMES = 64
 AIM_BYTES = 60_000  # a frame: larger ones get fewer colours, so that a page of frames stays within a megabyte or two
 QUICK: dict[str, Any] = {"format": "png", "pil_kwargs": {"compress_level": 1}}  # `_reduced` compresses it again
 DPI = 200  # two pixels of the image for each pixel of the page
@@ -30,32 +26,19 @@ DPI = 200  # two pixels of the image for each pixel of the page
 _SCRIPT = """<script>
 (() => {
   for (const box of document.querySelectorAll('[id="%s"]')) {
-    const inputs = [...box.querySelectorAll("input")];
-    const images = [...box.querySelectorAll("img")];
+    const input = box.querySelector("input");
+    const images = box.querySelectorAll("img");
     const show = () => {
-      let frame = 0;
-      for (const input of inputs) {
-        const text = JSON.parse(input.dataset.texts)[Number(input.value)];
-        frame = frame * (Number(input.max) + 1) + Number(input.value);
-        input.setAttribute("aria-valuetext", text);
-        input.nextElementSibling.value = text;
-      }
-      images.forEach((image, i) => { image.hidden = i !== frame; });
+      const text = JSON.parse(input.dataset.texts)[Number(input.value)];
+      input.setAttribute("aria-valuetext", text);
+      input.nextElementSibling.value = text;
+      images.forEach((image, i) => { image.hidden = i !== Number(input.value); });
     };
-    inputs.forEach(input => input.addEventListener("input", show));
+    input.addEventListener("input", show);
     show();
   }
 })();
 </script>"""
-
-
-@dataclass(frozen=True)
-class Slider:
-    """One slider: its label, the text of each of its positions, and where it stands first."""
-
-    label: str
-    texts: tuple[str, ...]
-    initial: int
 
 
 @dataclass(frozen=True)
@@ -77,94 +60,61 @@ class Picture:
 
 @dataclass(frozen=True)
 class Frames:
-    """Sliders and one picture for each combination of their positions, the last slider moving fastest.
+    """A slider over pictures, one for each of its positions.
 
-    Displayed, it carries two forms of the same pictures: `live` for JupyterLab and `html` for a page.
+    Attributes:
+        label: what the slider changes.
+        texts: what it says at each position.
+        pictures: what is shown there.
     """
 
-    sliders: tuple[Slider, ...]
+    label: str
+    texts: tuple[str, ...]
     pictures: tuple[Picture, ...]
 
-    @property
-    def initial(self) -> int:
-        """Index of the picture that is shown first."""
-        return self.index([slider.initial for slider in self.sliders])
-
-    def index(self, positions: Sequence[int]) -> int:
-        """Return which picture belongs to these positions of the sliders."""
-        found = 0
-        for slider, position in zip(self.sliders, positions, strict=True):
-            found = found * len(slider.texts) + position
-        return found
-
     def html(self) -> str:
-        """Return the sliders as native range inputs over hidden images, with a script of a few lines.
+        """Return the slider as a native range input over hidden images, with a script of a few lines.
 
-        The same frames give the same text, byte for byte; without scripts the first picture stays visible.
+        The same frames give the same text, byte for byte; without scripts the first picture stays visible. A slider of
+        a single position has nothing to slide: it is there for the script and not shown. JupyterLab leaves the arrow
+        keys to an input that asks for them.
         """
-        images = "".join(picture.html(hidden=i != self.initial) for i, picture in enumerate(self.pictures))
-        labels = [(slider.label, slider.texts, slider.initial) for slider in self.sliders]
-        name = "frames-" + hashlib.sha256(f"{labels}{images}".encode()).hexdigest()[:12]
-        inputs = "".join(_range_input(f"{name}-{i}", slider) for i, slider in enumerate(self.sliders))
-        return f'<div class="frames" id="{name}">{inputs}<figure>{images}</figure></div>{_SCRIPT % name}'
-
-    def live(self) -> widgets.VBox:
-        """Return a new widget whose sliders change its picture; the pictures are those of `html`."""
-        selections = [_selection(slider) for slider in self.sliders]
-        picture = widgets.HTML(self.pictures[self.initial].html())
-
-        def show(_change: object) -> None:
-            picture.value = self.pictures[self.index([selection.index for selection in selections])].html()
-
-        for selection in selections:
-            selection.observe(show, "index")
-        return widgets.VBox([*selections, picture])
+        images = "".join(picture.html(hidden=i > 0) for i, picture in enumerate(self.pictures))
+        name = "frames-" + hashlib.sha256(f"{self.label}{self.texts}{images}".encode()).hexdigest()[:12]
+        first, texts = html.escape(self.texts[0]), html.escape(json.dumps(self.texts))
+        return (
+            f'<div class="frames" id="{name}"><div{" hidden" * (len(self.texts) == 1)}>'
+            f'<label for="{name}-input">{html.escape(self.label)}</label> '
+            f'<input type="range" id="{name}-input" min="0" max="{len(self.texts) - 1}" step="1" value="0" '
+            f'autocomplete="off" data-lm-suppress-shortcuts="true" style="vertical-align:middle" '
+            f'aria-valuetext="{first}" data-texts="{texts}">'
+            f'<output for="{name}-input">{first}</output></div><figure>{images}</figure></div>{_SCRIPT % name}'
+        )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Return both forms for one output."""
-        return both_forms(self.live(), self)
+        """Return the page's form, and one line for where there is no page."""
+        return {"text/html": self.html(), "text/plain": f"{self.label}: {len(self.pictures)} frames"}
 
 
-def both_forms(live: widgets.Widget, frames: Frames) -> dict[str, Any]:
-    """Join a live widget and static frames in one output; the page or JupyterLab takes the form it can show."""
-    text = f"{', '.join(slider.label for slider in frames.sliders)}: {len(frames.pictures)} frames"
-    return {**live._repr_mimebundle_(), "text/html": frames.html(), "text/plain": text}
-
-
-def sliders(
-    draw: Callable[..., Figure],
-    values: Mapping[str, Sequence[Any]],
-    *,
-    initial: Sequence[int] | None = None,
-    alt: Callable[..., str],
-) -> Frames:
-    """Draw one figure per combination of values and put a slider over each kind of value.
+def slider(draw: Callable[[str], Figure], label: str, texts: Sequence[str], *, alt: Callable[[str], str]) -> Frames:
+    """Draw one figure for each position of a slider and put the slider over them.
 
     Args:
-        draw: makes the figure of a combination, its values in order; called once each, in the book's look.
-        values: what a slider says it changes -> its positions, in order; at most `MAX_FRAMES` combinations.
-        initial: index of each value that is shown first; None for the first of each.
+        draw: makes the figure of a position from its text; called once each, in the book's look.
+        label: what the slider says it changes.
+        texts: its positions, in order.
         alt: describes the figure to those who cannot see it; called as `draw` is.
     Returns:
         An object that Jupyter displays.
     Raises:
-        ValueError: no value, too many combinations, no such initial index, or an empty description.
+        ValueError: no position, or an empty label or description.
         TypeError: `draw` returns no figure.
     """
-    initial = [0] * len(values) if initial is None else initial
-    if not values or len(values) != len(initial):
-        raise ValueError(
-            f"sliders: expected one initial index for each of one or more labels, got labels {list(values)} and "
-            f"initial {list(initial)}; give them in the same order"
-        )
-    parts = [_slider(label, list(own), start) for (label, own), start in zip(values.items(), initial, strict=True)]
-    n_frames = math.prod(len(part.texts) for part in parts)
-    if n_frames > MAX_FRAMES:
-        raise ValueError(
-            f"sliders: expected at most {MAX_FRAMES} frames, got {n_frames}; give {', '.join(values)} fewer values"
-        )
-    combinations = list(itertools.product(*values.values()))
-    return Frames(tuple(parts), tuple(picture(partial(draw, *point), alt(*point)) for point in combinations))
+    if not texts:
+        raise ValueError(f"{label}: expected one or more values, got none; give the slider its positions")
+    if not label.strip():
+        raise ValueError(f"label: expected what the slider changes, got {label!r}; name it for those who cannot see it")
+    return Frames(label, tuple(texts), tuple(picture(partial(draw, text), alt(text)) for text in texts))
 
 
 def picture(draw: Callable[[], Figure], alt: str) -> Picture:
@@ -253,53 +203,3 @@ def _reduced(file: io.BytesIO) -> bytes:
         if small.tell() <= AIM_BYTES:
             break
     return small.getvalue()
-
-
-def _slider(label: str, values: list[Any], initial: int) -> Slider:
-    """Check one slider's values and turn them into text."""
-    if not values:
-        raise ValueError(f"{label}: expected one or more values, got none; give the slider its positions")
-    if not label.strip():
-        raise ValueError(f"label: expected what the slider changes, got {label!r}; name it for those who cannot see it")
-    if not 0 <= initial < len(values):
-        raise ValueError(
-            f"initial: expected an index from 0 to {len(values) - 1} of {label}, got {initial}; correct it"
-        )
-    return Slider(label, tuple(_text(value) for value in values), initial)
-
-
-def _text(value: Any) -> str:
-    """Say a value as the slider shows it.
-
-    >>> _text(15000), _text(0.5), _text("both")
-    ('15,000', '0.5', 'both')
-    """
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _range_input(name: str, slider: Slider) -> str:
-    """One labelled range input with its value beside it; the keyboard works, since it is the browser's own.
-
-    A slider of a single value has nothing to slide: it is there for the script and not shown.
-    """
-    hidden = " hidden" if len(slider.texts) == 1 else ""
-    text, texts = html.escape(slider.texts[slider.initial]), html.escape(json.dumps(slider.texts))
-    return (
-        f'<div{hidden}><label for="{name}">{html.escape(slider.label)}</label> '
-        f'<input type="range" id="{name}" min="0" max="{len(slider.texts) - 1}" step="1" value="{slider.initial}" '
-        f'autocomplete="off" style="vertical-align:middle" aria-valuetext="{text}" data-texts="{texts}">'
-        f'<output for="{name}">{text}</output></div>'
-    )
-
-
-def _selection(slider: Slider) -> widgets.SelectionSlider:
-    """One live slider; its options are indices, so that two positions may read alike."""
-    return widgets.SelectionSlider(
-        options=[(text, index) for index, text in enumerate(slider.texts)],
-        value=slider.initial,
-        description=slider.label,
-        style={"description_width": "initial"},
-        layout={"width": "min(100%, 32rem)"},
-    )

@@ -17,7 +17,7 @@ from edition.figures.domainbed import shown_name
 from edition.figures.methods import SHOWN, measured, measured_in_words
 from edition.figures.space import draw_curve
 from edition.records.store import Record
-from edition.widgets.frames import Frames, sliders
+from edition.widgets.frames import Frames, slider
 from samlib.measures.statistics import Estimate, estimate, with_interval
 from samlib.search import AXES, FRACTIONS
 
@@ -47,7 +47,7 @@ def gain_explorer(curves: Mapping[str, pd.DataFrame]) -> Frames:
 
     ends = [end for table in curves.values() for role in ROLES for gap in _gaps(table, role) for end in _ends(gap)]
     limit = 1.05 * max(map(abs, ends), default=1.0)
-    return sliders(lambda title: draw_gains(title, curves[title], limit), {"data set": list(curves)}, alt=alt)
+    return slider(lambda title: draw_gains(title, curves[title], limit), "data set", list(curves), alt=alt)
 
 
 def draw_gains(title: str, table: pd.DataFrame, limit: float) -> Figure:
@@ -98,7 +98,7 @@ def target_explorer(records: Sequence[Record]) -> Frames:
 
     ends = [end for gains in seeds.values() for value in _estimates(gains).values() for end in _ends(value)]
     limit = 1.05 * max(np.abs(ends).max(), *(float(gains.abs().to_numpy().max()) for gains in seeds.values()))
-    return sliders(lambda name: draw_seeds(name, seeds[names[name]], limit), {"target domain": list(names)}, alt=alt)
+    return slider(lambda name: draw_seeds(name, seeds[names[name]], limit), "target domain", list(names), alt=alt)
 
 
 def draw_seeds(name: str, gains: pd.DataFrame, limit: float) -> Figure:
@@ -132,9 +132,10 @@ def measure_explorer(tables: Mapping[str, pd.DataFrame]) -> Frames:
         An object that Jupyter displays.
     """
     columns = {heading: metric for metric, (heading, _, _) in SHOWN.items()}
-    return sliders(
+    return slider(
         lambda heading: measured(tables, columns[heading]),
-        {"measure": list(columns)},
+        "measure",
+        list(columns),
         alt=lambda heading: measured_in_words(tables, columns[heading]),
     )
 
@@ -196,7 +197,7 @@ def setting_explorer(found: Space) -> Frames:
         row = by_label[label]
         return f"Probing errors against the radius in one setting. {_words(found, row)}".replace("\n", "; ")
 
-    return sliders(draw, {"setting, from the largest gain": labels}, alt=alt)
+    return slider(draw, "setting, from the largest gain", labels, alt=alt)
 
 
 def _words(found: Space, row: int) -> str:
