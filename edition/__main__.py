@@ -28,7 +28,7 @@ from edition.runs.plan import Run, needed, soonest_first, states, unique
 from edition.runs.progress import terminal_progress
 from edition.runs.schedule import Summary, start
 from edition.runs.verify import choose, difference_table, verify
-from samlib.config import check_choice, differences
+from samlib.config import differences
 from samlib.data_root import data_root
 
 RUN_STATES = ("recorded", "pending", "stale")
@@ -84,9 +84,9 @@ def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(command=_claims)
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
     profiles = f"whose records: one of {', '.join(PROFILES)} (paper)"
-    parser.add_argument("--profile", type=_PROFILE, default="paper", metavar="P", help=profiles)
+    parser.add_argument("--profile", choices=PROFILES, default="paper", metavar="P", help=profiles)
     told = f"only these: one of {', '.join(STATES)}; a hyphen may stand for the blank (all)"
-    parser.add_argument("--state", type=_one_of("state", STATES), metavar="S", help=told)
+    parser.add_argument("--state", type=lambda text: text.replace("-", " "), choices=STATES, metavar="S", help=told)
 
 
 def _add(
@@ -100,9 +100,9 @@ def _add(
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(command=command)
     names = f"one of {', '.join(EXPERIMENTS)} (all)"
-    parser.add_argument("--experiment", type=_EXPERIMENT, metavar="E", help=names)
+    parser.add_argument("--experiment", choices=EXPERIMENTS, metavar="E", help=names)
     profiles = f"one of {', '.join(PROFILES)} ({profile or 'all'})"
-    parser.add_argument("--profile", type=_PROFILE, default=profile, metavar="P", help=profiles)
+    parser.add_argument("--profile", choices=PROFILES, default=profile, metavar="P", help=profiles)
     parser.add_argument("--store", type=Path, metavar="DIR", help="folder of the records (results/, results/local/)")
     device = "where runs are done and costs estimated: auto, cpu or cuda (auto: cuda where there is one)"
     parser.add_argument("--device", type=_device, default="auto", metavar="D", help=device)
@@ -265,21 +265,6 @@ def _counts(found: Iterable[str]) -> dict[str, int]:
     return {state: counted[state] for state in RUN_STATES}
 
 
-def _one_of(name: str, choices: Iterable[str]) -> Callable[[str], str]:
-    """Make a reader of one of several words; a hyphen may stand for a blank."""
-
-    def read(text: str) -> str:
-        words = {choice.replace(" ", "-"): choice for choice in choices}
-        text = words.get(text, text)
-        try:
-            check_choice(name, text, tuple(choices))
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return text
-
-    return read
-
-
 def _device(text: str) -> str:
     """Read a device that is here."""
     if text == "auto":
@@ -299,8 +284,6 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
     return seconds
 
-
-_EXPERIMENT, _PROFILE = _one_of("experiment", EXPERIMENTS), _one_of("profile", PROFILES)
 
 if __name__ == "__main__":
     sys.exit(run_piped(main))

@@ -177,7 +177,7 @@ def test_a_damaged_record_stops_a_command_with_its_name_and_no_traceback(store, 
 @pytest.mark.parametrize("option", ["--experiment", "--profile"])
 def test_unknown_names_are_refused_with_what_there_is(store, call, command, option):
     output = " ".join(call(command, option, "nonsense", code=2).split())
-    assert "expected one of" in output and "nonsense" in output
+    assert "choose from" in output and "nonsense" in output
     assert not store.root.exists()
 
 
@@ -256,7 +256,7 @@ def test_claims_of_another_profile_name_its_command(tell):
 
 @pytest.mark.parametrize("wrong", [("--state", "partly"), ("--profile", "full")])
 def test_unknown_options_of_claims_are_refused_with_what_there_is(tell, wrong):
-    assert "expected one of" in tell(*wrong, code=2)
+    assert "choose from" in tell(*wrong, code=2)
 
 
 def test_a_damaged_record_stops_the_claims_with_one_line(tell, store):
