@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from edition.experiments.toy import base
 from edition.figures import style
-from samlib.config import check_choice, check_number
+from samlib.config import check_choice
 from samlib.toy.config import ToyConfig
 
 LEARNING_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
@@ -36,6 +36,8 @@ SLIDERS = {
     "ratio": ("fixed ratio c", 0.0, len(RATIOS) - 1.0, 1.0),
     "term": ("in the", 0.0, len(TERMS) - 1.0, 1.0),
 }
+# Where the sliders stand first. The seed is a typical one: after 3,000 steps its errors lie near the means over twenty.
+START = {"rho": 1.0, "complexity": 360.0, "learningRate": 0.01, "seed": 6}
 PICTURES = {
     "plane": (
         "LSAM in the plane of v",
@@ -75,36 +77,22 @@ class BrowserToy:
     Jupyter displays it. The same block may stand several times on one page.
 
     Attributes:
-        rho, complexity, learning_rate, seed: where the sliders stand first.
         view: one of `VIEWS`.
     """
 
-    rho: float
-    complexity: float
-    learning_rate: float
-    seed: int
     view: str = "toy"
 
     def html(self) -> str:
         """Return the block as a page takes it: markup, style and script; equal panels give equal bytes."""
-        positions = {
-            "rho": self.rho,
-            "complexity": self.complexity,
-            "learningRate": LEARNING_RATES.index(self.learning_rate),
-            "seed": self.seed,
+        positions = START | {
+            "learningRate": LEARNING_RATES.index(START["learningRate"]),
             "vector": VECTORS.index("fixed"),
             "ratio": RATIOS.index(3.0),  # far above LSAM's own, where the learning rates alone do it
             "term": TERMS.index("learning rates"),
         }
         config, view = base("paper"), VIEWS[self.view]
-        values = {
-            "rho": float(self.rho),
-            "complexity": float(self.complexity),
-            "learningRate": self.learning_rate,
-            "seed": self.seed,
-        }
         return _template("browser_panel.html").substitute(
-            settings=html.escape(json.dumps(_settings(config) | {"values": values})),
+            settings=html.escape(json.dumps(_settings(config) | {"values": START})),
             sliders="".join(_slider(name, positions[name]) for name in view.sliders),
             n_steps=config.n_steps,
             pictures="".join(map(_large, view.large)),
@@ -122,39 +110,26 @@ class BrowserToy:
         return self.html()
 
 
-def train_in_browser(
-    *, rho: float = 1.0, complexity: float = 360.0, learning_rate: float = 0.01, seed: int = 6, view: str = "toy"
-) -> BrowserToy:
+def train_in_browser(*, view: str = "toy") -> BrowserToy:
     """Make a panel in which the reader's browser trains the toy network of chapter 2 with SGD and with LSAM.
 
-    Everything but the sliders is the base setting of the chapter's experiments, and so are the defaults. The browser
-    draws other random numbers than torch from the same distributions: a seed here is not the same seed there. The
-    default seed is a typical one: after 3,000 steps its errors lie near the means over the slider's twenty seeds.
+    Everything but the sliders is the base setting of the chapter's experiments, and so is where these stand first. The
+    browser draws other random numbers than torch from the same distributions: a seed here is not the same seed there.
 
     Args:
-        rho: perturbation radius of LSAM, parameter units, 0 to 2 in tenths; 0 is SGD.
-        complexity: how far an arm of the spiral turns, degrees, 90 to 720 in steps of 15.
-        learning_rate: step size of both methods, one of `LEARNING_RATES`.
-        seed: whole number from 0 to 19, of data, initial weights and batch order of both methods.
         view: what is shown: "toy" (contours of both methods), "phantom" (the plane of v), "weights" (the examples by
             importance, and Lorenz curves), or "ratio" (Eqs 8-10 in place of LSAM: v-hat at a fixed ratio,
             or the phantom of the batch or of another one).
     Returns:
         An object that Jupyter displays; `html()` is its block for a page.
     Raises:
-        TypeError, ValueError: a value at which its slider cannot stand.
+        ValueError: there is no such view.
 
-    >>> train_in_browser(rho=0.5)
-    BrowserToy(rho=0.5, complexity=360.0, learning_rate=0.01, seed=6, view='toy')
+    >>> train_in_browser(view="weights")
+    BrowserToy(view='weights')
     """
-    check_choice("learning_rate", learning_rate, LEARNING_RATES)
     check_choice("view", view, tuple(VIEWS))
-    for name, value in {"rho": rho, "complexity": complexity, "seed": seed}.items():
-        _, low, high, step = SLIDERS[name]
-        check_number(name, value, low=low, high=high, integer=name == "seed")
-        if abs(value / step - round(value / step)) > 1e-9:
-            raise ValueError(f"{name}: expected a multiple of {step:g}, got {value!r}; the slider stands at these only")
-    return BrowserToy(rho, complexity, learning_rate, seed, view)
+    return BrowserToy(view)
 
 
 def _large(name: str) -> str:

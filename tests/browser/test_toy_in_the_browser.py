@@ -234,8 +234,9 @@ def test_lorenz_curves_count_from_the_most_important_example_as_in_the_chapters(
 
 
 def test_radius_zero_is_sgd(open_panel: OPEN) -> None:
-    page = open_panel(train_in_browser(rho=0.0).html())
+    page = open_panel(train_in_browser().html())
     page.wait_for_function(f"{PANEL}.pair")
+    page.locator("input[name='rho']").fill("0")
     page.evaluate(f"for (let i = 0; i < 100; i++) {PANEL}.pair.advance(); {PANEL}.settle()")
     assert picture(page, "sgd-hard") == picture(page, "lsam-hard")
     assert page.locator("[data-part='lsam-title']").inner_text() == "LSAM, ρ = 0 (SGD)"
@@ -310,7 +311,8 @@ def test_nothing_is_computed_before_the_panel_is_seen_and_it_then_begins_and_sto
 
 def test_two_panels_on_one_page_do_not_disturb_each_other(open_panel: OPEN) -> None:
     block = train_in_browser().html()
-    page = open_panel(block + block + train_in_browser(seed=8).html())
+    page = open_panel(block + block + train_in_browser().html())
+    page.locator("input[name='seed']").last.fill("8")
     page.wait_for_function("[...document.querySelectorAll('.browser-toy')].filter(box => box.panel.pair).length > 0")
     page.locator(".browser-toy").first.get_by_role("button", name="Train").click()
     page.wait_for_function(f"{PANEL}.step >= 100")
