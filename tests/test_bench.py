@@ -5,25 +5,14 @@ import json
 import pytest
 import torch
 
+from edition.bench import __main__ as command
 from edition.bench import photographs, toy
-from edition.bench.__main__ import main
-from edition.bench.toy import measure_growth, measure_toy
+from edition.bench.toy import measure_growth
 from samlib.images.config import FinetuneConfig
 from samlib.toy.compiled import available
 from samlib.toy.config import ToyConfig
 
 SMALL = ToyConfig(hidden=8, rho=0.5, seeds=(0, 1))
-compiled = pytest.param(
-    "compiled", marks=[pytest.mark.slow, pytest.mark.skipif(not available(), reason="numba is not installed")]
-)
-
-
-@pytest.mark.parametrize("engine", ["batched", compiled])
-def test_ratio_is_engine_over_sequential(engine):
-    result = measure_toy(SMALL, rounds=1, seconds=0.01, engine=engine)
-    assert result["engine_steps_per_s"] > 0
-    assert result["sequential_steps_per_s"] > 0
-    assert result["ratio"] == result["engine_steps_per_s"] / result["sequential_steps_per_s"]
 
 
 def test_growth_has_a_row_for_every_size_engine_and_number_of_threads():
@@ -82,13 +71,18 @@ def test_rates_on_photographs_are_compared_with_the_faster_bare_loop(monkeypatch
     assert [row["images_per_s"] for row in rows][:3] == [2, 4 / 3, 4]
 
 
-def test_json_is_one_object_with_the_promised_keys(capsys):
-    assert main(["toy", "--members", "2", "--width", "8", "--rounds", "1", "--json"]) == 0
-    assert {"sequential_steps_per_s", "engine_steps_per_s", "ratio"} <= set(json.loads(capsys.readouterr().out))
+def test_the_toy_is_measured_with_the_threads_asked_for(capsys, monkeypatch):
+    def measured(config: ToyConfig, members: tuple[int, ...], **options: object) -> list[dict[str, object]]:
+        return [{"members": members[0], "width": config.hidden, **options}]
+
+    monkeypatch.setattr(command, "measure_growth", measured)
+    assert command.main(["toy", "--threads", "2", "--rounds", "1", "--json"]) == 0
+    expected = {"members": 64, "width": 100, "threads": [2], "device": "cpu", "rounds": 1}
+    assert json.loads(capsys.readouterr().out) == [expected]
 
 
-def test_no_members_is_refused(capsys):
+def test_no_threads_are_refused(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["toy", "--members", "0"])
+        command.main(["toy", "--threads", "0"])
     assert stop.value.code == 2
-    assert "members" in capsys.readouterr().err
+    assert "threads" in capsys.readouterr().err

@@ -19,14 +19,13 @@ from edition.bench.limits import measure_limits, share_of_limit
 from edition.bench.memory import measure_memory
 from edition.bench.photographs import measure_photographs
 from edition.bench.record import require_writable, save, save_untimed
-from edition.bench.step import WORKLOADS, measure_steps, step_profile, step_table
-from edition.bench.toy import GROWTH, measure_growth, measure_toy
+from edition.bench.step import measure_steps, step_profile, step_table, table
+from edition.bench.toy import GROWTH, measure_growth
 from edition.bench.uses import measure_uses
 from edition.console import run_piped
-from edition.records.provenance import device_name
 from edition.runs import store_for
 from samlib.toy.config import ToyConfig
-from samlib.toy.training import ENGINES, best_engine
+from samlib.toy.training import best_engine
 
 Command = Callable[[argparse.Namespace], Any]
 
@@ -52,22 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     """Describe all commands."""
     parser = argparse.ArgumentParser(prog="python -m edition.bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    step = _add(commands, "step", _steps, step_table, "one training step of SGD, SAM, LSAM and other libraries' SAM")
-    step.add_argument("--workload", choices=WORKLOADS, action="append", help="which network; all where left out")
-    toy = _add(commands, "toy", _toy, _toy_told, "a toy engine against a sequential loop of two autograd passes a step")
-    toy.add_argument("--members", type=whole_number, default=64, help="networks trained together (64)")
-    toy.add_argument("--width", type=whole_number, default=100, help="hidden units a layer (100)")
-    toy.add_argument("--engine", default="auto", choices=("auto", *ENGINES), help="auto: the fastest of the device")
-    toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engine uses (1)")
+    _add(commands, "step", _steps, step_table, "one training step of SGD, SAM, LSAM and other libraries' SAM")
+    toy = _add(commands, "toy", _toy, table, "the toy engines against a sequential loop of two autograd passes a step")
+    toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engines use (1)")
     _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
-    memory = _add(commands, "memory", _memory, _rows_told, "peak memory of a training step of each method")
+    memory = _add(commands, "memory", _memory, table, "peak memory of a training step of each method")
     memory.add_argument("--record", action="store_true", help="write results/uses/memory.json for the page")
     told = "training on photographs, images a second, against a bare PyTorch loop"
-    images = _add(commands, "photographs", _photographs, _rows_told, told)
-    images.add_argument("--batch", type=whole_number, default=128, help="images a step (128)")
+    _add(commands, "photographs", _photographs, table, told)
     told = "a search of the lost constants on a Dask cluster of this machine, one worker against two"
-    _add(commands, "cluster", lambda options: measure_cluster(rounds=options.rounds), _rows_told, told)
-    uses = _add(commands, "uses", _uses, _rows_told, "which uses of SAM come out right, in ours and other libraries")
+    _add(commands, "cluster", lambda options: measure_cluster(rounds=options.rounds), table, told)
+    uses = _add(commands, "uses", _uses, table, "which uses of SAM come out right, in ours and other libraries")
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
     everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
@@ -94,32 +88,18 @@ def _add(
 
 def _steps(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure optimizer steps."""
-    return measure_steps(
-        rounds=options.rounds, device=options.device, workloads=tuple(options.workload or tuple(WORKLOADS))
-    )
+    return measure_steps(rounds=options.rounds, device=options.device)
 
 
-def _toy(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one toy engine."""
-    config = ToyConfig(hidden=options.width, rho=0.5, seeds=tuple(range(options.members)))
-    engine = options.engine if options.engine != "auto" else best_engine(options.device)
-    result = measure_toy(config, rounds=options.rounds, device=options.device, engine=engine, threads=options.threads)
-    return {"engine": engine, "members": options.members, "width": options.width, "threads": options.threads} | result
-
-
-def _toy_told(result: dict[str, Any]) -> str:
-    """Words for `_toy`."""
-    return (
-        f"{result['members']} members of width {result['width']}, batch 5, LSAM; {device_name('cpu')}\n"
-        f"{'sequential loop':16} {result['sequential_steps_per_s']:12,.0f} model-steps/s\n"
-        f"{result['engine'] + ' engine':16} {result['engine_steps_per_s']:12,.0f} model-steps/s\n"
-        f"{'ratio':16} {result['ratio']:12.1f}"
-    )
+def _toy(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure the toy engines."""
+    config = ToyConfig(hidden=100, rho=0.5)
+    return measure_growth(config, (64,), threads=(options.threads,), device=options.device, rounds=options.rounds)
 
 
 def _photographs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure the loop that trains on photographs."""
-    return measure_photographs(rounds=options.rounds, device=options.device, batch_size=options.batch)
+    return measure_photographs(rounds=options.rounds, device=options.device)
 
 
 def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
@@ -178,20 +158,12 @@ def _lines(found: dict[str, Any]) -> str:
         if name == "step":
             parts.append(step_table(value))
         elif isinstance(value, list):
-            parts.append(f"{name}\n{_rows_told(value)}")
+            parts.append(f"{name}\n{table(value)}")
         elif isinstance(value, dict):
             parts.append(f"{name}\n{_lines(value)}")
         else:
             parts.append(f"{name:24} {value:.4g}")
     return "\n".join(parts)
-
-
-def _rows_told(rows: list[dict[str, Any]]) -> str:
-    """A table of rows with the same keys."""
-    cells = [list(rows[0])]
-    cells += [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
@@ -58,18 +59,16 @@ def measure_steps(
     return rows
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Format rows with the same keys for a terminal."""
+    return pd.DataFrame(rows).to_string(index=False, float_format="{:.4g}".format)
+
+
 def step_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format `measure_steps`'s rows for a terminal, with a line where the other library is missing."""
-    lines = [f"{'workload':9} {'method':22} {'ms':>9} {'quartiles':>19} {'x SGD':>7} {'quartiles':>15}"]
-    for row in rows:
-        lines.append(
-            f"{row['workload']:9} {row['method']:22} {row['median_ms']:9.3f} "
-            f"{row['low_ms']:9.3f} {row['high_ms']:9.3f} {row['ratio_to_sgd']:7.3f} "
-            f"{row['ratio_low']:7.3f} {row['ratio_high']:7.3f}"
-        )
-    if PEER not in {row["method"] for row in rows}:
-        lines.append("pytorch-optimizer is not installed and was left out: pip install 'samlib[benchmark]'")
-    return "\n".join(lines)
+    if PEER in {row["method"] for row in rows}:
+        return table(rows)
+    return f"{table(rows)}\npytorch-optimizer is not installed and was left out: pip install 'samlib[benchmark]'"
 
 
 def step_profile(

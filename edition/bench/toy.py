@@ -18,32 +18,6 @@ Rate = Callable[[], float]
 GROWTH = (1, 4, 16, 64, 256, 1024)
 
 
-def measure_toy(
-    config: ToyConfig,
-    *,
-    rounds: int,
-    device: str = "cpu",
-    engine: str = "batched",
-    threads: int = 1,
-    seconds: float = 0.5,
-) -> dict[str, float]:
-    """Measure model-steps a second of the sequential loop and of an engine, alternating between them.
-
-    Args:
-        config: width, radius and seeds (one member each).
-        rounds: measurements of each; medians are returned.
-        device: where the engine runs; the loop runs on one CPU core.
-        engine: one of `samlib.toy.training.ENGINES`.
-        threads: CPU cores that the engine uses.
-        seconds: about how long one measurement takes.
-    Returns:
-        `sequential_steps_per_s`, `engine_steps_per_s` and `ratio`, the second over the first.
-    """
-    slow, fast = _interleaved([_loop(config, seconds), _engine(config, device, engine, threads, seconds)], rounds)
-    sequential, together = statistics.median(slow), statistics.median(fast)
-    return {"sequential_steps_per_s": sequential, "engine_steps_per_s": together, "ratio": together / sequential}
-
-
 def measure_growth(
     config: ToyConfig,
     members: Sequence[int] = GROWTH,
