@@ -178,7 +178,7 @@
       this.find = name => box.querySelector(`[data-part="${name}"]`);
       this.inputs = [...box.querySelectorAll("input")];
       this.still = matchMedia("(prefers-reduced-motion: reduce)");
-      Object.assign(this, {visible: false, pair: null, target: 0, work: null, grid: COARSE[1], frames: [], pictures: []});
+      Object.assign(this, {visible: false, pair: null, target: 0, work: null, grid: COARSE[1], frames: []});
       this.inputs.forEach(input => input.addEventListener("input", () => this.change()));
       this.find("train").addEventListener("click", () => this.toggle());
       this.find("restart").addEventListener("click", () => this.restart());
@@ -192,9 +192,8 @@
       return {...this.settings.values, ...Object.fromEntries(this.inputs.map(input => [input.name, value(input)]))};
     }
 
-    // Frames a second, and how many times a second every picture was drawn anew, over the last second of training.
+    // Frames a second, over the last second of training.
     get framesPerSecond() { return rate(this.frames); }
-    get picturesPerSecond() { return rate(this.pictures); }
     get step() { return this.pair ? this.pair.step : 0; }
 
     see(visible) {
@@ -230,7 +229,7 @@
     }
 
     run(target, milliseconds) {
-      Object.assign(this, {target, end: performance.now() + milliseconds, spoken: -Infinity, measured: -Infinity, frames: [], pictures: []});
+      Object.assign(this, {target, end: performance.now() + milliseconds, spoken: -Infinity, measured: -Infinity, frames: []});
       this.find("train").textContent = "Pause";
       this.schedule();
     }
@@ -264,10 +263,7 @@
       let done = false;
       while (!done && performance.now() < start + CUT_MS) done = this.work.next().done;
       note(this.frames, start);
-      if (done) {
-        this.work = null;
-        note(this.pictures, start);
-      }
+      if (done) this.work = null;
       const slow = performance.now() > start + DRAW_MS;
       this.grid = slow ? Math.max(this.grid - 4, COARSE[0]) : Math.min(this.grid + 2, COARSE[1]);
     }
