@@ -256,9 +256,9 @@ def test_a_verdict_shows_state_claim_finding_and_every_effect_escaped():
     rows = [re.findall("<td>(.*?)</td>", line) for line in text.split("<tbody>")[1].split("</tr>")[:3]]
     detectable = verdicts.short(EFFECTS[0].detectable)
     assert rows == [
-        ["first &amp; best", "−0.250", "[−0.300, −0.200]", "20", "below 0", "< .001", "holds", detectable],
+        ["first &amp; best", "−0.250", "[−0.300, −0.200]", "20", "below 0", "&lt; .001", "holds", detectable],
         ["second", "−1.0e−04", "[−∞, ∞]", "1", "above 0.5", "1.000", "undecided", "∞"],
-        ["third", "−0.013", "[in every seed]", "12", "above 0", "< .001", "reversed", ""],
+        ["third", "−0.013", "[in every seed]", "12", "above 0", "&lt; .001", "reversed", ""],
     ]
     assert "effects" not in verdict_html(Verdict("id", "place", "claim", "statistic", []))
 

@@ -189,5 +189,6 @@ def _slider(name: str, position: float) -> str:
     values = f' data-values="{html.escape(json.dumps(CHOICES[name]))}"' if name in CHOICES else ""
     return (
         f'<label><span>{label}<output></output></span><input type="range" name="{name}" aria-label="{label}" '
-        f'min="{low:g}" max="{high:g}" step="{step:g}" value="{position:g}" autocomplete="off"{values}></label>'
+        f'min="{low:g}" max="{high:g}" step="{step:g}" value="{position:g}" autocomplete="off"{values} '
+        'data-lm-suppress-shortcuts="true"></label>'  # JupyterLab leaves the arrow keys to the slider
     )
