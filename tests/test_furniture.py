@@ -186,7 +186,6 @@ def test_a_launch_copy_fetches_the_repository_and_then_runs(root, tmp_path, monk
         str(tmp_path / "out.ipynb"),
         cwd=str(away),
         kernel_name="python3",
-        progress_bar=False,
     )
     ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert "".join(output.text for output in ran.cells[-1].outputs) == "value 7\n"  # a kernel may send it in parts

@@ -198,8 +198,8 @@ def test_merging_an_execution_of_other_code_is_refused() -> None:
 
 def test_second_run_reuses_prose_is_renewed_and_changed_code_executes_again(root: Path) -> None:
     before, layout = sources(root), layout_of(root)
-    first = execute_book(layout, progress_bar=False)
-    second = execute_book(layout, progress_bar=False)
+    first = execute_book(layout)
+    second = execute_book(layout)
     assert [entry["reused"] for entry in first + second] == [False, True]
     assert second[0] | {"reused": False} == first[0]
     assert sources(root) == before, "staging must not write into the sources"
@@ -207,13 +207,13 @@ def test_second_run_reuses_prose_is_renewed_and_changed_code_executes_again(root
     notebook = nbformat.read(root / "book/one.ipynb", as_version=4)
     notebook.cells[0].source = "# One, reworded"
     nbformat.write(notebook, root / "book/one.ipynb")
-    assert execute_book(layout, progress_bar=False)[0]["reused"]
+    assert execute_book(layout)[0]["reused"]
     staged = nbformat.read(layout.stage / "book/one.ipynb", as_version=4)
     assert staged.cells[0].source == "# One, reworded"
     assert printed(staged) == "standard\n"
 
     (root / "samlib/part.py").write_text("value = 2\n")
-    third = execute_book(layout, progress_bar=False)
+    third = execute_book(layout)
     assert not third[0]["reused"]
     assert json.loads(layout.record.read_text()) == {"schema": 1, "chapters": third}
     assert third[0]["profile"] == "standard"
@@ -222,7 +222,7 @@ def test_second_run_reuses_prose_is_renewed_and_changed_code_executes_again(root
 
 def test_a_profile_reaches_the_chapter_and_the_record(root: Path) -> None:
     layout = layout_of(root, "quick")
-    (entry,) = execute_book(layout, progress_bar=False)
+    (entry,) = execute_book(layout)
     assert entry["profile"] == "quick"
     assert printed(nbformat.read(layout.stage / "book/one.ipynb", as_version=4)) == "quick\n"
 
@@ -249,7 +249,7 @@ def test_chapters_go_side_by_side_but_one_by_one_where_they_train_what_they_shar
     write_chapter(root / "book/two.ipynb", MEET.format(*places[::-1], limit))
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     layout = layout_of(root, profile)
-    assert [entry["chapter"] for entry in execute_book(layout, progress_bar=False)] == chapters(root)
+    assert [entry["chapter"] for entry in execute_book(layout)] == chapters(root)
     executed = [nbformat.read(layout.stage / chapter, as_version=4) for chapter in chapters(root)]
     assert [printed(notebook).strip() for notebook in executed] == met
 
@@ -257,7 +257,7 @@ def test_chapters_go_side_by_side_but_one_by_one_where_they_train_what_they_shar
 def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_chapter(root / "book/one.ipynb", "one = 1", "# divide\none / 0")
     with pytest.raises(ChapterError, match=r"book/one\.ipynb: .*cell 4, In \[3\], raised ZeroDivisionError"):
-        execute_book(layout_of(root), progress_bar=False)
+        execute_book(layout_of(root))
     assert not (root / "_build/stage/book/one.ipynb").exists()
     assert not (root / "_build/executed/book/one.json").exists()
     assert main(["freeze", "--root", str(root)]) == 1
@@ -280,11 +280,11 @@ def test_another_environments_kernel_is_refused_with_a_command_that_can_be_paste
 
 def test_freezing_twice_differs_in_no_byte_even_from_a_fresh_execution(root: Path) -> None:
     page = root / "book/one.ipynb"
-    assert freeze(layout_of(root), progress_bar=False) == ["book/one.ipynb"]
+    assert freeze(layout_of(root)) == ["book/one.ipynb"]
     frozen = page.read_bytes()
-    assert freeze(layout_of(root), progress_bar=False) == []
+    assert freeze(layout_of(root)) == []
     elsewhere = Layout(root=root, work=root / "_build/other")
-    assert freeze(elsewhere, progress_bar=False) == []
+    assert freeze(elsewhere) == []
     assert page.read_bytes() == frozen
     notebook = nbformat.read(page, as_version=4)
     assert printed(notebook) == "standard\n"
@@ -298,8 +298,8 @@ def test_without_execution_a_chapter_shows_its_committed_outputs_unless_it_was_e
     frozen = dataclasses.replace(layout_of(root), frozen=True)
     for execution, shown in ((False, "committed\n"), (True, "standard\n")):
         if execution:
-            execute_book(layout_of(root), progress_bar=False)
-        (entry,) = execute_book(frozen, progress_bar=False)
+            execute_book(layout_of(root))
+        (entry,) = execute_book(frozen)
         assert printed(nbformat.read(frozen.stage / "book/one.ipynb", as_version=4)) == shown
         assert entry["reused"] and ("utc" in entry) == execution
         assert ("committed outputs" in status_page([entry])) != execution
@@ -345,7 +345,7 @@ def test_staging_carries_records_but_not_the_readers_own(root: Path) -> None:
 @pytest.mark.slow
 def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_change(root: Path, monkeypatch) -> None:
     before, layout = sources(root), layout_of(root)
-    build_site(layout, progress_bar=False)
+    build_site(layout)
     page = (layout.html / "book/one.html").read_text()
     assert "standard" in page
     assert (layout.html / "results/toy/r1.json").is_file()
@@ -355,16 +355,16 @@ def test_a_book_builds_links_its_records_and_is_rendered_again_only_after_a_chan
     assert sources(root) == before
 
     rendered = (layout.html / "book/one.html").stat().st_mtime_ns
-    build_site(layout, progress_bar=False)
+    build_site(layout)
     assert (layout.html / "book/one.html").stat().st_mtime_ns == rendered
     monkeypatch.setattr(site, "PACKAGES", (root / "samlib",))  # as if the library, with its extensions, were another
-    build_site(layout, progress_bar=False)
+    build_site(layout)
     assert (layout.html / "book/one.html").stat().st_mtime_ns > rendered
 
     (root / "book/index.md").write_text("# Tiny\n\n[nowhere](absent.md)\n")
     for _ in range(2):  # a warning stops the second build as well as the first
         with pytest.raises(SiteError, match="without a warning"):
-            build_site(layout, progress_bar=False)
+            build_site(layout)
 
 
 def test_link_check_passes_a_good_site_and_names_each_broken_link(tmp_path: Path) -> None:
@@ -375,11 +375,11 @@ def test_link_check_passes_a_good_site_and_names_each_broken_link(tmp_path: Path
     assert broken_links(tmp_path) == []
     bad = '<a href="absent.html">a</a> <a href="sub/b%20c.html#gone">f</a> <img src="/x.png"> <a href="../y">'
     (tmp_path / "bad.html").write_text(bad)
-    assert [(found.page, found.link, found.reason) for found in broken_links(tmp_path)] == [
-        ("bad.html", "../y", "leads out of the book"),
-        ("bad.html", "/x.png", "begins with /, which leaves the book"),
-        ("bad.html", "absent.html", "no such file"),
-        ("bad.html", "sub/b%20c.html#gone", "no such anchor on that page"),
+    assert broken_links(tmp_path) == [
+        "bad.html: ../y (leads out of the book)",
+        "bad.html: /x.png (begins with /, which leaves the book)",
+        "bad.html: absent.html (no such file)",
+        "bad.html: sub/b%20c.html#gone (no such anchor on that page)",
     ]
 
 

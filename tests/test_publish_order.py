@@ -25,7 +25,7 @@ def test_a_page_that_sums_up_finds_what_a_later_chapter_recorded(tmp_path: Path)
     write(tmp_path / "book/summary.ipynb", f"print(open({str(record)!r}).read())", sums_up=True)
     write(tmp_path / "book/trained.ipynb", f"open({str(record)!r}, 'w').write('trained')", sums_up=False)
     layout = Layout(root=tmp_path, work=tmp_path / "_build")
-    entries = execute_book(layout, progress_bar=False)
+    entries = execute_book(layout)
     assert [entry["chapter"] for entry in entries] == ["book/summary.ipynb", "book/trained.ipynb"]
     summary = nbformat.read(layout.stage / "book/summary.ipynb", as_version=4)
     assert "".join(output.text for output in summary.cells[-1].outputs).strip() == "trained"

@@ -72,7 +72,7 @@ def _links(root: Path) -> int:
     """Check the default build's links and list what is broken."""
     site = _layout(root).html
     findings = broken_links(site)
-    print("\n".join([*map(str, findings), f"{len(findings)} broken links in {site}"]))
+    print("\n".join([*findings, f"{len(findings)} broken links in {site}"]))
     return 1 if findings else 0
 
 

@@ -42,7 +42,7 @@ class ChapterError(RuntimeError):
     """A chapter could not be executed; the message names the chapter and the cell."""
 
 
-def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
+def execute_book(layout: Layout) -> list[dict[str, Any]]:
     """Execute every chapter whose key changed and write the execution record.
 
     In reading order, but pages that sum up what the others record come last (notebook metadata `sums_up`): below
@@ -51,7 +51,6 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
 
     Args:
         layout: the folders and the profile.
-        progress_bar: whether papermill shows one bar per chapter on standard error.
     Returns:
         One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
         reused; of one whose committed outputs are shown only chapter and reused.
@@ -66,7 +65,7 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
 
     def execute(chapter: str) -> dict[str, Any]:
         try:
-            return execute_chapter(layout, chapter, shared, progress_bar=progress_bar)
+            return execute_chapter(layout, chapter, shared)
         finally:
             ensure_event_loop().close()  # that of this thread, which the kernel's client opened
 
@@ -84,9 +83,7 @@ def execute_book(layout: Layout, *, progress_bar: bool = True) -> list[dict[str,
     return [done[name] for name in order]
 
 
-def execute_chapter(
-    layout: Layout, chapter: str, shared: dict[str, object], *, progress_bar: bool = True
-) -> dict[str, Any]:
+def execute_chapter(layout: Layout, chapter: str, shared: dict[str, object]) -> dict[str, Any]:
     """Execute one chapter, or take its last execution where the key is the same, and stage the result.
 
     A frozen layout executes nothing: without such an execution the committed outputs are staged.
@@ -95,7 +92,6 @@ def execute_chapter(
         layout: the folders and the profile.
         chapter: path relative to the repository, from `chapters`.
         shared: `surroundings` of the repository.
-        progress_bar: whether papermill shows its bar.
     Returns:
         The chapter's entry in the execution record.
     Raises:
@@ -113,7 +109,7 @@ def execute_chapter(
         write_notebook(layout.stage / chapter, clean_notebook(source))
         return {"chapter": chapter, "reused": True}
     if facts is None:
-        seconds = _run(layout, chapter, parameters, progress_bar=progress_bar)
+        seconds = _run(layout, chapter, parameters)
         facts = _facts(parameters.get("profile") or _default_profile(source), seconds, shared)
         _write_json(target.with_suffix(".json"), {"key": key, "facts": facts})
     staged = clean_notebook(merge_outputs(source, _read(target)))
@@ -121,12 +117,11 @@ def execute_chapter(
     return {"chapter": chapter, **facts, "reused": reused}
 
 
-def freeze(layout: Layout, *, progress_bar: bool = True) -> list[str]:
+def freeze(layout: Layout) -> list[str]:
     """Execute what changed and write every chapter, with clean outputs, over its source.
 
     Args:
         layout: the folders; `profile` must be None, for a committed chapter shows its own default.
-        progress_bar: whether papermill shows its bar.
     Returns:
         The chapters whose file changed; empty on a second call.
     Raises:
@@ -139,7 +134,7 @@ def freeze(layout: Layout, *, progress_bar: bool = True) -> list[str]:
             f"freeze: expected an execution with the chapters' own parameters, got {layout}; "
             "freeze the default build, or change the default in the chapter"
         )
-    execute_book(layout, progress_bar=progress_bar)
+    execute_book(layout)
     changed = []
     for chapter in chapters(layout.root):
         before = (layout.root / chapter).read_bytes()
@@ -201,7 +196,7 @@ def check_kernel() -> None:
     )
 
 
-def _run(layout: Layout, chapter: str, parameters: dict[str, str], *, progress_bar: bool) -> float:
+def _run(layout: Layout, chapter: str, parameters: dict[str, str]) -> float:
     """Execute a copy of the chapter in the staged folder; return the seconds it took."""
     folder = (layout.stage / chapter).parent
     copied = folder / f".{Path(chapter).stem}.source.ipynb"
@@ -220,7 +215,7 @@ def _run(layout: Layout, chapter: str, parameters: dict[str, str], *, progress_b
             kernel_name=KERNEL,
             language="python",
             cwd=str(folder),
-            progress_bar={"desc": chapter} if progress_bar else False,
+            progress_bar={"desc": chapter},
         )
     except (PapermillExecutionError, CellControlSignal, DeadKernelError) as failure:
         raise ChapterError(_explain(layout, chapter, failure)) from failure

@@ -1,26 +1,8 @@
 """Check that every relative link of the built pages leads somewhere, fragments included."""
 
-import dataclasses
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class BrokenLink:
-    """One link that leads nowhere: the page it stands on, the link as written, and what is missing."""
-
-    page: str
-    link: str
-    reason: str
-
-    def __str__(self) -> str:
-        """Put the finding into one line.
-
-        >>> print(BrokenLink("index.html", "b.html", "no such file"))
-        index.html: b.html (no such file)
-        """
-        return f"{self.page}: {self.link} ({self.reason})"
 
 
 class _Page(HTMLParser):
@@ -42,7 +24,7 @@ class _Page(HTMLParser):
                 self.anchors.add(value)
 
 
-def broken_links(site: Path) -> list[BrokenLink]:
+def broken_links(site: Path) -> list[str]:
     """Find relative links to files that do not exist and fragments that the target page does not offer.
 
     Links with a scheme (https:, mailto:, data:) are not followed. A link that begins with "/" counts as
@@ -51,7 +33,7 @@ def broken_links(site: Path) -> list[BrokenLink]:
     Args:
         site: the folder of the built pages. Files under `_static` are the theme's templates, not pages.
     Returns:
-        The findings, sorted; empty when all is well.
+        One line for each, sorted: the page, the link as written, and what is missing.
     Raises:
         ValueError: the folder holds no page.
     """
@@ -65,7 +47,7 @@ def broken_links(site: Path) -> list[BrokenLink]:
         for link in page.links:
             reason = _reason(path, link, site, pages)
             if reason:
-                findings.add(BrokenLink(path.relative_to(site).as_posix(), link, reason))
+                findings.add(f"{path.relative_to(site).as_posix()}: {link} ({reason})")
     return sorted(findings)
 
 

@@ -55,12 +55,11 @@ def stage_sources(layout: Layout) -> None:
             shutil.copytree(layout.root / "results", folder / "results", ignore=_left_out)
 
 
-def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, Any]]:
+def build_site(layout: Layout) -> list[dict[str, Any]]:
     """Execute what changed, stage it, and build the pages unless nothing on them changed.
 
     Args:
         layout: the folders and the profile.
-        progress_bar: whether papermill shows its bar.
     Returns:
         The execution record's entries.
     Raises:
@@ -69,7 +68,7 @@ def build_site(layout: Layout, *, progress_bar: bool = True) -> list[dict[str, A
     Side effects: writes under `layout.work` only; the pages are `layout.html`.
     """
     stage_sources(layout)
-    entries = execute_book(layout, progress_bar=progress_bar)
+    entries = execute_book(layout)
     generated = layout.stage / "book" / "_generated"
     generated.mkdir(exist_ok=True)
     (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
