@@ -85,8 +85,9 @@ class Results:
         told = "; ".join(sorted(f"revision {revision} on {device}" for revision, device in origins))
         scale = "" if self.profile == "paper" else f", reduced scale (profile {self.profile})"
         missing = f" {self.n_missing} more have no record: <code>{self.command}</code>" if self.n_missing else ""
+        n = len(self.records)
         return HTML(
-            f'<p class="source">Source: {len(self.records)} records of <a href="records.html#{self.name}">'
+            f'<p class="source">Source: {n} record{"s" if n > 1 else ""} of <a href="records.html#{self.name}">'
             f"{self.name}</a>{scale}, {html.escape(told)}.{missing}</p>"
         )
 
