@@ -46,7 +46,7 @@ def _enter_halves() -> None:
         @claim(
             f"toy-poorly-fit{suffix}-throughout",
             place="Appendix G, Figure 8",
-            says=f"LSAM {says.rstrip('.')} throughout training.",
+            says=f"LSAM {says} throughout training.",
             statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
             chapter=ALONG,
             figure=f"fig-8-{role}",
@@ -90,7 +90,7 @@ for _role, (_suffix, _says) in HALVES.items():
     on_photographs(
         f"poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
-        says=f"SAM {_says.rstrip('.')} throughout training.",
+        says=f"SAM {_says} throughout training.",
         statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",

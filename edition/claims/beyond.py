@@ -86,8 +86,13 @@ def _comparisons(results: Results) -> dict[tuple[str, str], Effect]:
 
 
 @functools.lru_cache(maxsize=len(TASKS))
-def _accounts(results: Results) -> dict[str, Effect]:
-    return accounts_of(control_table(results.records))
+def _accounts(results: Results) -> tuple[dict[str, Effect], dict[str, Effect]]:
+    """Every account over the networks that learned the task, corrected together, and over all networks."""
+    table = control_table(results.records)
+    everywhere = follows(table, worst_test_error=1.0)
+    return accounts_of(table), {
+        name: Effect(f"{name}, all networks", value, ACCOUNTS[name][1]) for name, value in everywhere.items()
+    }
 
 
 def _scaled_down(results: Results) -> str:
@@ -118,10 +123,7 @@ def _enter() -> None:
                 origin=OURS,
             )
             def follows_account(results: Results, account: str = account) -> Judged:
-                found = [effect for name, effect in _accounts(results).items() if name == account]
-                everywhere = follows(control_table(results.records), worst_test_error=1.0)
-                named = [effect for name, effect in everywhere.items() if name == account]
-                shown = [Effect(f"{account}, all networks", value, ACCOUNTS[account][1]) for value in named]
+                found, shown = ([part[account]] if account in part else [] for part in _accounts(results))
                 return Judged(found, scaled_down=_scaled_down(results), shown=shown)
 
     for title, experiment in TASKS.items():

@@ -76,6 +76,8 @@ DATA_SETS = {
 }
 EXPLORATORY = tuple(names.experiment for names in DATA_SETS.values())
 CONFIRMATORY = tuple(name for names in DATA_SETS.values() for name in (names.confirmatory, names.more) if name)
+# What a claim's statistic says of `judged_entries`.
+DECIDING = "exploratory runs, which stand in until the confirmatory ones are complete, decide nothing"
 PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from edition.claims.claim import LATER, OURS, Judged, claim
 from edition.claims.data_sets import (
     CONFIRMATORY,
+    DECIDING,
     EXPLORATORY,
     confirmatory_entries,
     entries,
@@ -36,7 +37,6 @@ AS_SUCCESSFUL = 0.01  # SAM's test error is at most this much above SGD's: our c
 # hard one. Our choice.
 RELIANCE_MARGIN = 0.05
 PAIRED = "paired by seed, for each data set; two seeds or more; confirmatory runs where they are complete"
-DECIDING = "exploratory runs, which stand in until the confirmatory ones are complete, decide nothing"
 FIXED = "Section 4.2, Table 1, CIFAR-MNIST; without tuning, the control is ours"
 
 
@@ -69,11 +69,9 @@ def _how_far(found: dict[str, Results]) -> str:
     return f"; {here} of {n} confirmatory runs are there" if here < n else ""
 
 
-def _explored(effect: Effect, entry: Entry | None = None) -> Effect:
-    """The effect, which decides nothing if it is that of an entry whose analysis was not fixed, or of several such."""
-    if entry is None:
-        return replace(effect, name=f"{effect.name} (exploratory in part)", decides=False)
-    return replace(effect, name=f"{effect.name} (exploratory)", decides=False) if entry.roles is None else effect
+def _of(entry: Entry, effect: Effect) -> Effect:
+    """An entry's effect, which decides nothing and says so where the runs are exploratory."""
+    return effect if entry.fixed else replace(effect, name=f"{effect.name} (exploratory)", decides=False)
 
 
 def _enter_probes() -> None:
@@ -95,12 +93,9 @@ def _enter_probes() -> None:
         def improves(*results: Results | None, role: str = role) -> Judged:
             found = _by_name(results)
             judged = judged_entries(found)
-            explored = comparisons({title: entry for title, entry in judged.items() if entry.roles is None}, role)
-            decided = comparisons(confirmatory_entries(found), role)
-            effects = [
-                decided[title] if title in decided else _explored(explored[title], entry)
-                for title, entry in judged.items()
-            ]
+            explored = comparisons({title: entry for title, entry in judged.items() if not entry.fixed}, role)
+            compared = explored | comparisons(confirmatory_entries(found), role)
+            effects = [_of(entry, compared[title]) for title, entry in judged.items()]
             return Judged(_tested(effects), note=_lost(judged) + _how_far(found), scaled_down=_notes(judged))
 
     for role in ROLES:
@@ -121,8 +116,8 @@ def _enter_probes() -> None:
             found = _by_name(results)
             judged = judged_entries(found)
             effects = list(joint_effects(judged, role).values())
-            if any(entry.roles is None for entry in judged.values()):
-                effects = [_explored(effect) for effect in effects]
+            if not all(entry.fixed for entry in judged.values()):
+                effects = [replace(e, name=f"{e.name} (exploratory in part)", decides=False) for e in effects]
             note = _lost(judged) + _how_far(found)
             return Judged(effects[:1], note=note, scaled_down=_notes(judged), shown=effects[1:])
 
@@ -144,7 +139,7 @@ _enter_probes()
 def training_succeeds(*results: Results | None) -> Judged:
     judged = judged_entries(_by_name(results))
     effects = [
-        _explored(Effect(title, difference(seed_table(title, entry), "test_error"), "below", AS_SUCCESSFUL), entry)
+        _of(entry, Effect(title, difference(seed_table(title, entry), "test_error"), "below", AS_SUCCESSFUL))
         for title, entry in judged.items()
     ]
     return Judged(_tested(effects), note=_lost(judged), scaled_down=_notes(judged))
@@ -221,7 +216,7 @@ def gain_is_early(*results: Results | None) -> Judged:
         table = curve_table(entry.records)
         n_epochs = int(table.epoch.max())
         epoch = early_epoch(n_epochs)
-        effects.append(_explored(Effect(f"{title}: epoch {epoch} of {n_epochs}", gap_at(table, epoch), "below"), entry))
+        effects.append(_of(entry, Effect(f"{title}: epoch {epoch} of {n_epochs}", gap_at(table, epoch), "below")))
         end = with_interval(gap_at(table, n_epochs), 2, scale=100, signed=True, alone=", one seed")
         ends.append(f"{end} ({title})")
     note = f"; after the last epoch, in points: {', '.join(ends) or 'not known'}"

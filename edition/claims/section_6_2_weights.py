@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, judged_entries
+from edition.claims.data_sets import DATA_SETS, DECIDING, PHOTOGRAPHS, confirmatory_entries, judged_entries
 from edition.claims.moments import (
     JUDGING,
     Moment,
@@ -34,7 +34,6 @@ from edition.runs.results import Results, by_seed
 from samlib.measures.statistics import paired_difference
 
 EFFECTS = "04_two_effects"
-DECIDING = "exploratory runs, which stand in until the confirmatory ones are complete, decide nothing"
 GINI = (
     "Gini coefficient of the importance weights (twice the area between diagonal and Lorenz curve), phantom minus real"
 )
@@ -49,8 +48,8 @@ ONLY_EASY = (
 # The paper's sentence has two halves, and each is judged: role -> what stands behind "poorly-fit" in the claim's name,
 # and the words.
 HALVES = {
-    "hard": ("", "gives more weight to examples that the hard feature fits poorly."),
-    "easy": ("-easy", "gives less weight to examples that the easy feature fits poorly."),
+    "hard": ("", "gives more weight to examples that the hard feature fits poorly"),
+    "easy": ("-easy", "gives less weight to examples that the easy feature fits poorly"),
 }
 SAYS_ONLY_EASY = "gives more weight to examples that the easy feature classifies correctly and the hard one does not."
 TOY_RHO = f"rho = {REFERENCE_RHO:g}"
@@ -90,7 +89,7 @@ def _enter_halves() -> None:
         @claim(
             f"toy-poorly-fit{suffix}",
             place="Section 6.2, Figure 5 (left)",
-            says=f"LSAM {says}",
+            says=f"LSAM {says}.",
             statistic=f"{POORLY} ({TOY_RHO}), mean over seeds",
             chapter=EFFECTS,
             figure="fig-5",
@@ -143,13 +142,13 @@ def on_photographs(
         def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
             given = zip((experiment, *also), results, strict=False)
             (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
-            own = {record.config["rho"] for record in entry.records} - {0.0}
-            rho = own.pop() if own_radius and entry.roles is not None else RADIUS
+            sam = max(record.config["rho"] for record in entry.records)  # SGD's is 0
+            rho = sam if own_radius and entry.fixed else RADIUS
             moments = photograph_moments(entry.records, entry.roles, rho=rho)
             found = judge(moments)
-            effects = [replace(effect, decides=entry.roles is not None) for effect in found.effects]
+            effects = [replace(effect, decides=entry.fixed) for effect in found.effects]
             note = f"; phantom in {moments[0].reading}, rho = {moments[0].rho:g}{found.note}"
-            if entry.roles is None:
+            if not entry.fixed:
                 note += f"; {DECIDING}"
             return found._replace(effects=effects, note=note, scaled_down=entry.note)
 
@@ -205,7 +204,7 @@ for _role, (_suffix, _says) in HALVES.items():
     on_photographs(
         f"poorly-fit{_suffix}",
         place="Section 6.2, Figure 5 (centre and right)",
-        says=f"SAM {_says}",
+        says=f"SAM {_says}.",
         statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
         chapter=EFFECTS,
         figure="fig-5-{}",

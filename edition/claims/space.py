@@ -149,14 +149,24 @@ class Cases:
             half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * spread
         return n, mean.round(SETTLED), half.round(SETTLED)
 
+    @property
+    def _side(self) -> np.ndarray:
+        """On which side of the threshold each case is predicted; 0 within it."""
+        return np.array([{"above": 1, "below": -1, "within": 0}[word] for word in self.predicted])
+
+    @property
+    def _distance(self) -> np.ndarray:
+        """How far each mean is from the threshold, positive on the predicted side: `Effect._distance`."""
+        _, mean, _ = self.summary
+        return np.where(self._side == 0, self.threshold - np.abs(mean), self._side * (mean - self.threshold))
+
     @cached_property
     def outcomes(self) -> np.ndarray:
         """Each case's outcome as `Effect.outcome` has it; "" where fewer than two values are there."""
         n, mean, half = self.summary
         low, high = mean - half, mean + half
-        threshold, none = (np.broadcast_to(np.asarray(x, float), mean.shape) for x in (self.threshold, self.none))
-        side = np.array([{"above": 1, "below": -1, "within": 0}[word] for word in self.predicted])
-        distance = np.where(side == 0, threshold - np.abs(mean), side * (mean - threshold))
+        none = np.broadcast_to(np.asarray(self.none, float), mean.shape)
+        side, distance = self._side, self._distance
         degrees = np.maximum(n - 1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             p = 2 * scipy.stats.t.sf(
@@ -173,11 +183,7 @@ class Cases:
     @property
     def favoured(self) -> np.ndarray:
         """Whether the mean of every case lies as predicted, whatever its interval, (setting,)."""
-        n, mean, _ = self.summary
-        side = np.array([{"above": 1, "below": -1, "within": 0}[word] for word in self.predicted])
-        threshold = np.broadcast_to(np.asarray(self.threshold, float), mean.shape)
-        right: np.ndarray = np.where(side == 0, np.abs(mean) < threshold, side * (mean - threshold) > 0)
-        return np.logical_or(right, n < 2).all(axis=1)
+        return np.all((self._distance > 0) | (self.summary[0] < 2), axis=1)
 
     def states(self, quantifier: str) -> np.ndarray:
         """The state of every setting by the rule of `Verdict.state`."""

@@ -47,6 +47,11 @@ class Entry(NamedTuple):
     note: str = ""
     roles: Mapping[str, str] | None = None
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the analysis was fixed before the runs: those of other entries are exploratory and decide nothing."""
+        return self.roles is not None
+
 
 def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
     """Tabulate every error of every data set.
@@ -76,7 +81,7 @@ def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
             role = metric.partition("_")[0]
             feature = table[role].iloc[0] if role in ROLES else ""
             named = {"data_set": title, "metric": metric, "feature": feature}
-            verdict = _verdict(tested.get(metric, {}).get(title), EXPLORED if entry.roles is None else FIXED)
+            verdict = _verdict(tested.get(metric, {}).get(title), FIXED if entry.fixed else EXPLORED)
             rows.append(named | _numbers(table, metric) | verdict | setting)
     return pd.DataFrame(rows)
 
@@ -278,7 +283,7 @@ def _setting(table: pd.DataFrame, entry: Entry) -> dict[str, Any]:
         "sgd_learning_rate": sgd.learning_rate,
         "sam_learning_rate": sam.learning_rate,
         "rho": sam.rho,
-        "fixed": entry.roles is not None,
+        "fixed": entry.fixed,
         "note": entry.note,
     }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from samlib.config import check_choice, check_number
 from samlib.measures.importance import importance
-from samlib.measures.probe import _array, fit_probe
+from samlib.measures.probe import as_array, fit_probe
 from samlib.optim import SAM
 from samlib.optim.normalization import normalization_statistics_frozen
 from samlib.shapes import Float, Int64
@@ -114,7 +114,7 @@ def signed_contributions(
             f"{labels.unique().tolist()} in labels; signed contributions are defined for two classes"
         )
     probe = fit_probe(train_features, train_labels, strength=strength)
-    logits = torch.from_numpy(probe.decision_function(_array(features)))
+    logits = torch.from_numpy(probe.decision_function(as_array(features)))
     return ((2 * labels.cpu() - 1) * logits).float()
 
 

@@ -133,7 +133,7 @@ def fit_probe(
     check_choice("penalty", penalty, PENALTIES)
     how: dict[str, Any] = {} if penalty == "l2" else {"l1_ratio": 1, "solver": "liblinear", "random_state": 0}
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, **how))
-    return pipeline.fit(_array(features), labels.cpu().numpy())
+    return pipeline.fit(as_array(features), labels.cpu().numpy())
 
 
 def group_errors(
@@ -299,10 +299,10 @@ def _predict(
 ) -> Int64[Tensor, " row"]:
     """Fit a probe and return its predictions, on the CPU."""
     probe = fit_probe(train.features, train.labels, strength=strength, penalty=penalty)
-    return torch.from_numpy(probe.predict(_array(features)))
+    return torch.from_numpy(probe.predict(as_array(features)))
 
 
-def _array(features: Float[Tensor, "row feature"]) -> Float[np.ndarray, "row feature"]:
+def as_array(features: Float[Tensor, "row feature"]) -> Float[np.ndarray, "row feature"]:
     """Return features for scikit-learn; numpy has no bfloat16, and half precision would be standardized in itself."""
     features = features.detach().cpu()
     return (features.float() if features.dtype in (torch.bfloat16, torch.float16) else features).numpy()
