@@ -59,7 +59,7 @@ def bars(values: Mapping[str, float], label: str) -> Figure:
     figure, axes = plt.subplots(figsize=(5.6, 0.5 * len(values) + 1.0))
     axes.barh(list(values), list(values.values()), color=style.NEUTRAL)
     axes.invert_yaxis()
-    axes.set(xlabel=textwrap.fill(label, 44))  # a longer line leaves the figure
+    axes.set(xlabel=textwrap.fill(label, 48))  # a longer line leaves the figure
     axes.grid(False, axis="y")
     return figure
 
