@@ -3,10 +3,10 @@
 import gc
 import importlib.util
 
+import networks
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import weights as _weights
 from torch import Tensor
 
 from edition.bench import step as bench
@@ -24,7 +24,7 @@ def _after(method: str, n_steps: int, workload: str = "mlp") -> Tensor:
     step = methods()[method](network, batches)
     for _ in range(n_steps):
         step()
-    return _weights(network)
+    return networks.weights(network)
 
 
 def _reference(n_steps: int, *, head_only: bool = False) -> Tensor:
@@ -48,7 +48,7 @@ def _reference(n_steps: int, *, head_only: bool = False) -> Tensor:
             for parameter, velocity, gradient in zip(parameters, velocities, phantom, strict=True):
                 velocity.mul_(BASE["momentum"]).add_(gradient)
                 parameter.sub_(BASE["lr"] * velocity)
-    return _weights(network)
+    return networks.weights(network)
 
 
 # ---- the methods do equal work
@@ -71,12 +71,14 @@ def test_the_floor_takes_sgd_steps():
 def test_sam_counts_batch_statistics_once_and_takes_the_two_step_sams_step_all_the_same():
     whole = build_workload("resnet18")
     workload = Workload(whole.network, tuple((inputs[:4], targets[:4]) for inputs, targets in whole.batches))
-    networks = {}
+    trained = {}
     for method in ("sam", "two_step_sam"):
-        networks[method], batches = workload.fresh()
-        methods()[method](networks[method], batches)()
-    torch.testing.assert_close(_weights(networks["sam"]), _weights(networks["two_step_sam"]), rtol=0, atol=1e-5)
-    counts = [int(network[0].bn1.num_batches_tracked) for network in networks.values()]
+        trained[method], batches = workload.fresh()
+        methods()[method](trained[method], batches)()
+    torch.testing.assert_close(
+        networks.weights(trained["sam"]), networks.weights(trained["two_step_sam"]), rtol=0, atol=1e-5
+    )
+    counts = [int(network[0].bn1.num_batches_tracked) for network in trained.values()]
     assert counts == [1, 2]
 
 
@@ -87,7 +89,7 @@ def test_a_profiled_step_is_the_step(method):
     step = laps.step(bench.PROFILED[method](network, batches, laps))
     for _ in range(5):
         step()
-    assert torch.equal(_weights(network), _after(method, 5))
+    assert torch.equal(networks.weights(network), _after(method, 5))
     assert len(laps.steps) == 5
 
 

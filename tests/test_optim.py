@@ -8,7 +8,6 @@ from functools import partial
 import networks
 import pytest
 import torch
-from networks import weights as _weights
 from torch import Tensor, nn
 
 from samlib.optim import SAM
@@ -91,7 +90,7 @@ def test_fast_path_matches_reference_at_every_step():
     for batch in _batches(60):
         loss = _train(model, sam, [batch])[0]
         assert loss == pytest.approx(reference.step(lambda batch=batch: _loss(twin, batch)), abs=1e-12)
-        torch.testing.assert_close(_weights(model), _weights(twin), rtol=0, atol=1e-12)
+        torch.testing.assert_close(networks.weights(model), networks.weights(twin), rtol=0, atol=1e-12)
 
 
 def test_one_step_on_a_quadratic_by_hand():
@@ -106,11 +105,11 @@ def test_one_step_on_a_quadratic_by_hand():
 def test_perturbation_norm_equals_rho_over_all_parameters_jointly(check_finite):
     model = _network(1)
     sam = SAM(model.parameters(), torch.optim.SGD, rho=0.7, lr=0.1, check_finite=check_finite)
-    before = _weights(model)
+    before = networks.weights(model)
     _loss(model, _batches(1)[0]).backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
     sam.ascent_step()
-    epsilon = _weights(model) - before
+    epsilon = networks.weights(model) - before
     torch.testing.assert_close(epsilon.norm(), torch.tensor(0.7, dtype=torch.float64))
     torch.testing.assert_close(epsilon, 0.7 * gradient / gradient.norm())
 
@@ -125,7 +124,7 @@ def test_two_step_use_equals_closure_use_bit_for_bit():
         sam_two.ascent_step()
         _loss(two, batch).backward()
         sam_two.descent_step()
-        assert torch.equal(_weights(one), _weights(two))
+        assert torch.equal(networks.weights(one), networks.weights(two))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_radius_zero_is_the_base_optimiser_bit_for_bit(base):
         optimizer.zero_grad()
         _loss(plain, batch).backward()
         optimizer.step()
-        assert torch.equal(_weights(model), _weights(plain))
+        assert torch.equal(networks.weights(model), networks.weights(plain))
 
 
 def test_radius_zero_runs_the_closure_once_so_dropout_draws_once():
@@ -162,15 +161,15 @@ def test_only_perturbed_groups_move_and_the_norm_runs_over_them_alone():
         {"params": model[2].parameters(), "lr": 0.5},
     ]
     sam = SAM(groups, torch.optim.SGD, rho=0.1, lr=0.1)
-    trunk, head = _weights(model[0]), _weights(model[2])
+    trunk, head = networks.weights(model[0]), networks.weights(model[2])
     _loss(model, _batches(1)[0]).backward()
     sam.ascent_step()
-    assert torch.equal(_weights(model[0]), trunk)
+    assert torch.equal(networks.weights(model[0]), trunk)
     # A radius of 0 for the trunk would not do this: the trunk would still count in the norm.
-    torch.testing.assert_close((_weights(model[2]) - head).norm().item(), 0.1, rtol=1e-12, atol=0)
+    torch.testing.assert_close((networks.weights(model[2]) - head).norm().item(), 0.1, rtol=1e-12, atol=0)
     _loss(model, _batches(1)[0]).backward()
     sam.descent_step()
-    assert not torch.equal(_weights(model[0]), trunk)
+    assert not torch.equal(networks.weights(model[0]), trunk)
     assert [group["lr"] for group in sam.base.param_groups] == [0.1, 0.5]
 
 
@@ -189,7 +188,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit():
     assert resumed.rho == 0.2 and resumed.param_groups[0]["lr"] == 0.1
     assert resumed.param_groups is resumed.base.param_groups and resumed.state is resumed.base.state
     _train(second, resumed, batches[5:])
-    assert torch.equal(_weights(second), _weights(whole))
+    assert torch.equal(networks.weights(second), networks.weights(whole))
 
 
 def test_base_state_dict_starts_late_sam_epochs():
@@ -213,7 +212,7 @@ def test_copy_and_pickle_carry_on_identically(duplicate):
     assert other_sam.module is other
     _train(model, sam, _batches(3))
     _train(other, other_sam, _batches(3))
-    assert torch.equal(_weights(model), _weights(other))
+    assert torch.equal(networks.weights(model), networks.weights(other))
 
 
 @pytest.mark.parametrize("two_step", [False, True])
@@ -252,7 +251,7 @@ def test_accumulation_inside_the_closure_equals_the_big_batch():
 
     for _ in range(3):
         assert float(accumulating.step(closure)) == pytest.approx(_train(whole, sam, [batch])[0])
-    torch.testing.assert_close(_weights(model), _weights(whole))
+    torch.testing.assert_close(networks.weights(model), networks.weights(whole))
 
 
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
@@ -266,7 +265,7 @@ def test_radius_zero_keeps_gradients_from_before_the_step_as_the_base_does(base)
         _loss(plain, last).backward()
         optimizer.step()
         optimizer.zero_grad()
-        assert torch.equal(_weights(model), _weights(plain))
+        assert torch.equal(networks.weights(model), networks.weights(plain))
 
 
 def test_weight_decay_acts_at_the_iterate():

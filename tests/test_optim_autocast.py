@@ -7,7 +7,6 @@ from functools import partial
 import networks
 import pytest
 import torch
-from networks import weights as _weights
 from torch import Tensor, nn
 
 from samlib.optim import LSAM, SAM
@@ -64,7 +63,7 @@ def _block_inside_the_closure(network: nn.Module, sam: SAM) -> None:
 def _trained(run: Callable[[nn.Module, SAM], None], rho: float) -> Tensor:
     network = _network()
     run(network, SAM(network.parameters(), torch.optim.SGD, rho=rho, lr=0.5))
-    return _weights(network)
+    return networks.weights(network)
 
 
 @pytest.mark.parametrize("run", [_one_block_a_step, _one_block_for_both_passes, _one_block_for_all_steps])
@@ -97,6 +96,6 @@ def test_lsam_in_one_autocast_block_for_all_steps():
             for _ in range(N_STEPS):
                 with _autocast() if inside else nullcontext():
                     lsam.step(*_batch())
-        return _weights(network)
+        return networks.weights(network)
 
     assert torch.equal(trained(inside=False), trained(inside=True))

@@ -4,10 +4,9 @@ import copy
 import math
 import pickle
 
+import networks
 import pytest
 import torch
-from networks import network as _network
-from networks import weights as _weights
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -30,13 +29,13 @@ def _takes_the_step_of_a_new_sam(sam: SAM, network: nn.Sequential) -> None:
     fresh = copy.deepcopy(network)
     SAM(fresh.parameters(), torch.optim.SGD, rho=0.3, lr=0.1).step(lambda: _backward(fresh, 1))
     sam.step(lambda: _backward(network, 1))
-    assert torch.equal(_weights(network), _weights(fresh))
+    assert torch.equal(networks.weights(network), networks.weights(fresh))
 
 
 @pytest.fixture
 def used() -> tuple[SAM, nn.Sequential]:
     """A network and its SAM after two steps."""
-    network = _network()
+    network = networks.network()
     sam = SAM(network.parameters(), torch.optim.SGD, rho=0.3, lr=0.1)
     for seed in range(2):
         sam.step(lambda seed=seed: _backward(network, seed))
@@ -51,11 +50,11 @@ def test_parameters_cast_between_steps_are_saved_in_their_new_precision(used):
     network.double()
     with torch.no_grad():
         network[0].weight += 1e-12  # float32 copies would lose this
-    before = _weights(network)
+    before = networks.weights(network)
     _backward(network)
     sam.ascent_step()
     sam.restore()
-    assert torch.equal(_weights(network), before) and before.dtype == torch.float64
+    assert torch.equal(networks.weights(network), before) and before.dtype == torch.float64
     _takes_the_step_of_a_new_sam(sam, network)
 
 
@@ -92,9 +91,9 @@ def test_parameters_made_longer_between_steps_are_saved_whole(used):
 
 def test_a_step_without_perturbation_between_two_others(used):
     sam, network = used
-    before = _weights(network)
+    before = networks.weights(network)
     sam.step(lambda: ((0 * _weights_of(network)).backward(), torch.tensor(0.0))[1])
-    assert torch.equal(_weights(network), before)
+    assert torch.equal(networks.weights(network), before)
     _takes_the_step_of_a_new_sam(sam, network)
 
 

@@ -2,9 +2,9 @@
 
 import copy
 
+import networks
 import pytest
 import torch
-from networks import network as _network
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -33,7 +33,7 @@ def _train(network: nn.Module, sam: SAM, n_steps: int) -> None:
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
 def test_a_distributed_checkpoint_resumes_a_new_sam_with_its_radius(base, flatten):
     options = StateDictOptions(flatten_optimizer_state_dict=flatten)
-    network = _network()
+    network = networks.network()
     momentum = {"momentum": 0.9} if base is torch.optim.SGD else {}
     sam = SAM(network.parameters(), base, rho=0.3, lr=0.1, **momentum)
     _train(network, sam, 3)
@@ -48,7 +48,7 @@ def test_a_distributed_checkpoint_resumes_a_new_sam_with_its_radius(base, flatte
 
 
 def test_asking_a_new_sam_for_its_distributed_state_changes_nothing():
-    network = _network()
+    network = networks.network()
     before = copy.deepcopy(network.state_dict())
     sam = SAM(network.parameters(), torch.optim.AdamW, rho=0.3, lr=0.1)
     get_optimizer_state_dict(network, sam)

@@ -4,12 +4,9 @@ import copy
 import functools
 import math
 
+import networks
 import pytest
 import torch
-from networks import inputs as _inputs
-from networks import normalised_network as _normalised_network
-from networks import parameter as _parameter
-from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
 from samlib.optim import MSAM, SAM
@@ -25,42 +22,42 @@ def test_restores_weights_exactly_and_keeps_storage():
     before, address = weight.detach().clone(), weight.data_ptr()
     sam = SAM([weight], torch.optim.SGD, rho=0.3, lr=0.0)
     for _ in range(3):
-        sam.step(lambda: _quadratic_backward(weight))
+        sam.step(lambda: networks.quadratic_backward(weight))
     assert torch.equal(weight, before)
     assert weight.data_ptr() == address
 
 
 def test_parameter_used_only_in_the_second_pass_is_stepped_unperturbed():
-    first, second = _parameter([3.0]), _parameter([4.0])
+    first, second = networks.parameter([3.0]), networks.parameter([4.0])
     sam = SAM([first, second], torch.optim.SGD, rho=1.0, lr=0.5)
-    _quadratic_backward(first)
+    networks.quadratic_backward(first)
     sam.ascent_step()
     assert second.item() == 4.0
-    _quadratic_backward(second)
+    networks.quadratic_backward(second)
     sam.descent_step()
     assert first.item() == 3.0
     assert second.item() == 2.0
 
 
 def test_parameter_without_gradient_keeps_no_stale_perturbation():
-    first, second = _parameter([3.0]), _parameter([4.0])
+    first, second = networks.parameter([3.0]), networks.parameter([4.0])
     sam = SAM([first, second], torch.optim.SGD, rho=1.0, lr=0.0)
-    sam.step(lambda: _quadratic_backward(first) + _quadratic_backward(second))
-    _quadratic_backward(first)
+    sam.step(lambda: networks.quadratic_backward(first) + networks.quadratic_backward(second))
+    networks.quadratic_backward(first)
     sam.ascent_step()
     assert (first.item(), second.item()) == (4.0, 4.0)  # the whole radius on the first, none on the second
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_closure_that_fails_in_the_second_pass_leaves_the_weights_at_w(error):
-    network = _normalised_network()
+    network = networks.normalised_network()
     sam = SAM(network.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, module=network)
     before = copy.deepcopy(list(network.parameters()))
     calls = []
 
     def closure() -> Tensor:
         calls.append(1)
-        loss = network(_inputs()).square().mean()
+        loss = network(networks.inputs()).square().mean()
         loss.backward()
         if len(calls) == 2:
             raise error("failed at the phantom")
@@ -75,11 +72,11 @@ def test_closure_that_fails_in_the_second_pass_leaves_the_weights_at_w(error):
 
 
 def test_restore_after_the_callers_own_failure_goes_back_to_w():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.ascent_step()
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.restore()
     sam.restore()
     assert weight.tolist() == [3.0, 4.0] and weight.grad is None and not sam.at_phantom
@@ -89,64 +86,64 @@ def test_restore_after_the_callers_own_failure_goes_back_to_w():
 
 
 def test_torch_closure_uses_only_gradients_it_makes():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     weight.grad = torch.tensor([-100.0, 7.0])  # left over from elsewhere
     with pytest.warns(UserWarning, match="To accumulate"):
-        sam.step(lambda: _quadratic_backward(weight))
+        sam.step(lambda: networks.quadratic_backward(weight))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
     weight.grad = torch.tensor([-100.0, 7.0])
-    sam.step(lambda: _quadratic_backward(weight))  # warned once: no second warning, which would be an error here
+    sam.step(lambda: networks.quadratic_backward(weight))  # warned once: a second warning would be an error
 
 
 @pytest.mark.parametrize("hooked", [False, True])
 @pytest.mark.parametrize("kind", [SAM, MSAM])
 def test_the_warning_of_dropped_gradients_points_at_the_callers_line(kind, hooked):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = kind([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     if hooked:  # torch then wraps the step once more
         sam.register_step_post_hook(lambda *_: None)
     weight.grad = torch.tensor([-100.0, 7.0])
-    closure = functools.partial(_quadratic_backward, weight)
+    closure = functools.partial(networks.quadratic_backward, weight)
     with pytest.warns(UserWarning, match="To accumulate") as caught:
         sam.step([closure] if kind is MSAM else closure)
     assert caught[0].filename == __file__
 
 
 def test_gradients_that_are_zero_before_the_step_are_no_reason_to_warn():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     weight.grad = torch.zeros(2)  # what zero_grad(set_to_none=False) leaves
-    sam.step(lambda: _quadratic_backward(weight))
+    sam.step(lambda: networks.quadratic_backward(weight))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
 
 def test_gradients_are_cleared_once_used():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.ascent_step()
     assert weight.grad is None
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.descent_step()
     assert weight.grad is None
 
 
 def test_ascent_without_gradient_raises_with_advice():
     with pytest.raises(ValueError, match=r"no parameter has one. Call loss.backward\(\) first"):
-        SAM([_parameter([1.0])], lr=0.1).ascent_step()
+        SAM([networks.parameter([1.0])], lr=0.1).ascent_step()
 
 
 def test_closure_without_backward_raises_with_advice():
-    weight = _parameter([1.0])
+    weight = networks.parameter([1.0])
     with pytest.raises(ValueError, match="in a closure, before it returns"):
         SAM([weight], lr=0.1).step(lambda: (weight**2).sum())
 
 
 def test_descent_without_ascent_raises_and_takes_no_step():
-    weight = _parameter([3.0])
+    weight = networks.parameter([3.0])
     sam = SAM([weight], lr=0.1)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     with pytest.raises(ValueError, match="expects an ascent_step"):
         sam.step()
     with pytest.raises(ValueError, match="expects an ascent_step"):
@@ -155,9 +152,9 @@ def test_descent_without_ascent_raises_and_takes_no_step():
 
 
 def test_descent_without_new_gradients_raises_and_restores():
-    weight = _parameter([3.0])
+    weight = networks.parameter([3.0])
     sam = SAM([weight], lr=0.1, rho=1.0)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.ascent_step()
     with pytest.raises(ValueError, match="made since the last step"):
         sam.descent_step()
@@ -166,21 +163,21 @@ def test_descent_without_new_gradients_raises_and_restores():
 
 @pytest.mark.parametrize("call", [lambda sam: sam.ascent_step(), lambda sam: sam.step(lambda: None)])
 def test_second_ascent_raises_and_restores(call):
-    weight = _parameter([3.0])
+    weight = networks.parameter([3.0])
     sam = SAM([weight], lr=0.1, rho=1.0)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.ascent_step()
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     with pytest.raises(ValueError, match=r"had no descent. They are now back at w. Call descent_step"):
         call(sam)
     assert weight.item() == 3.0
 
 
 def test_saving_loading_and_copying_at_the_phantom_are_refused():
-    weight = _parameter([3.0])
+    weight = networks.parameter([3.0])
     sam = SAM([weight], lr=0.1, rho=1.0)
     saved = sam.state_dict()
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     sam.ascent_step()
     for call in (sam.state_dict, lambda: sam.load_state_dict(saved), lambda: copy.deepcopy(sam)):
         with pytest.raises(ValueError, match=r"Call descent_step\(\) or restore\(\) first"):
@@ -192,7 +189,7 @@ def test_saving_loading_and_copying_at_the_phantom_are_refused():
 
 @pytest.mark.parametrize("check_finite", [True, False])
 def test_zero_gradient_gives_no_perturbation_and_the_base_step_is_taken(check_finite):
-    weight = _parameter([0.0, 2.0])
+    weight = networks.parameter([0.0, 2.0])
     sam = SAM(
         [weight],
         torch.optim.SGD,
@@ -213,7 +210,7 @@ def test_zero_gradient_gives_no_perturbation_and_the_base_step_is_taken(check_fi
 
 @pytest.mark.parametrize("size", [1e-36, 1e-15, 1e25])
 def test_tiny_or_huge_gradient_gives_the_same_radius(size):
-    weight = _parameter([0.0, 0.0])  # at 1e-36 and 1e25 the squares leave float32's range
+    weight = networks.parameter([0.0, 0.0])  # at 1e-36 and 1e25 the squares leave float32's range
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     (weight * torch.tensor([3 * size, 4 * size])).sum().backward()
     sam.ascent_step()
@@ -221,7 +218,7 @@ def test_tiny_or_huge_gradient_gives_the_same_radius(size):
 
 
 def test_gradient_below_the_normal_numbers_counts_as_zero():
-    weight = _parameter([0.0, 0.0])
+    weight = networks.parameter([0.0, 0.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     (weight * torch.tensor([1e-42, 0.0])).sum().backward()
     sam.ascent_step()
@@ -230,7 +227,7 @@ def test_gradient_below_the_normal_numbers_counts_as_zero():
 
 def test_step_with_zero_loss_is_not_skipped():
     # loss = w^2 / 2 - 1/2 is 0 at w = 1, its gradient is 1: phantom 1.5, step 1 - 0.1 * 1.5.
-    weight = _parameter([1.0])
+    weight = networks.parameter([1.0])
 
     def closure() -> Tensor:
         loss = (weight**2).sum() / 2 - 0.5
@@ -244,7 +241,7 @@ def test_step_with_zero_loss_is_not_skipped():
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 @pytest.mark.parametrize("failing_pass", [1, 2])
 def test_non_finite_gradient_raises_and_leaves_weights_and_momentum_alone(value, failing_pass):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5, momentum=0.9)
     calls = []
 
@@ -279,7 +276,7 @@ REFUSED = {  # building it, the error, its words
     "none": (lambda w: SAM([w], rho=None, lr=0.1), TypeError, NO_NUMBER),
     "a group's": (lambda w: SAM([{"params": [w], "rho": 0.1}], lr=0.1), TypeError, "one number for all groups"),
     "an added group's": (
-        lambda w: SAM([w], lr=0.1).add_param_group({"params": [_parameter([1.0])], "rho": 0.1}),
+        lambda w: SAM([w], lr=0.1).add_param_group({"params": [networks.parameter([1.0])], "rho": 0.1}),
         TypeError,
         "one number for all groups",
     ),
@@ -305,7 +302,7 @@ REFUSED = {  # building it, the error, its words
 @pytest.mark.parametrize("build, error, words", REFUSED.values(), ids=REFUSED)
 def test_a_radius_or_base_that_cannot_be_is_refused_with_advice(build, error, words):
     with pytest.raises(error, match=words):
-        build(_parameter([1.0]))
+        build(networks.parameter([1.0]))
 
 
 # ---- parameters of mixed kinds in one list
@@ -350,7 +347,7 @@ def test_a_tiny_gradient_in_half_precision_is_scaled_to_the_radius(size, check_f
 
 
 def test_parameters_that_are_all_empty_or_zero_take_the_base_step():
-    empty, weight = nn.Parameter(torch.empty(0)), _parameter([1.0])
+    empty, weight = nn.Parameter(torch.empty(0)), networks.parameter([1.0])
     for parameters in ([empty], [empty, weight]):
         sam = SAM(parameters, torch.optim.SGD, rho=0.5, lr=0.1)
         sam.step(lambda: ((0 * empty).sum() + (0 * weight).sum()).backward())
@@ -358,7 +355,7 @@ def test_parameters_that_are_all_empty_or_zero_take_the_base_step():
 
 
 def test_an_ascent_that_fails_half_way_leaves_the_weights_at_w(monkeypatch):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
 
     def fail(parameters: list[Tensor], *_: object) -> None:
@@ -366,7 +363,7 @@ def test_an_ascent_that_fails_half_way_leaves_the_weights_at_w(monkeypatch):
         raise RuntimeError("failed between two tensors")
 
     monkeypatch.setattr(sam, "_move", fail)
-    _quadratic_backward(weight)
+    networks.quadratic_backward(weight)
     with pytest.raises(RuntimeError, match="between two tensors"):
         sam.ascent_step()
     assert weight.tolist() == [3.0, 4.0] and not sam.at_phantom
@@ -378,33 +375,33 @@ def test_an_ascent_that_fails_half_way_leaves_the_weights_at_w(monkeypatch):
 @pytest.mark.parametrize("rho", [0.0, 1.0])
 @pytest.mark.parametrize("skipping_pass", [1, 2])
 def test_a_closure_that_skips_its_batch_takes_no_step(rho, skipping_pass):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=rho, lr=0.5, momentum=0.9)
     calls = []
 
     def closure() -> Tensor | None:
         calls.append(1)
-        return None if len(calls) == (skipping_pass if rho else 1) else _quadratic_backward(weight)
+        return None if len(calls) == (skipping_pass if rho else 1) else networks.quadratic_backward(weight)
 
     sam.step(closure)
     assert weight.tolist() == [3.0, 4.0] and not sam.state[weight] and not sam.at_phantom and weight.grad is None
-    sam.step(lambda: _quadratic_backward(weight))
+    sam.step(lambda: networks.quadratic_backward(weight))
     assert weight.tolist() != [3.0, 4.0]
 
 
 def test_a_closure_that_forgets_to_return_its_loss_still_steps():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
-    assert sam.step(lambda: _quadratic_backward(weight) and None) is None
+    assert sam.step(lambda: networks.quadratic_backward(weight) and None) is None
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
 
 def test_what_a_closure_returns_beside_the_loss_keeps_no_graph():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
 
     def closure() -> tuple[Tensor, dict[str, Tensor], str]:
-        return _quadratic_backward(weight), {"outputs": weight * 2}, "name"
+        return networks.quadratic_backward(weight), {"outputs": weight * 2}, "name"
 
     loss, outputs, name = sam.step(closure)
     assert (loss.item(), outputs["outputs"].tolist(), name) == (12.5, [6.0, 8.0], "name")
@@ -412,5 +409,5 @@ def test_what_a_closure_returns_beside_the_loss_keeps_no_graph():
 
 
 def test_a_groups_rho_is_the_bases_own_option_where_the_base_has_one():
-    groups = [{"params": [_parameter([1.0])], "rho": 0.8}]
+    groups = [{"params": [networks.parameter([1.0])], "rho": 0.8}]
     assert SAM(groups, torch.optim.Adadelta).param_groups[0]["rho"] == 0.8

@@ -2,10 +2,9 @@
 
 import copy
 
+import networks
 import pytest
 import torch
-from networks import inputs as _inputs
-from networks import normalised_network as _normalised_network
 from torch import Tensor, nn
 
 from samlib.optim import SAM, normalization_statistics_frozen
@@ -14,12 +13,12 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_statistics_are_updated_by_the_pass_at_w_only():
-    network, plain = _normalised_network(), _normalised_network()
+    network, plain = networks.normalised_network(), networks.normalised_network()
     sam = SAM(network.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, module=network)
-    plain(_inputs())
+    plain(networks.inputs())
 
     def closure() -> Tensor:
-        loss = network(_inputs()).square().mean()
+        loss = network(networks.inputs()).square().mean()
         loss.backward()
         return loss
 
@@ -34,11 +33,11 @@ def test_statistics_are_updated_by_the_pass_at_w_only():
 
 
 def test_statistics_are_counted_once_in_two_step_use():
-    network = _normalised_network()
+    network = networks.normalised_network()
     sam = SAM(network.parameters(), torch.optim.SGD, rho=0.5, lr=0.1, module=network)
-    network(_inputs()).square().mean().backward()
+    network(networks.inputs()).square().mean().backward()
     sam.ascent_step()
-    network(_inputs()).square().mean().backward()
+    network(networks.inputs()).square().mean().backward()
     sam.descent_step()
     assert int(network[1].num_batches_tracked) == 1
 
@@ -61,15 +60,15 @@ def test_frozen_layer_gives_the_same_output_and_keeps_its_buffers(layer):
 
 
 def test_backward_after_the_frozen_block_works():
-    network = _normalised_network()
+    network = networks.normalised_network()
     with normalization_statistics_frozen(network):
-        loss = network(_inputs()).square().mean()
+        loss = network(networks.inputs()).square().mean()
     loss.backward()
     assert network[0].weight.grad is not None
 
 
 def test_nested_overlapping_and_failing_freezes_leave_the_layer_tracking():
-    layer, inputs = nn.BatchNorm1d(2), _inputs()
+    layer, inputs = nn.BatchNorm1d(2), networks.inputs()
     with normalization_statistics_frozen(layer), normalization_statistics_frozen(layer):
         layer(inputs)
     first, second = normalization_statistics_frozen(layer), normalization_statistics_frozen(layer)
@@ -100,10 +99,10 @@ def test_vectors_of_spectral_norm_advance_once_a_step(wrap):
         network = nn.Sequential(wrap(nn.Linear(2, 4)))
     twin = copy.deepcopy(network)
     sam = SAM(network.parameters(), rho=0.5, lr=0.0, module=network)
-    sam.step(lambda: network(_inputs()).square().mean().backward())
-    twin(_inputs())
+    sam.step(lambda: network(networks.inputs()).square().mean().backward())
+    twin(networks.inputs())
     for buffer, expected in zip(network.buffers(), twin.buffers(), strict=True):
         assert torch.equal(buffer, expected)
     before = [buffer.clone() for buffer in network.buffers()]
-    network(_inputs())
+    network(networks.inputs())
     assert not all(torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))

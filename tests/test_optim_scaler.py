@@ -2,10 +2,9 @@
 
 import math
 
+import networks
 import pytest
 import torch
-from networks import parameter as _parameter
-from networks import quadratic_backward as _quadratic_backward
 from torch import Tensor, nn
 
 from samlib.optim import ASAM, SAM
@@ -25,18 +24,18 @@ def _scaled_step(weight: nn.Parameter, sam: SAM, scaler: torch.amp.GradScaler, o
 
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
 def test_grad_scaler_recipe_equals_the_unscaled_step(base):
-    scaled, plain = _parameter([3.0, 4.0]), _parameter([3.0, 4.0])
+    scaled, plain = networks.parameter([3.0, 4.0]), networks.parameter([3.0, 4.0])
     sam_scaled, sam_plain = SAM([scaled], base, rho=1.0, lr=0.5), SAM([plain], base, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     for _ in range(3):
         _scaled_step(scaled, sam_scaled, scaler)
-        sam_plain.step(lambda: _quadratic_backward(plain))
+        sam_plain.step(lambda: networks.quadratic_backward(plain))
     torch.testing.assert_close(scaled, plain)
 
 
 @pytest.mark.parametrize("overflow_in", [1, 2])
 def test_grad_scaler_skips_a_step_that_overflows_and_recovers(overflow_in):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     _scaled_step(weight, sam, scaler, overflow_in)
@@ -46,7 +45,7 @@ def test_grad_scaler_skips_a_step_that_overflows_and_recovers(overflow_in):
 
 
 def test_grad_scaler_backs_off_where_the_scale_itself_overflows():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     _scaled_step(weight, sam, scaler)
@@ -54,7 +53,7 @@ def test_grad_scaler_backs_off_where_the_scale_itself_overflows():
 
 
 def test_grad_scaler_with_clipping_unscales_once():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaler.scale((weight**2).sum() / 2).backward()
@@ -68,36 +67,36 @@ def test_grad_scaler_with_clipping_unscales_once():
 
 
 def test_disabled_grad_scaler_changes_nothing():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     _scaled_step(weight, sam, torch.amp.GradScaler("cpu", enabled=False))
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
 
 def test_closure_under_a_grad_scaler_raises_with_advice():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, lr=0.5)
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale((weight**2).sum()).backward()
     with pytest.raises(ValueError, match=r"expects no closure, one was passed. Use ascent_step"):
-        scaler.step(sam, lambda: _quadratic_backward(weight))
+        scaler.step(sam, lambda: networks.quadratic_backward(weight))
     sam.zero_grad()
-    sam.step(lambda: _quadratic_backward(weight))  # without the scaler, it is welcome
+    sam.step(lambda: networks.quadratic_backward(weight))  # without the scaler, it is welcome
 
 
 def test_restore_forgets_an_overflow():
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     weight.grad = torch.tensor([math.inf, 0.0])
     sam.ascent_step(allow_overflow=True)
     sam.restore()
     sam.rho = 0.0  # no ascent would notice that there is no overflow any more
-    sam.step(lambda: _quadratic_backward(weight))
+    sam.step(lambda: networks.quadratic_backward(weight))
     assert weight.tolist() == [1.5, 2.0]
 
 
 def test_compiled_training_function_takes_the_same_steps():
-    compiled_weight, weight = _parameter([3.0, 4.0]), _parameter([3.0, 4.0])
+    compiled_weight, weight = networks.parameter([3.0, 4.0]), networks.parameter([3.0, 4.0])
     sam_compiled, sam = (SAM([w], torch.optim.SGD, rho=1.0, lr=0.1) for w in (compiled_weight, weight))
 
     def train(w: nn.Parameter, optimizer: SAM) -> None:
@@ -116,7 +115,7 @@ def test_compiled_training_function_takes_the_same_steps():
 
 @pytest.mark.parametrize("scale", [1024.0, 65536.0])
 def test_gradients_unscaled_before_the_ascent_are_refused_at_the_descent(scale):
-    weight = _parameter([3.0, 4.0])
+    weight = networks.parameter([3.0, 4.0])
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     scaler.scale((weight**2).sum() / 2).backward()
@@ -126,14 +125,14 @@ def test_gradients_unscaled_before_the_ascent_are_refused_at_the_descent(scale):
     with pytest.raises(ValueError, match=r"unscale_\(\) before the descent"):
         scaler.step(sam)
     assert weight.tolist() == [3.0, 4.0] and weight.grad is None
-    sam.step(lambda: _quadratic_backward(weight))  # nothing of the scaler is left behind
+    sam.step(lambda: networks.quadratic_backward(weight))  # nothing of the scaler is left behind
     torch.testing.assert_close(weight.data, torch.tensor([1.2, 1.6]))
 
 
 # ASAM's T is 0.01: T g is 0.05 long where g = (3, 4), a hundredth of g, and epsilon = 0.002 g.
 @pytest.mark.parametrize("kind, start, end", [(SAM, [3.0, 4.0], [1.2, 1.6]), (ASAM, [0.0, 0.0], [-1.503, -2.004])])
 def test_unscaling_in_time_at_a_scale_of_one_is_allowed(kind, start, end):
-    weight = _parameter(start)
+    weight = networks.parameter(start)
     shift = torch.tensor(start) - torch.tensor([3.0, 4.0])  # the gradient is (3, 4) at the start
     sam = kind([weight], torch.optim.SGD, rho=1.0, lr=0.5)
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
@@ -146,12 +145,12 @@ def test_unscaling_in_time_at_a_scale_of_one_is_allowed(kind, start, end):
 
 
 def test_closures_may_clip_as_lightning_does_where_no_optimiser_unscales_by_itself():
-    weight, asked = _parameter([3.0, 4.0]), []
+    weight, asked = networks.parameter([3.0, 4.0]), []
     sam = SAM([weight], torch.optim.SGD, rho=1.0, lr=0.5)
 
     def closure() -> Tensor:
         asked.append(sam._step_supports_amp_scaling)
-        return _quadratic_backward(weight)
+        return networks.quadratic_backward(weight)
 
     sam.step(closure)
     assert asked == [False, False] and sam._step_supports_amp_scaling
