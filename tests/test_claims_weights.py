@@ -294,9 +294,9 @@ def test_runs_that_were_fixed_beforehand_judge_in_place_of_the_last_blocks(monke
     assert judge("waterbirds-weights-uniform", last).counts == "0 of 4 hold, 4 exploratory"
     verdict = judge("waterbirds-weights-uniform", last, **{name: whole})
     assert verdict.state == "confirmed" and [effect.value.n for effect in verdict.effects] == [4] * 4
-    assert all(effect.corrected == effect.p for effect in verdict.effects)
+    assert all(effect.corrected == effect.p for effect in verdict.effects) and verdict.experiments == (name,)
     few = judge("waterbirds-uniform-throughout", last, **{name: results(read(3), name=name)})
-    assert few.counts == "0 of 4 hold, 4 exploratory"
+    assert few.counts == "0 of 4 hold, 4 exploratory" and few.experiments == ("waterbirds",)
     own = judge("waterbirds-sam-more-uniform", last, **{name: whole})
     assert own.statistic.endswith("evaluation mode, batches of 128, rho = 0.1")  # that of SAM, not the judging one
     frozen = {f"{name}_frozen": results(read(swap=True, statistics="frozen"), name=f"{name}_frozen")}
@@ -305,6 +305,7 @@ def test_runs_that_were_fixed_beforehand_judge_in_place_of_the_last_blocks(monke
         {f"SGD-trained, epoch {e}": 0.3125 for e in (1, 20)}, abs=0.01
     )
     assert [effect.value.mean for effect in modes.shown] == [-0.3125] * 2
+    assert modes.experiments == (name, f"{name}_frozen")
     assert judge("waterbirds-batch-statistics", results(read(3), name=name)).state == "not tested"
 
 

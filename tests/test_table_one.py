@@ -214,6 +214,7 @@ def test_exploratory_runs_decide_nothing_and_say_how_many_runs_are_missing(fixed
         verdict = judge(id, *found, waterbirds_confirmatory=results([], name="waterbirds_confirmatory"))
         assert verdict.state == "undecided" and "(exploratory" in verdict.effects[0].name
         assert verdict.statistic.endswith("0 of 8 confirmatory runs are there")
+        assert verdict.experiments == EXPLORATORY  # whose records the page names
     assert table_one(data_sets.entries({r.name: r for r in found})).verdict[1] == "lower"
 
 
@@ -246,6 +247,7 @@ def test_a_complete_set_is_decided_whatever_the_missing_ones_bring(fixed):
     verdict = judge("table-one-hard-improved", *explored, **alone)
     assert verdict.state == "contradicted" and verdict.reversed == 1 and len(verdict.effects) == 4
     assert "FMNIST-MNIST: exploratory" in verdict.scaled_down
+    assert verdict.experiments == (*EXPLORATORY[1:], *alone)
     (effect,) = comparisons(confirmatory_entries(alone), "hard").values()
     assert effect.corrected == pytest.approx(4 * effect.p) and effect.p < 1e-10  # one of four, the others with p = 1
     assert comparisons(confirmatory_entries(found), "hard")["CelebA"].corrected <= 4 * effect.p + 1e-3

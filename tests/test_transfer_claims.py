@@ -202,7 +202,9 @@ def test_the_whole_networks_runs_decide_where_they_are_complete(id):
     part = Results("pacs_whole", "paper", tuple(whole(DOWN)[:-1]), 1)
     verdict = judge(id, results(UP), pacs_whole=part)
     assert verdict.state == "confirmed" and "densenet121" in verdict.scaled_down
-    verdict = judge(id, results(UP), pacs_whole=results(whole(DOWN)))
+    ours = Results("pacs_whole", "paper", tuple(whole(DOWN)), 0)
+    verdict = judge(id, results(UP), pacs_whole=ours)
+    assert verdict.experiments == ("pacs_whole",)
     assert verdict.state == "contradicted" and "resnet18 trained whole" in verdict.scaled_down
 
 

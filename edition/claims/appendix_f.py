@@ -48,7 +48,8 @@ def _enter() -> None:
                 chosen = gains(transfer_table(swept(results).records))[MEAN]
                 shown.insert(0, Effect("radius chosen by validation", chosen, "above"))
             effect = effects(transfer_table(own.records))[MEAN]
-            return Judged([effect], scaled_down=scaled_down(own.records), shown=shown)
+            used = (swept(results) if title == "PACS" else own).records
+            return Judged([effect], scaled_down=scaled_down(own.records), shown=shown, records=used)
 
 
 _enter()
@@ -68,4 +69,5 @@ _enter()
 def each_target_improved(last_block: Results, whole: Results) -> Judged:
     own = judged({EXPERIMENTS["PACS"]: last_block, WHOLE["PACS"]: whole}, "PACS")
     found = effects(transfer_table(own.records))
-    return Judged([effect for name, effect in found.items() if name != MEAN], scaled_down=scaled_down(own.records))
+    targets = [effect for name, effect in found.items() if name != MEAN]
+    return Judged(targets, scaled_down=scaled_down(own.records), records=own.records)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edition.claims.rules import Effect, Verdict
+from edition.records.store import Record
 from edition.runs.results import NotOnRecord, Results
 
 LEDGER = "claims"  # the page that shows a claim which no chapter shows
@@ -32,12 +33,14 @@ class Judged(NamedTuple):
         note: what belongs to the statistic and is known from the records alone.
         scaled_down: what of the paper's setting the runs scale down.
         shown: other statistics of the same, which decide nothing.
+        records: what all of this was measured on, where that is not every record of the claim's `needs`.
     """
 
     effects: Sequence[Effect]
     note: str = ""
     scaled_down: str = ""
     shown: Sequence[Effect] = ()
+    records: Sequence[Record] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,19 @@ class Claim:
         judged = found if isinstance(found, Judged) else Judged(found)
         reduced = [results[name].profile for name in self.needs if complete and results[name].profile != "paper"]
         scaled = "; ".join(filter(None, [judged.scaled_down, f"profile {reduced[0]}" if reduced else ""]))
-        statistic = self.statistic + judged.note
-        return Verdict(self.id, self.place, self.says, statistic, judged.effects, self.quantifier, scaled, judged.shown)
+        used = set(map(id, judged.records))
+        holding = (result.name for result in given if result and used & set(map(id, result.records)))
+        return Verdict(
+            self.id,
+            self.place,
+            self.says,
+            self.statistic + judged.note,
+            judged.effects,
+            self.quantifier,
+            scaled,
+            judged.shown,
+            tuple(holding) or tuple(self.needs),
+        )
 
 
 CLAIMS: dict[str, Claim] = {}

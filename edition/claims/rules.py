@@ -144,6 +144,7 @@ class Verdict:
             cases to be decided one way, as book/protocol.md does for importance weights.
         scaled_down: what of the paper's setting the runs scale down; "" where nothing.
         shown: other statistics of the same, by name; they decide nothing.
+        experiments: whose records all of this was measured on.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Verdict:
     quantifier: str = "in general"
     scaled_down: str = ""
     shown: Sequence[Effect] = field(default=())
+    experiments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("quantifier", self.quantifier, QUANTIFIERS)

@@ -45,9 +45,10 @@ def _by_name(results: Sequence[Results | None]) -> dict[str, Results]:
     return {result.name: result for result in results if result is not None}
 
 
-def _notes(judged: dict[str, Entry]) -> str:
-    """What is scaled down, by data set."""
-    return "; ".join(f"{title}: {entry.note}" for title, entry in judged.items() if entry.note)
+def _judged(judged: dict[str, Entry], effects: Sequence[Effect], note: str) -> Judged:
+    """Effects with what is scaled down, by data set, and the records of all entries."""
+    notes = "; ".join(f"{title}: {entry.note}" for title, entry in judged.items() if entry.note)
+    return Judged(effects, note, notes, records=[record for entry in judged.values() for record in entry.records])
 
 
 def _lost(judged: dict[str, Entry]) -> str:
@@ -96,7 +97,7 @@ def _enter_probes() -> None:
             explored = comparisons({title: entry for title, entry in judged.items() if not entry.fixed}, role)
             compared = explored | comparisons(confirmatory_entries(found), role)
             effects = [_of(entry, compared[title]) for title, entry in judged.items()]
-            return Judged(_tested(effects), note=_lost(judged) + _how_far(found), scaled_down=_notes(judged))
+            return _judged(judged, _tested(effects), note=_lost(judged) + _how_far(found))
 
     for role in ROLES:
 
@@ -119,7 +120,7 @@ def _enter_probes() -> None:
             if not all(entry.fixed for entry in judged.values()):
                 effects = [replace(e, name=f"{e.name} (exploratory in part)", decides=False) for e in effects]
             note = _lost(judged) + _how_far(found)
-            return Judged(effects[:1], note=note, scaled_down=_notes(judged), shown=effects[1:])
+            return _judged(judged, effects[:1], note=note)._replace(shown=effects[1:])
 
 
 _enter_probes()
@@ -142,7 +143,7 @@ def training_succeeds(*results: Results | None) -> Judged:
         _of(entry, Effect(title, difference(seed_table(title, entry), "test_error"), "below", AS_SUCCESSFUL))
         for title, entry in judged.items()
     ]
-    return Judged(_tested(effects), note=_lost(judged), scaled_down=_notes(judged))
+    return _judged(judged, _tested(effects), note=_lost(judged))
 
 
 @claim(
@@ -201,7 +202,8 @@ _enter_fixed()
     place="later work: Nguyen et al. (2024)",
     says="SAM's lower probing error on the hard feature is there early in training.",
     statistic="probing error of the hard feature on the balanced test set after a quarter of the epochs (rounded up), "
-    f"SAM minus SGD, paired by seed; two seeds or more; {DECIDING}",
+    "SAM minus SGD, paired by seed; two seeds or more; exploratory runs, which stand in where the confirmatory ones "
+    "are not complete or have no probes by epoch, decide nothing",
     chapter=IMAGES,
     figure="fig-probe-epochs",
     needs=EXPLORATORY,
@@ -220,4 +222,4 @@ def gain_is_early(*results: Results | None) -> Judged:
         end = with_interval(gap_at(table, n_epochs), 2, scale=100, signed=True, alone=", one seed")
         ends.append(f"{end} ({title})")
     note = f"; after the last epoch, in points: {', '.join(ends) or 'not known'}"
-    return Judged(_tested(effects), note=note, scaled_down=_notes(judged))
+    return _judged(judged, _tested(effects), note=note)

@@ -150,7 +150,7 @@ def on_photographs(
             note = f"; phantom in {moments[0].reading}, rho = {moments[0].rho:g}{found.note}"
             if not entry.fixed:
                 note += f"; {DECIDING}"
-            return found._replace(effects=effects, note=note, scaled_down=entry.note)
+            return found._replace(effects=effects, note=note, scaled_down=entry.note, records=entry.records)
 
         judged.__module__ = file
         place = figure.format(experiment)
@@ -288,7 +288,8 @@ def _enter_modes() -> None:
             entry = found[title]
             shown = _modes(frozen.records, "frozen statistics") if frozen else []
             effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
-            return Judged(effects, scaled_down=entry.note, shown=shown)
+            used = [*entry.records, *(frozen.records if frozen else ())]
+            return Judged(effects, scaled_down=entry.note, shown=shown, records=used)
 
 
 _enter_modes()

@@ -136,9 +136,9 @@ class Chapter:
             id: of the claim.
             over: what the n values of an effect are, in the plural.
         """
-        results = [self.loaded.get(name) or self.recorded(name) for name in CLAIMS[id].needs]
-        results += [found for name in CLAIMS[id].also if (found := self.recorded(name))]  # they count where complete
-        show_finding(code, lambda: finding_of(self.judge(id), over=over), *results)
+        verdict = self.judge(id)
+        results = [self.loaded.get(name) or self.recorded(name) for name in verdict.experiments]
+        show_finding(code, lambda: finding_of(verdict, over=over), *results)
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:

@@ -91,8 +91,8 @@ def _claim_row(row: Row) -> str:
     told += f"Statistic: {html.escape(verdict.statistic)}.<br>{_deciding(row)}"
     if row.space:
         told += f'<br><a href="08_lost_constants.html">Over the space</a>: {html.escape(row.space)}.'
-    if row.claim.needs:
-        links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in row.claim.needs)
+    if verdict.experiments:
+        links = ", ".join(f'<a href="records.html#{name}">{name}</a>' for name in verdict.experiments)
         told += f"<br>Records: {links}."
     if row.claim.figure and verdict.effects:
         told += f' <a href="{row.claim.figure}">Figure or table</a>.'
