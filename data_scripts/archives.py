@@ -1,5 +1,6 @@
 """Unpacking archives that are not trusted: nothing lands outside, and a folder appears whole or not at all."""
 
+import lzma
 import os
 import shutil
 import stat
@@ -12,8 +13,12 @@ from data_scripts import DataError
 from data_scripts.disk import full_disk_explained, move, require_space
 from data_scripts.sources import plain_name
 
-# zipfile raises the last two for an encrypted member and for an unknown compression.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+# zipfile raises the last two for an encrypted member and for an unknown compression. OSErrors without a number are
+# those of gzip and bz2; others are the disk's.
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(RuntimeError, NotImplementedError),
+)
 
 
 def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path) -> None:
@@ -35,6 +40,8 @@ def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path) 
             (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, space)
         move(_folder_with(holds, space, archive), target)
     except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DataError(
             f"{archive}: expected a whole zip or tar archive, could not unpack it ({error}); delete it to have it "
             f"fetched again"
@@ -51,6 +58,10 @@ def _untar(archive: Path, folder: Path) -> None:
         for member in tar:
             _refuse(archive, member.name, plain=member.isfile() or member.isdir())
             tar.extract(member, folder, set_attrs=False)
+        # tarfile takes a damaged header for the end, and stops before the compression's checksum, which lies behind it.
+        while rest := tar.fileobj.read(1 << 20):  # type: ignore[union-attr]
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("there is more behind what looks like its end")
 
 
 def _unzip(archive: Path, folder: Path) -> None:
@@ -80,7 +91,13 @@ def _refuse(archive: Path, name: str, *, plain: bool) -> None:
 def _folder_with(holds: tuple[str, ...], folder: Path, archive: Path) -> Path:
     """Find the outermost folder that has all the entries."""
     wanted = {plain_name(name) for name in holds}
-    for current, folders, files in os.walk(folder):  # top down: an outer folder comes before what it holds
-        if wanted <= {plain_name(name) for name in folders + files}:
-            return Path(current)
-    raise DataError(f"{archive}: expected a folder that holds {', '.join(holds)}, found none; is it another archive?")
+    found = [
+        Path(place) for place, folders, files in os.walk(folder) if wanted <= set(map(plain_name, folders + files))
+    ]
+    # macOS packs a shadow of every folder beside the folders.
+    found = [path for path in found if "__MACOSX" not in path.relative_to(folder).parts]
+    if not found:
+        raise DataError(
+            f"{archive}: expected a folder that holds {', '.join(holds)}, found none; is it another archive?"
+        )
+    return min(found, key=lambda path: (len(path.parts), path))

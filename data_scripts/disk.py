@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_scripts import DataError
+from samlib.files import write_atomically
 
 
 class NoSpaceError(DataError):
@@ -49,17 +50,24 @@ def full_disk_explained(folder: Path, advice: str) -> Iterator[None]:
 
 
 def move(path: Path, target: Path) -> None:
-    """Give a finished file or folder its name in one step, on the same disk.
+    """Give a finished file or folder its name in one step; a file may come from another disk.
 
     Args:
         path: what is moved.
         target: does not exist, or is an empty folder.
     Raises:
-        OSError: target is a folder with something in it.
+        OSError: target is a folder with something in it; path is a folder on another disk.
     Side effects:
         The move is on disk when this returns.
     """
-    os.rename(path, target)
+    try:
+        os.rename(path, target)
+    except OSError as error:  # a set's folder may be a link to another disk
+        if error.errno != errno.EXDEV or not path.is_file():
+            raise
+        with path.open("rb") as source:
+            write_atomically(target, lambda out: shutil.copyfileobj(source, out))
+        path.unlink()
     handle = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(handle)

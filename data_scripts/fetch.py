@@ -28,7 +28,11 @@ from samlib.files import write_atomically
 def is_there(file: RemoteFile, root: Path) -> bool:
     """Whether a file, or the folder an archive becomes, lies in its place."""
     path = root / file.path
-    return path.is_dir() and any(path.iterdir()) if file.holds else path.is_file()
+    if file.holds:
+        return path.is_dir() and any(path.iterdir())
+    return path.is_file() or (
+        path.suffix == ".gz" and path.with_suffix("").is_file()
+    )  # idx files are read unpacked, too
 
 
 def state(source: Source, root: Path) -> str:
@@ -90,7 +94,7 @@ def _bring(file: RemoteFile, source: Source, root: Path) -> None:
     receipt = download(file, folder, {entry["url"]: f"sha256:{entry['sha256']}" for entry in receipts})
     target.parent.mkdir(parents=True, exist_ok=True)
     if file.holds:
-        unpack(folder / file.name, target, holds=file.holds, space=folder / "unpacked")
+        unpack(folder / file.name, target, holds=file.holds, space=target.parent / f".{source.name}-unpacked")
         (folder / file.name).unlink()
     else:
         move(folder / file.name, target)

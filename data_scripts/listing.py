@@ -90,19 +90,22 @@ def require_values(path: Path, table: pd.DataFrame, column: str, allowed: Iterab
 
 
 def require_images(folder: Path, files: pd.Series, described_by: Path) -> None:
-    """Refuse a list of images that leaves its folder, names an image twice, or names one that is not there.
+    """Refuse a list of images that is empty, leaves its folder, or names an image twice or one that is not there.
 
     Args:
         folder: the images' folder.
         files: paths relative to it.
         described_by: the file that lists them, for the message.
     Raises:
-        DataError: one of the three.
+        DataError: one of these.
     """
+    if not len(files) or files.isna().any():
+        found = f"no file name in row {files.isna().argmax() + 1}" if len(files) else "no rows"
+        raise DataError(f"{described_by}: expected a row for each image, got {found}; fetch the file again")
     outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside:
         raise DataError(f"{described_by}: expected images inside {folder}, got {outside[0]!r}; fetch the file again")
-    twice = files[files.duplicated()]
+    twice = files[files.map(PurePosixPath).duplicated()]  # ./a.png is a.png
     if len(twice):
         raise DataError(f"{described_by}: expected each image once, got {twice.iloc[0]} twice; fetch the file again")
     missing = [name for name in files if not (folder / name).is_file()]

@@ -81,7 +81,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+    wide = image.mode == "I" and image.format not in ("PNG", "PPM")  # of these PIL reads 16 bits so; of a TIFF, 32
+    if image.mode == "F" or wide or values.min() < 0 or values.max() > 65535:
         raise ValueError(
             f"expected 8 or 16 bits a channel, got mode {image.mode} with values {values.min()} to {values.max()}; "
             f"convert the image to 8 bits"
@@ -119,7 +120,7 @@ def common_size(paths: list[Path]) -> int | None:
         try:
             with Image.open(path) as image:
                 sizes.add(image.size)
-        except (OSError, ValueError, SyntaxError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue  # reading it will say what is wrong
     width, height = sizes.pop() if len(sizes) == 1 else (0, -1)
     return width if width == height else None

@@ -94,8 +94,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check_number("first", self.first, low=0, integer=True)
-        for name in ("n_settings", "n_test"):
-            check_number(name, getattr(self, name), low=1, integer=True)
+        check_number("n_settings", self.n_settings, low=1, integer=True)
+        check_number("n_test", self.n_test, low=1, high=65_535, integer=True)  # errors are counted in 16 bits
         check_number("n_steps", self.n_steps, low=5, integer=True)
         if len(set(self.seeds)) != len(self.seeds) or len(self.seeds) < 2:
             raise ValueError(f"seeds: expected two or more different whole numbers, got {self.seeds}; list each once")

@@ -17,7 +17,7 @@ def sweep(configs: Iterable[Any], *, data_root: str | Path | None = None, device
     Args:
         configs: `samlib.toy.config.ToyConfig`, `samlib.methods.config.ControlConfig`, or
             `samlib.images.config.PairConfig`; kinds may be mixed, though their columns differ.
-        data_root: folder of the real data sets, for configurations that name one.
+        data_root: folder of the real data sets, for configurations that name one; left out, $SAMLIB_DATA.
         device: where to train, such as "cpu" or "cuda"; control configurations use the CPU.
     Returns:
         One row per (configuration, seed), in the order given. Columns: every field of the configuration (those of its
@@ -34,6 +34,7 @@ def sweep(configs: Iterable[Any], *, data_root: str | Path | None = None, device
     import pandas as pd
 
     from samlib.config import to_dict
+    from samlib.data_root import data_root as folder_of
     from samlib.images.config import PairConfig
     from samlib.methods.config import ControlConfig
     from samlib.toy.config import ToyConfig
@@ -42,7 +43,7 @@ def sweep(configs: Iterable[Any], *, data_root: str | Path | None = None, device
     listed = list(configs)
     if not listed:
         raise ValueError("configs: expected one configuration or more, got none; list them")
-    folder = None if data_root is None else Path(data_root)
+    folder = folder_of(data_root)
     shapes: dict[Any, list[int]] = {}
     found: dict[int, Mapping[str, Any]] = {}
     for place, config in enumerate(listed):

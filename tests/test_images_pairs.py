@@ -154,6 +154,32 @@ def test_missing_and_damaged_files_are_named_with_advice(tmp_path: Path) -> None
         load_pair("cifar_mnist", tmp_path)
 
 
+def test_tiles_of_another_form_are_refused(tmp_path: Path) -> None:
+    write_root(tmp_path)
+    file = tmp_path / "cifar10_airplane_automobile.npz"
+    with np.load(file) as content:
+        right = dict(content)
+    for name, value, told in (
+        ("x_train", right["x_train"] / np.float32(255), r"expected CIFAR-10 as uint8 images .* got float32"),
+        ("x_test", right["x_test"].transpose(0, 3, 1, 2), r"got uint8 \(\d+, 3, 32, 32\)"),
+        ("y_train", right["y_train"][:, None], r"and n labels, got .* and \(\d+, 1\)"),
+        ("y_test", right["y_test"] * 0, r"expected airplanes \(0\) and automobiles \(1\), one is missing"),
+    ):
+        np.savez(file, **right | {name: value})
+        with pytest.raises(ValueError, match=told):
+            load_pair("cifar_mnist", tmp_path)
+    labels = tmp_path / "MNIST/raw/train-labels-idx1-ubyte"
+    write_idx(labels, np.array([1, 7]), packed=True)
+    with pytest.raises(ValueError, match=r"expected train images of 28 x 28 .* got \(3, 28, 28\) and \(2,\)"):
+        load_pair("cifar_mnist", tmp_path)
+    packed = labels.with_name(f"{labels.name}.gz")
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    packed.write_bytes(content)
+    with pytest.raises(ValueError, match="expected a gzip file, could not unpack"):
+        load_pair("cifar_mnist", tmp_path)
+
+
 # Pairing
 
 

@@ -110,6 +110,12 @@ def test_a_prepared_set_is_read_without_loading_its_images(tmp_path):
     assert (data.name, data.coverage) == ("waterbirds", "subset")
 
 
+def test_folders_that_are_called_by_numbers_stay_words(tmp_path):
+    table = pd.DataFrame([("Art", name, "1.jpg") for name in ("001", "10", "2")], columns=["domain", "class", "file"])
+    write(tmp_path, images=np.zeros((3, 4, 4, 3), np.uint8), table=table, name="officehome")
+    assert load_prepared("officehome", 4, tmp_path).table["class"].tolist() == ["001", "10", "2"]
+
+
 def test_what_prepare_writes_can_be_read(tmp_path, tiny_sets):
     tiny_sets.waterbirds(tmp_path)
     prepare.prepare("waterbirds", tmp_path, size=8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from idx import write_idx
 
+import samlib
 from edition.records.store import Store
 from edition.runs import Run, do
 from samlib.images.config import PairConfig
@@ -46,3 +47,9 @@ def test_both_pairs_learn_their_label_in_a_few_steps(root: Path, pair: str, n_cl
     assert metrics["test_error"] < 0.1
     assert metrics["mnist_probe_error"] < metrics[f"{pair.split('_')[0]}_probe_error"] + 0.1
     assert len(metrics["mnist_probe_group_errors"]) == n_classes**2
+
+
+def test_a_sweep_finds_the_images_in_the_folder_of_the_environment(root: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SAMLIB_DATA", str(root))
+    table = samlib.sweep([PairConfig(n_train=40, batch_size=20, n_epochs=1, n_probe=100, rho=rho) for rho in (0, 0.05)])
+    assert table.rho.tolist() == [0, 0.05] and table.n_train.tolist() == [40, 40]

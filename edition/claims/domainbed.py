@@ -240,10 +240,11 @@ def effects(table: pd.DataFrame) -> dict[str, Effect]:
 def other_probes(records: Sequence[Record]) -> list[Effect]:
     """Return SAM's mean gain with every other choice of the probe's C that the runs recorded; it decides nothing."""
     found = {}
-    for way in records[0].metrics.get("probe_sensitivity") or ():
+    done = converged(records)
+    for way in done[0].metrics.get("probe_sensitivity") or () if done else ():
         moved = [
             dataclasses.replace(r, metrics=r.metrics | {"probe_error": r.metrics["probe_sensitivity"][way]})
-            for r in converged(records)
+            for r in done
         ]
         found[way] = gains(transfer_table(moved))[MEAN]
     return [Effect(f"probe's C: {way}", value, "above") for way, value in found.items()]

@@ -347,8 +347,8 @@ def told_of_all(found: Space) -> str:
         f"of **{better.n}** other settings of the toy in which SGD learns the easy feature and not the hard one, LSAM "
         f"learns the hard one decidedly better in **{better.mean:.0%}** ({better.low:.0%} to {better.high:.0%}), "
         f"better on average in **{found.favoured('toy-hard-error-lower').mean:.0%}**, and decidedly worse in "
-        f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy, the paper's and ours, are confirmed in most of "
-        "them (those that hold there by construction are not counted)"
+        f"**{worse.mean:.0%}**; **{most}** of {len(rows)} claims about the toy, the paper's and ours, are confirmed in "
+        "most of them (those that hold there by construction are not counted)"
     )
 
 

@@ -137,7 +137,8 @@ def _read_table(path: Path, manifest: dict[str, Any], columns: tuple[str, ...], 
     digest, stated = hashlib.sha256(content).hexdigest(), manifest["sha256"]["table.csv"]
     if digest != stated:
         raise ValueError(f"{path}: expected SHA-256 {stated} as in the manifest, got {digest}; {again}")
-    table = pd.read_csv(io.BytesIO(content), keep_default_na=False)
+    words = dict.fromkeys(("domain", "class", "file"), str)  # folders may be called 001, and are sorted as text
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, dtype=words)
     if len(table) != manifest.get("images"):
         raise ValueError(
             f"{path}: expected {manifest.get('images')} rows as in the manifest, got {len(table)}; {again}"

@@ -1,6 +1,7 @@
 """Where the tiles of the two-feature images come from: files under a data root, or scikit-learn's samples."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -128,6 +129,11 @@ def _idx_block(feature: str, folder: Path, *, n_classes: int) -> Block:
     for prefix in ("train", "t10k"):
         images = _read_idx(folder, f"{prefix}-images-idx3-ubyte")
         labels = _read_idx(folder, f"{prefix}-labels-idx1-ubyte").long()
+        if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{folder}: expected {prefix} images of 28 x 28 pixels and a label of each, got {tuple(images.shape)} "
+                f"and {tuple(labels.shape)}; fetch them again"
+            )
         kept = labels < n_classes
         splits.append(Tiles(pad_to_tile(images[kept]), labels[kept]))
     return Block(feature, splits[0], splits[1])
@@ -141,7 +147,7 @@ def _read_idx(folder: Path, name: str) -> UInt8[Tensor, "..."]:
     path = plain if plain.is_file() else packed
     try:
         content = plain.read_bytes() if path == plain else gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a gzip file, could not unpack it ({error}); fetch it again") from error
     n_axes = content[3] if len(content) >= 4 else 0
     start = 4 + 4 * n_axes
@@ -169,10 +175,21 @@ def _cifar_block(root: Path) -> Block:
     elif (root / CIFAR_FOLDER).is_dir():
         from torchvision.datasets import CIFAR10  # slow to import, and needed on this path alone
 
-        sets = [CIFAR10(str(root), train=train, download=False) for train in (True, False)]
+        try:
+            sets = [CIFAR10(str(root), train=train, download=False) for train in (True, False)]
+        except RuntimeError as error:
+            raise ValueError(f"{root / CIFAR_FOLDER}: expected the official batches, got {error}") from error
         parts = [(part.data, np.asarray(part.targets)) for part in sets]
     else:
         raise _missing(f"{CIFAR_FILE} or the official folder {CIFAR_FOLDER}", root)
+    for images, labels in parts:
+        if images.dtype != np.uint8 or images.shape[1:] != (TILE, TILE, 3) or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{root}: expected CIFAR-10 as uint8 images (n, 32, 32, 3) and n labels, got {images.dtype} "
+                f"{images.shape} and {labels.shape}; prepare the file again"
+            )
+        if not {0, 1} <= set(labels.tolist()):
+            raise ValueError(f"{root}: expected airplanes (0) and automobiles (1), one is missing; prepare them again")
     train, test = (_colour_tiles(images, labels) for images, labels in parts)
     return Block("cifar", train, test)
 

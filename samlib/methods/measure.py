@@ -23,7 +23,8 @@ def largest_curvature(
     Args:
         network: as trained.
         inputs, labels: the examples.
-        iterations: Hessian-vector products; the value is the last Rayleigh quotient.
+        iterations: Hessian-vector products; the value is the last Rayleigh quotient. They start from a vector that
+            depends on a member's place: short of convergence, so do the last digits.
     """
     parameters = list(network.parameters())
     loss = cross_entropy(network(inputs), labels).mean(1).sum()

@@ -148,7 +148,7 @@ def three_features(n: int, *, seed: int, split: str) -> Mixed:
 
 
 def rotation(seed: int) -> Float[Tensor, "6 6"]:
-    """Draw a rotation of all coordinates, uniformly distributed."""
+    """Draw an orthogonal matrix, uniformly distributed: a rotation of all coordinates, in half the cases mirrored."""
     size = 2 * len(TURNS)
     normal = torch.randn(size, size, generator=stream(seed, "rotation"), dtype=torch.float64)
     q, r = torch.linalg.qr(normal)

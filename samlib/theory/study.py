@@ -59,7 +59,7 @@ class Measured(NamedTuple):
 
     def error(self) -> np.ndarray:
         """Median over examples of |exact - law| / |law|, one number a network."""
-        return ((self.exact - self.law).abs() / self.law.abs()).median(-1).values.numpy()
+        return np.median(((self.exact - self.law).abs() / self.law.abs()).numpy(), axis=-1)
 
     def falling(self) -> np.ndarray:
         """Share of examples whose weight falls, one number a network."""

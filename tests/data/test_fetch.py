@@ -3,6 +3,8 @@
 import errno
 import io
 import json
+import os
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,7 +13,7 @@ import filelock
 import pytest
 
 from data_scripts import DataError, download, fetch
-from data_scripts.disk import NoSpaceError
+from data_scripts.disk import NoSpaceError, move
 from data_scripts.sources import SOURCES, Mirror, RemoteFile, Source
 
 PHOTOS = {"kfold/photo/dog/1.jpg": b"dog", "kfold/sketch/dog/2.jpg": b"another dog", "kfold/readme.txt": b"read"}
@@ -25,8 +27,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return held.getvalue()
 
 
-def tarred(files: dict[str, bytes], *odd: tarfile.TarInfo) -> bytes:
-    with tarfile.open(fileobj=(held := io.BytesIO()), mode="w:gz") as archive:
+def tarred(files: dict[str, bytes], *odd: tarfile.TarInfo, compression: str = "gz") -> bytes:
+    with tarfile.open(fileobj=(held := io.BytesIO()), mode=f"w:{compression}") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -138,9 +140,23 @@ def changed(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
 
 
-LARGE = {"kfold/photo/1.jpg": bytes(range(256)) * 64, "kfold/sketch/2.jpg": b"2"}
+LARGE = {"kfold/photo/1.jpg": random.Random(0).randbytes(1_000_000), "kfold/sketch/2.jpg": b"2"}
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """Flip a bit of one byte; a place below 0 counts from the end."""
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
 DAMAGED = {
     "tar cut short": tarred(LARGE)[:-60],
+    "tar with a changed header": flipped(plain := tarred(LARGE, compression=""), plain.index(b"kfold/sketch")),
+    "tar.gz with a changed checksum": flipped(tarred(LARGE), -8),
+    "tar.gz with a changed byte": flipped(tarred(LARGE), 300_000),
+    "tar.xz with a changed byte": flipped(tarred(LARGE, compression="xz"), 300_000),
+    "tar.bz2 with a changed byte": flipped(tarred(LARGE, compression="bz2"), -50_000),
     "zip with a changed byte": changed(zipped(PHOTOS)),
     "zip with a password": encrypted(),
 }
@@ -182,13 +198,38 @@ def test_a_disk_that_fills_up_while_unpacking_leaves_nothing(server, tmp_path, m
 
 
 def test_leftovers_of_a_killed_run_do_no_harm(server, tmp_path):
-    folder = tmp_path / "downloads" / "tiny"
-    (folder / "unpacked" / "kfold" / "photo").mkdir(parents=True)
-    (folder / "unpacked" / "kfold" / "stale.jpg").write_bytes(b"half")
+    folder, space = tmp_path / "downloads" / "tiny", tmp_path / ".tiny-unpacked"
+    (space / "kfold" / "photo").mkdir(parents=True)
+    (space / "kfold" / "stale.jpg").write_bytes(b"half")
+    folder.mkdir(parents=True)
     (folder / "tmpabc").write_bytes(b"half")
     fetch.fetch(one_archive(server.add("/a", zipped(PHOTOS))), tmp_path)
     assert "stale.jpg" not in tree(tmp_path / "Tiny")
-    assert not folder.exists()
+    assert not folder.exists() and not space.exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_shadow_that_macos_packs_beside_a_folder_is_not_taken_for_it(server, tmp_path, first):
+    shadow = {f"__MACOSX/{name.replace('dog/', 'dog/._')}": b"shadow" for name in PHOTOS}
+    inner = {f"kfold/old/{name.removeprefix('kfold/')}": b"an inner copy" for name in PHOTOS}
+    files = shadow | inner | PHOTOS if first else PHOTOS | inner | shadow
+    fetch.fetch(one_archive(server.add("/a", zipped(files))), tmp_path)
+    assert tree(tmp_path / "Tiny")["photo/dog/1.jpg"] == b"dog"
+
+
+def test_a_folder_that_is_a_link_to_another_disk_is_filled(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def apart(path, target):
+        if Path(path).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(path, target)
+
+    monkeypatch.setattr(os, "rename", apart)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "b.txt").write_bytes(b"all of it")
+    move(tmp_path / "b.txt", tmp_path / "set" / "b.txt")
+    assert tree(tmp_path) == {"set/b.txt": b"all of it"}
 
 
 def test_a_readers_own_file_among_the_downloads_stays(server, tmp_path):

@@ -26,6 +26,8 @@ BAD_BIRDS = {
     "slip": (("a/1.jpg", "1?", 0, 0), r"expected label in \[0, 1\], got 1\? for a/1.jpg \(1 such row\)"),
     "missing image": (("a/9.jpg", 0, 0, 0), r"1 are missing \(a/9.jpg\)"),
     "twice": (("a/2.jpg", 0, 0, 0), "expected each image once, got a/2.jpg twice"),
+    "twice, spelt otherwise": (("./a/2.jpg", 0, 0, 0), "expected each image once, got a/2.jpg twice"),
+    "no name": (("", 0, 0, 0), "expected a row for each image, got no file name in row 1"),
     "outside": (("../../x.jpg", 0, 0, 0), r"expected images inside .*, got '\.\./\.\./x.jpg'"),
     "absolute": (("/x.jpg", 0, 0, 0), "expected images inside .*, got '/x.jpg'"),
 }
@@ -35,6 +37,12 @@ BAD_BIRDS = {
 def test_a_bad_row_of_birds_is_named(tmp_path, row, message):
     tiny_sets.waterbirds(tmp_path, rows=(row, *tiny_sets.BIRDS[1:]))
     with pytest.raises(DataError, match=message):
+        list_waterbirds(tmp_path)
+
+
+def test_a_list_without_images_is_refused(tmp_path):
+    tiny_sets.waterbirds(tmp_path, rows=())
+    with pytest.raises(DataError, match="expected a row for each image, got no rows"):
         list_waterbirds(tmp_path)
 
 

@@ -325,6 +325,7 @@ def test_sixteen_bits_of_grey_keep_their_range(tmp_path):
 
 
 def test_images_without_a_known_range_are_refused(tmp_path):
-    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "real.tiff")
-    found = read_image(tmp_path / "real.tiff", size=4, fit="squash", accept_truncated=False)
-    assert (found.values, "expected 8 or 16 bits" in found.problem) == (b"", True)
+    for values in (np.full((4, 4), 0.5, dtype=np.float32), np.full((4, 4), 200, dtype=np.int32)):
+        Image.fromarray(values).save(tmp_path / "wide.tiff")
+        found = read_image(tmp_path / "wide.tiff", size=4, fit="squash", accept_truncated=False)
+        assert (found.values, "expected 8 or 16 bits" in found.problem) == (b"", True)
