@@ -55,7 +55,7 @@ bench: $(STAMP) ## measure this machine and record it for the performance page (
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytorch-optimizer==4.1.0'
 	OMP_NUM_THREADS=1 $(BIN)/python -m edition.bench all --record
 
-freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (the one target that changes tracked files)
+freeze: $(STAMP) ## write the executed outputs into book/*.ipynb (it and bench change tracked files)
 	$(BIN)/python -m edition.publish freeze
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy, who imports whom

@@ -22,6 +22,7 @@ from edition.page.chapter import Chapter, Results, open_chapter, say, show, show
 from edition.page.verdicts import effects_html, verdict_html
 from edition.records.store import Store, record_id
 from edition.runs import Run, do
+from edition.runs.locks import Locks
 from edition.runs.results import by_seed, only
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
@@ -114,6 +115,7 @@ def test_the_data_folder_is_the_parameter_or_the_environment(monkeypatch):
     assert open_chapter({}).data_root == Path.cwd() / "from-environment"
     assert open_chapter({"data_root": ""}).data_root == Path.cwd() / "from-environment"
     assert open_chapter({"data_root": "given"}).data_root == Path.cwd() / "given"
+    assert open_chapter({"data_root": 2024}).data_root == Path.cwd() / "2024"  # which papermill takes for a number
     monkeypatch.delenv("SAMLIB_DATA")
     assert open_chapter({}).data_root is None
 
@@ -155,6 +157,15 @@ def test_reduced_profiles_train_live_and_store_locally(stores, shown, profile):
     before = files(stores["local"])
     assert Chapter(profile=profile, device="cpu").results("tiny").records == results.records
     assert files(stores["local"]) == before
+
+
+def test_runs_that_another_process_is_doing_are_not_passed_over_in_silence(stores):
+    locks = Locks(stores["local"])
+    assert locks.take(runs.Run("toy", CONFIGS[0]))
+    with pytest.raises(RuntimeError, match="tiny: expected to do 2 runs, another process is doing 1 of them"):
+        Chapter(profile="smoke", device="cpu").results("tiny")
+    locks.drop_all()
+    assert Chapter(profile="smoke", device="cpu").results("tiny").complete
 
 
 def test_recompute_trains_again_and_leaves_the_committed_records_untouched(stores, shown):

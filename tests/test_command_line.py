@@ -20,6 +20,8 @@ from edition.claims.rules import STATES
 from edition.experiments import EXPERIMENTS, PROFILES, Experiment
 from edition.records.kinds import KINDS
 from edition.records.store import Store, record_id
+from edition.runs.backends import InProcess
+from edition.runs.work import Outcome
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import ToyConfig
 
@@ -190,13 +192,27 @@ def test_unknown_names_are_refused_with_what_there_is(store, call, command, opti
         ("--budget", "nan"),
         ("--workers", "2", "--scheduler", "tcp://nowhere:1"),
         ("--device", "tpu"),
-        ("--device", "cuda"),
     ],
 )
-def test_impossible_options_are_refused_before_anything_runs(store, call, monkeypatch, wrong):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_impossible_options_are_refused_before_anything_runs(store, call, wrong):
     assert wrong[0] in call("start", *wrong, code=2)
     assert not store.root.exists()
+
+
+def test_a_gpu_that_is_not_here_may_be_a_clusters(store, call, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "expected cpu, since there is no GPU here" in call("start", "--device", "cuda", code=1)
+    assert not store.root.exists()
+    asked = []
+    monkeypatch.setattr("edition.runs.cluster.Cluster", lambda address: asked.append(address) or InProcess())
+    monkeypatch.setattr("edition.runs.backends.train", lambda job, report: [Outcome({}, {}, ORIGIN)] * len(job.runs))
+    call("start", "--device", "cuda", "--scheduler", "tcp://there:1", "--experiment", "two")
+    assert asked == ["tcp://there:1"] and len(list(store.all())) == 1
+
+
+def test_several_experiments_are_done_in_one_call(store, call):
+    call("start", "--device", "cpu", "--experiment", "two", "--experiment", "one")
+    assert len(list(store.all())) == len(CONFIGS)
 
 
 @pytest.fixture

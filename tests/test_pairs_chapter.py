@@ -1,6 +1,7 @@
 """Chapter 1 from records to tables, verdicts and figures: records made up by hand, live steps on the embedded pair."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from matplotlib import pyplot as plt
 
 from edition import runs
 from edition.claims.pairs import difference, pair_roles, pair_table
+from edition.experiments import EXPERIMENTS
 from edition.experiments.pairs import demo_config
 from edition.figures import pairs as figures
+from edition.page import chapter
 from edition.page import demonstrations as steps
 from edition.page.chapter import Chapter
 from edition.records.store import Record, Store
@@ -224,6 +227,17 @@ def test_quick_without_data_shows_a_box_with_the_command_and_trains_nothing(tmp_
     box, advice = (part.data for part in shown)
     assert f"<code>python -m edition runs start --experiment {name} --profile quick</code>" in box
     assert "Not run yet. 2 of 2 runs" in box and "SAMLIB_DATA" in advice
+
+
+def test_runs_whose_settings_other_runs_choose_show_what_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "store_for", lambda profile: Store(tmp_path / profile))
+    name, shown = "pacs_whole", []
+    waiting = dataclasses.replace(EXPERIMENTS[name], configs=lambda profile: [])
+    monkeypatch.setitem(EXPERIMENTS, name, waiting)
+    monkeypatch.setattr(chapter, "display", shown.append)
+    assert not steps.full_scale(Chapter("paper", data_root=tmp_path), name)
+    (box,) = shown
+    assert "are chosen by other runs, which come first" in box.data and "--experiment pacs_whole_rates" in box.data
 
 
 def tiny(pair, rho, seed):

@@ -6,13 +6,18 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 import tiny_book
+from filelock import FileLock
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -28,6 +33,7 @@ from edition.publish.links import broken_links
 from edition.publish.site import SiteError, build_site, size_pictures, stage_sources
 from edition.publish.status import status_page
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 TOC = "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n  - file: book/execution\n"
 CONFIG = f"""\
 {tiny_book.CONFIG}sphinx:
@@ -121,6 +127,14 @@ def test_surroundings_notice_a_data_set_that_arrives_but_not_activations(
     assert surroundings(root) == before
     (tmp_path / "data" / "prepared" / "waterbirds-110").mkdir(parents=True)
     assert surroundings(root)["data"] == ["prepared", "prepared/waterbirds-110"]
+    for late in (
+        "prepared/waterbirds-110/table.csv",
+        "MNIST/raw/train-images-idx3-ubyte.gz",
+    ):  # their folders came first
+        (tmp_path / "data" / late).parent.mkdir(parents=True, exist_ok=True)
+        before = surroundings(root)
+        (tmp_path / "data" / late).write_bytes(b"")
+        assert surroundings(root) != before
 
 
 def test_surroundings_follow_library_and_records_but_not_the_readers_own(root: Path) -> None:
@@ -133,6 +147,11 @@ def test_surroundings_follow_library_and_records_but_not_the_readers_own(root: P
     assert {name for name in before if before[name] != changed[name]} == {"records"}
     (root / "samlib/part.py").write_text("value = 3\n")
     assert surroundings(root)["library"] != before["library"]
+    for path in ("edition/constants.toml", "pyproject.toml"):  # lists that a reader edits, and the layers on a map
+        before = surroundings(root)
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text("rho = 1\n")
+        assert surroundings(root) != before
 
 
 def test_tree_digest_notices_a_changed_byte_a_new_name_and_nothing_else(tmp_path: Path) -> None:
@@ -212,6 +231,8 @@ def test_second_run_reuses_prose_is_renewed_and_changed_code_executes_again(root
     assert staged.cells[0].source == "# One, reworded"
     assert printed(staged) == "standard\n"
 
+    (layout.executed / "book/one.json").write_text("")  # a full disk cut it short
+    assert not execute_book(layout)[0]["reused"]
     (root / "samlib/part.py").write_text("value = 2\n")
     third = execute_book(layout)
     assert not third[0]["reused"]
@@ -263,6 +284,27 @@ def test_a_failing_cell_is_named_and_nothing_of_it_is_kept(root: Path, capsys: p
     assert main(["freeze", "--root", str(root)]) == 1
     assert "raised ZeroDivisionError" in capsys.readouterr().err
     assert "outputs" not in (root / "book/one.ipynb").read_text().replace('"outputs": []', "")
+
+
+def test_two_builds_in_one_folder_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "_build").mkdir()
+    with FileLock(root / "_build" / ".lock"):
+        assert main(["book", "--root", str(root)]) == 1
+    assert "expected to build there alone" in capsys.readouterr().err
+
+
+def test_a_reader_who_stops_a_build_waits_for_no_cell(root: Path) -> None:
+    begun = root / "begun"
+    write_chapter(root / "book/one.ipynb", f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(120)")
+    command = [sys.executable, "-m", "edition.publish", "book", "--root", str(root)]
+    options = {"cwd": REPOSITORY, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **options) as build:
+        while not begun.exists():
+            assert build.poll() is None, build.stderr.read()
+            time.sleep(0.1)
+        os.killpg(build.pid, signal.SIGINT)  # as a terminal sends Ctrl-C
+        assert build.wait(timeout=60) == 130
+        assert "stopped; chapters that were finished are kept" in build.stderr.read()
 
 
 def test_another_environments_kernel_is_refused_with_a_command_that_can_be_pasted(tmp_path: Path, monkeypatch) -> None:

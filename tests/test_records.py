@@ -160,6 +160,13 @@ def test_a_reformatted_record_is_still_trusted(store):
     assert store.find("toy", CONFIG) == record
 
 
+def test_a_number_that_no_record_holds_is_named_with_its_file(store):
+    path = write(store).path
+    path.write_text(path.read_text().replace('"metrics": {', '"metrics": {"more": NaN,', 1))
+    with pytest.raises(RecordError, match=rf"{path}: .*it holds what no record does"):
+        store.find("toy", CONFIG)
+
+
 @pytest.mark.parametrize("keep", [None, 0, 200, -30])
 def test_arrays_that_are_missing_or_damaged_are_named(store, keep):
     record = write(store)
@@ -260,6 +267,28 @@ def test_outside_a_checkout_there_is_no_revision(tmp_path, monkeypatch):
     monkeypatch.setattr(origin, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert origin.source_revision() == (None, None)
+
+
+def test_a_copy_that_was_installed_below_somebodys_checkout_has_no_revision(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *arguments], check=True)
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.setattr(origin, "ROOT", tmp_path / "site-packages")
+    assert origin.source_revision() == (None, None)
+
+
+def test_the_revision_of_a_record_is_the_one_that_was_loaded(monkeypatch):
+    revisions = iter(["first", "second"])
+    origin.loaded_revision.cache_clear()
+    monkeypatch.setattr(origin, "source_revision", lambda: (next(revisions), False))
+    try:
+        assert origin.loaded_revision() == ("first", False)
+        assert (
+            origin.provenance(device="cpu", wall_seconds=1.0)["revision"] == "first"
+        )  # another was committed meanwhile
+    finally:
+        origin.loaded_revision.cache_clear()
 
 
 def test_changes_of_the_library_are_noticed(tmp_path, monkeypatch):

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from edition.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from edition.experiments import toy as toy_experiments
 from edition.records.kinds import KINDS
 from edition.records.store import RecordError, Store, record_id
-from edition.runs import Run, do, needed, store_for, unique
+from edition.runs import Run, do, needed, plan, store_for, unique
 from edition.runs.plan import groups, soonest_first
 from edition.runs.results import by_seed, curve_table, pick, seed_table
 from edition.runs.work import Job, train
 from samlib.images.config import FinetuneConfig, PairConfig
+from samlib.methods.config import ControlConfig
 from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
@@ -89,13 +91,28 @@ def test_training_reports_its_progress():
 
 
 def test_training_leaves_the_number_of_threads_as_it_was():
-    threads = torch.get_num_threads()
+    threads, seen = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
-        assert train(Job((RUNS[0],)))[0].provenance["threads"] == 1
+        told = train(Job((RUNS[0],)), lambda done: seen.extend(pool["num_threads"] for pool in threadpool_info()))
+        assert told[0].provenance["threads"] == 1 and set(seen) == {1}  # numpy's and scipy's, too
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_method_that_trains_on_the_cpu_says_so_whatever_it_was_told(monkeypatch):
+    monkeypatch.setattr("samlib.methods.train.train_method", lambda config, **options: {})
+    [outcome] = train(Job((Run("control", ControlConfig()),), device="cuda"))
+    assert "of" in outcome.provenance["device"] and outcome.provenance["device"].endswith("cores")
+
+
+def test_without_committed_records_beside_the_code_a_reader_is_sent_to_a_clone(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "REPOSITORY", tmp_path)
+    with pytest.raises(
+        RecordError, match="expected the committed records there, found no such folder; run this in a clone"
+    ):
+        store_for("paper")
 
 
 def test_a_record_that_appeared_meanwhile_is_not_overwritten(tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 import errno
 import fcntl
 import threading
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from edition.records.checkpoint import OutOfTime
 from edition.records.kinds import KINDS, MEASUREMENT
 from edition.records.provenance import device_name
 from edition.records.store import RecordError, Store
-from edition.runs import Run, pending, schedule, start
+from edition.runs import Run, backends, pending, schedule, start
 from edition.runs.backends import Done, InProcess, Pool
 from edition.runs.cost import GPU_SPEEDUP, Costs, expectation, work
 from edition.runs.locks import Locks
@@ -222,6 +224,33 @@ def test_what_is_left_of_a_budget_goes_to_a_run_that_was_begun(store, monkeypatc
     summary = start(PAIRS, store, backend=backend, budget=120)
     assert (summary.recorded, summary.over_budget, summary.stopped) == (PAIRS[:1], PAIRS[1:2], PAIRS[2:])
     assert [job.seconds for job in backend.submitted] == [120, 20]
+
+
+def test_a_run_whose_worker_died_has_what_is_left_of_its_time(monkeypatch):
+    clock, submitted = Clock(), []
+
+    class Broken:
+        def __init__(self, *arguments, **options) -> None:
+            pass
+
+        def submit(self, call, job, place) -> Future:
+            submitted.append(job.seconds)
+            (future := Future()).set_exception(BrokenProcessPool("killed"))
+            return future
+
+        def shutdown(self, **options) -> None:
+            pass
+
+        _processes = None
+
+    monkeypatch.setattr(backends, "ProcessPoolExecutor", Broken)
+    monkeypatch.setattr(backends, "time", clock)
+    pool = Pool(1)
+    pool.submit(Job((RUNS[0],), seconds=12.0))
+    for _ in range(2):
+        clock.now += 7
+        assert pool.wait(lambda job, fraction: None) == []
+    assert submitted == [12.0, 5.0, 0.0]
 
 
 def test_a_time_limit_stops_a_real_run_and_a_second_call_finishes_it(store, monkeypatch):

@@ -121,6 +121,13 @@ def test_probing_errors_of_any_feature_have_a_tolerance():
     assert [difference.metric for difference in compare(record, outcome)] == ["cifar_probe_error"]
 
 
+def test_of_a_search_the_share_of_settings_that_count_is_compared_elsewhere():
+    record = Record("search", "abc", {}, {"premise": [True] * 4 + [False] * 6}, ORIGIN, path=None)  # type: ignore[arg-type]
+    near, far = ({"premise": [True] * n + [False] * (10 - n)} for n in (6, 7))
+    assert compare(record, again(near, device="another")) == []
+    assert [found.metric for found in compare(record, again(far, device="another"))] == ["premise"]
+
+
 def test_a_sample_is_drawn_the_same_way_each_time():
     runs = list(range(100))
     assert choose(runs, 5) == choose(runs, 5) != choose(runs, 5, seed=1)

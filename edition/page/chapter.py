@@ -96,6 +96,11 @@ class Chapter:
             )
             for error in summary.failed.values():
                 raise error
+            if summary.elsewhere:
+                raise RuntimeError(
+                    f"{name}: expected to do {len(missing)} runs, another process is doing {len(summary.elsewhere)} of "
+                    "them; execute this cell again when it has ended"
+                )
         results = self.loaded[name] = read(name, self.profile, store)
         display(results.source() if results else results.missing_box())
         return results
@@ -163,7 +168,7 @@ def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> C
     if unknown:
         raise ValueError(f"parameters: expected some of {', '.join(known)}, got {', '.join(unknown)}; correct the name")
     given = {name: namespace[name] for name in PARAMETERS if name in namespace}
-    return Chapter(**given, data_root=data_root(namespace.get("data_root")))
+    return Chapter(**given, data_root=data_root(str(namespace.get("data_root") or "")))
 
 
 def _assigned(cells: Sequence[str]) -> list[str]:

@@ -119,12 +119,12 @@ def full_scale(chapter: Chapter, name: str) -> Results:
     Side effects:
         Displays a source line, or a box where there are no results.
     """
-    config = experiment(name).configs(chapter.profile)[0]
-    if _trainable(config, chapter):
+    configs = experiment(name).configs(chapter.profile)
+    if not configs or _trainable(configs[0], chapter):  # none: their settings are chosen by runs that come first
         return chapter.results(name)
     recorded = chapter.recorded(name)
     display(recorded.source() if recorded else recorded.missing_box())
-    if isinstance(config, PairConfig):
+    if isinstance(configs[0], PairConfig):
         display(Markdown(HOW_TO))
     return recorded
 

@@ -4,11 +4,14 @@
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from edition.console import run_piped
 from edition.publish.execute import ChapterError, freeze
@@ -32,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     try:
-        return _COMMANDS[options.command](root)
+        with contextlib.nullcontext() if options.command == "links" else _alone(root / "_build"):
+            return _COMMANDS[options.command](root)
     except (ChapterError, SiteError, ValueError) as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
             raise
         place = error.filename or root
         print(
@@ -46,6 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Refuse to build where another build is under way: each clears the folder that it works in."""
+    work.mkdir(exist_ok=True)
+    try:
+        with FileLock(work / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SiteError(f"{work}: expected to build there alone, another build is under way; wait for it") from error
 
 
 def _layout(root: Path, profile: str | None = None) -> Layout:

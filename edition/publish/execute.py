@@ -31,6 +31,7 @@ from edition.publish.cells import clean_notebook, merge_outputs
 from edition.publish.fingerprint import chapter_key, surroundings
 from edition.publish.layout import Layout, chapters
 from samlib.data_root import VARIABLE, data_root
+from samlib.files import write_atomically
 
 N_THREADS = 1
 MOST_AT_ONCE = 4  # chapters; each kernel takes a gigabyte of memory
@@ -78,6 +79,9 @@ def execute_book(layout: Layout) -> list[dict[str, Any]]:
                     done[chapter] = entry.result()
                     held = [done[name] for name in order if name in done]
                     _write_json(layout.record, {"schema": 1, "chapters": held})
+            except KeyboardInterrupt:
+                print("stopped; chapters that were finished are kept", file=sys.stderr, flush=True)
+                os._exit(130)  # the threads wait for their kernels, for minutes; these end with this process
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)  # after a failure no further chapter is begun
     return [done[name] for name in order]
@@ -243,8 +247,12 @@ def _reusable(target: Path, key: str) -> dict[str, Any] | None:
     stamp = target.with_suffix(".json")
     if not stamp.is_file() or not target.is_file():
         return None
-    held = json.loads(stamp.read_text(encoding="utf-8"))
-    return held["facts"] if held["key"] == key else None
+    try:
+        held = json.loads(stamp.read_text(encoding="utf-8"))
+        facts: dict[str, Any] | None = held["facts"] if held["key"] == key else None
+    except (ValueError, KeyError, TypeError):  # cut short
+        return None
+    return facts
 
 
 def _facts(profile: str, seconds: float, shared: dict[str, object]) -> dict[str, Any]:
@@ -284,4 +292,4 @@ def _read(path: Path) -> NotebookNode:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain values with sorted keys."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode()))

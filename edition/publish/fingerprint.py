@@ -40,14 +40,16 @@ def tree_digest(folder: Path, *, suffixes: Sequence[str] = ("",), skip: Iterable
 
 
 def data_listing() -> list[str]:
-    """List the first two levels below $SAMLIB_DATA, so that a data set that arrives is noticed.
+    """List what lies below $SAMLIB_DATA down to where each set's files begin, so that one that arrives is noticed.
 
     Stored activations are no data: runs make them, and they change no output.
     """
     root = data_root()
     if root is None or not root.is_dir():
         return []
-    found = (path.relative_to(root) for pattern in ("*", "*/*") for path in root.glob(pattern))
+    found = (
+        path.relative_to(root) for pattern in ("*", "*/*", "*/raw/*", "prepared/*/*") for path in root.glob(pattern)
+    )
     return sorted(path.as_posix() for path in found if path.parts[0] != "activations")
 
 
@@ -65,7 +67,8 @@ def surroundings(root: Path) -> dict[str, object]:
 
     return {
         "library": tree_digest(root / "samlib", suffixes=(".py",))
-        + tree_digest(root / "edition", suffixes=(".py", ".js", ".html"), skip=("publish",)),
+        + tree_digest(root / "edition", suffixes=(".py", ".js", ".html", ".toml"), skip=("publish",)),
+        "layers": [line for file in root.glob("pyproject.toml") for line in file.read_text().splitlines()],
         "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
         "versions": provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES},

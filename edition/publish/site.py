@@ -74,7 +74,9 @@ def build_site(layout: Layout) -> list[dict[str, Any]]:
     (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
     write_launch_copies(layout, repository_name(layout.root))
     # The library's extensions make the pages, which also show its source.
-    digest = "".join([tree_digest(layout.stage), *(tree_digest(folder, suffixes=(".py",)) for folder in PACKAGES)])
+    digest = "".join(
+        [tree_digest(layout.stage), *(tree_digest(folder, suffixes=(".py", ".toml")) for folder in PACKAGES)]
+    )
     marker = layout.work / "html.digest"
     if not (layout.html / "index.html").is_file() or not marker.is_file() or marker.read_text() != digest:
         marker.unlink(missing_ok=True)

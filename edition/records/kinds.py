@@ -40,11 +40,12 @@ class Work(Protocol):
 
 
 class Trained(NamedTuple):
-    """Name of the engine, (metrics, arrays) of each configuration, and seconds of them all."""
+    """Name of the engine, (metrics, arrays) of each configuration, seconds of them all, and where, if not as told."""
 
     engine: str
     results: list[tuple[dict[str, Any], dict[str, np.ndarray]]]
     seconds: float
+    device: str = ""
 
 
 class Kind(NamedTuple):
@@ -154,7 +155,7 @@ def _train_method(configs: Sequence[ControlConfig], work: Work, report: Report) 
     (config,) = configs
     begin = time.perf_counter()
     metrics = train_method(config, root=work.data_root, report=report)
-    return Trained("autograd", [(metrics, {})], time.perf_counter() - begin)
+    return Trained("autograd", [(metrics, {})], time.perf_counter() - begin, device="cpu")
 
 
 # A pair's probes and error measurements, in images trained on; those after an epoch, too.
@@ -239,7 +240,15 @@ KINDS = {
         networks=lambda config: len(config.seeds),
         at_once=2000,
     ),
-    "search": Kind(SearchConfig, 1, _search, _search_work, 3e-5, {}, checkpointed=False),  # a chunk takes minutes
+    "search": Kind(
+        SearchConfig,
+        1,
+        _search,
+        _search_work,
+        3e-5,
+        {"premise": 0.2},  # two settings of ten, which are near its bounds
+        checkpointed=False,  # a chunk takes minutes
+    ),
     "pair": Kind(PairConfig, 1, _train_pair, _pair_work, 5e-4, IMAGES),
     "finetune": Kind(FinetuneConfig, 1, _finetune, _finetune_work, 0.02, IMAGES, rate=_network),
     "domainbed": Kind(

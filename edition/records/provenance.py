@@ -27,7 +27,7 @@ def provenance(*, device: torch.device | str, wall_seconds: float) -> dict[str, 
         Plain values: source revision (None outside a git checkout), whether the code differs from it, versions,
         device name, thread count, wall seconds, UTC time.
     """
-    revision, dirty = source_revision()
+    revision, dirty = loaded_revision()
     return {
         "revision": revision,
         "dirty": dirty,
@@ -40,12 +40,23 @@ def provenance(*, device: torch.device | str, wall_seconds: float) -> dict[str, 
 
 
 def source_revision() -> tuple[str | None, bool | None]:
-    """Return the git revision and whether the code differs from it; (None, None) outside a checkout."""
+    """Return the git revision and whether the code differs from it; (None, None) outside a checkout of its own."""
     try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return None, None  # a copy that was installed into a folder below somebody's checkout
         revision = _git("rev-parse", "--short=12", "HEAD")
         return revision, bool(_git("status", "--porcelain", "--", *map(str, SOURCES)))
     except (OSError, subprocess.CalledProcessError):
         return None, None
+
+
+@functools.cache
+def loaded_revision() -> tuple[str | None, bool | None]:
+    """Return `source_revision` as it was when first asked for, which is when the first run began.
+
+    What is committed while a run trains is not the code that it has loaded.
+    """
+    return source_revision()
 
 
 @functools.cache

@@ -265,8 +265,11 @@ def _configuration(path: Path, kind: str, body: dict[str, Any]) -> Any:
 
 def _distrust(body: dict[str, Any], name: str) -> str | None:
     """Say what is wrong with a record's contents, or None."""
-    if body.get("sha256") != checksum(body):
-        return "the contents do not match the record's own checksum"
+    try:
+        if body.get("sha256") != checksum(body):
+            return "the contents do not match the record's own checksum"
+    except ValueError as error:  # NaN, which no record holds
+        return f"it holds what no record does ({error})"
     try:
         address = record_id(body["kind"], from_dict(KINDS[body["kind"]].config, body["config"]))
     except (TypeError, ValueError) as error:

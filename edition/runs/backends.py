@@ -1,8 +1,10 @@
 """Where jobs are done: in this process, or in worker processes of this machine. `cluster` has the third: Dask."""
 
+import dataclasses
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -102,6 +104,7 @@ class Pool:
         self._pool: ProcessPoolExecutor | None = None
         self._futures: dict[Future[list[Outcome]], tuple[Job, int]] = {}  # job and its place in `_fractions`
         self._deaths: dict[Job, int] = {}
+        self._begun: dict[Job, float] = {}
 
     def slots(self) -> int:
         """One a worker."""
@@ -118,8 +121,10 @@ class Pool:
             )
         place = min(set(range(self._workers)) - {place for _, place in self._futures.values()})
         self._fractions[place] = 0.0
+        gone = time.monotonic() - self._begun.setdefault(job, time.monotonic())  # with workers that died
+        left = job if job.seconds is None else dataclasses.replace(job, seconds=max(0.0, job.seconds - gone))
         try:
-            future = self._pool.submit(_train, job, place)
+            future = self._pool.submit(_train, left, place)
         except BrokenProcessPool as error:  # a worker died since the last `wait`; the next one begins anew
             future = Future()
             future.set_exception(error)

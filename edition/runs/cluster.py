@@ -1,6 +1,7 @@
 """Jobs on many machines: a Dask cluster does them, this process hands them out and records what comes back."""
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -119,4 +120,6 @@ def _train(job: Job, key: str, digest: str) -> list[Outcome]:
             raise RuntimeError("nobody waits for this job any more")  # its client or its scheduler is gone
         worker.log_event(TOPIC, (key, fraction))
 
+    if job.checkpoint is not None and not job.checkpoint.parent.is_dir():
+        job = dataclasses.replace(job, checkpoint=None)  # the store is on the client's disk alone
     return train(job, report)

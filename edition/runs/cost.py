@@ -4,6 +4,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 
+import torch
+
 from edition.records.kinds import KINDS
 from edition.records.provenance import device_name
 from edition.records.store import Record
@@ -27,8 +29,11 @@ class Costs:
     """
 
     def __init__(self, records: Iterable[Record], device: str) -> None:
-        here, name = defaultdict(list), device_name(device)
-        anywhere = defaultdict(list)
+        here: dict[Hashable, list[float]] = defaultdict(list)
+        name = (
+            device_name(device) if device == "cpu" or torch.cuda.is_available() else ""
+        )  # a cluster's GPU is not here
+        anywhere: dict[Hashable, list[float]] = defaultdict(list)
         for record in records:
             run = Run(record.kind, from_dict(KINDS[record.kind].config, record.config))
             if "wall_seconds" not in record.provenance:

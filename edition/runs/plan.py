@@ -8,7 +8,7 @@ from typing import Any
 
 from edition.experiments import PROFILES, Experiment
 from edition.records.kinds import KINDS
-from edition.records.store import Store, record_id
+from edition.records.store import RecordError, Store, record_id
 from samlib.config import check_choice
 
 VARIABLE = "SAMLIB_RESULTS"
@@ -34,11 +34,19 @@ def store_for(profile: str) -> Store:
     A reader whose copy of the repository cannot be written to names a folder for the others in SAMLIB_RESULTS (a
     relative one counts from the repository, whoever asks).
 
+    Raises:
+        RecordError: this copy of the code has no folder of committed records beside it.
+
     >>> store_for("paper").root.name
     'results'
     """
     root = REPOSITORY / "results"
     if profile == "paper":
+        if not root.is_dir():
+            raise RecordError(
+                f"{root}: expected the committed records there, found no such folder; run this in a clone of the "
+                f"repository, with its own `.venv`, not from an installed copy"
+            )
         return Store(root)
     elsewhere = os.environ.get(VARIABLE)
     return Store(REPOSITORY / Path(elsewhere).expanduser() if elsewhere else root / "local")

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from edition.records.kinds import KINDS, Report
-from edition.records.provenance import provenance
+from edition.records.provenance import loaded_revision, provenance
 from edition.records.store import Record, Store
 from edition.runs.plan import Run
 
@@ -53,11 +54,14 @@ def train(job: Job, report: Report = lambda fraction: None) -> list[Outcome]:
         OutOfTime: the time limit came first; the checkpoint holds what was done.
         ValueError, OSError: a run cannot be done here, for instance because its data set is missing.
     """
+    loaded_revision()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = KINDS[job.runs[0].kind].train([run.config for run in job.runs], job, report)
-        origin = provenance(device=job.device, wall_seconds=found.seconds / len(job.runs)) | {"engine": found.engine}
+        with threadpool_limits(1):  # those of numpy and scipy
+            found = KINDS[job.runs[0].kind].train([run.config for run in job.runs], job, report)
+        device, seconds = found.device or job.device, found.seconds / len(job.runs)
+        origin = provenance(device=device, wall_seconds=seconds) | {"engine": found.engine}
         return [Outcome(metrics, arrays, origin) for metrics, arrays in found.results]
     finally:
         torch.set_num_threads(threads)

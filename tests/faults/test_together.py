@@ -160,6 +160,14 @@ def test_a_worker_that_joins_later_with_another_version_refuses_its_job(monkeypa
         cluster._train(Job((sweep.RUNS[0],)), "key", "another")
 
 
+def test_a_worker_that_does_not_share_the_clients_disk_trains_without_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("distributed.get_worker", lambda: types.SimpleNamespace(address="tcp://somewhere"))
+    monkeypatch.setattr(cluster, "train", lambda job, report: job.checkpoint)
+    for folder, kept in ((tmp_path, True), (tmp_path / "of the client", False)):
+        job = Job((sweep.RUNS[0],), checkpoint=folder / "a.pt")
+        assert cluster._train(job, "key", cluster.source_digest()) == (job.checkpoint if kept else None)
+
+
 def test_a_cluster_whose_client_and_then_a_worker_are_killed_loses_no_more_than_an_epoch(
     scheduler, reference, tmp_path
 ):
