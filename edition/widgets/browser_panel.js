@@ -184,7 +184,10 @@
       this.find("restart").addEventListener("click", () => this.restart());
       // Off the screen nothing is computed, and before the panel is first seen not even its first picture.
       new IntersectionObserver(entries => this.see(entries.at(-1).isIntersecting)).observe(box);
-      new ResizeObserver(() => this.pair && this.settle()).observe(box);
+      new ResizeObserver(([{contentRect: {width}}]) => {
+        if (this.pair && width && width !== this.width) this.settle();
+        this.width = width || this.width;
+      }).observe(box);
     }
 
     get values() {
@@ -197,6 +200,7 @@
     get step() { return this.pair ? this.pair.step : 0; }
 
     see(visible) {
+      if (visible && !this.visible && this.target) this.end = performance.now() + this.time;
       this.visible = visible;
       if (visible && !this.pair) this.change();
       this.schedule();
@@ -207,16 +211,17 @@
         const text = String(this.values[input.name]) + (input.name === "complexity" ? "°" : "");
         input.setAttribute("aria-valuetext", text);
         input.closest("label").querySelector("output").value = text;
+        input.disabled = input.name === "ratio" && this.values.vector !== "fixed";
       }
       this.restart();
-      if (!this.target && !this.still.matches) this.run(OPENING, 4000);
+      if (!this.still.matches && this.target < this.settings.nSteps) this.run(OPENING, 4000);
     }
 
     restart() {
       this.pair = new toy.Pair(this.settings, this.values);
       const {rho, ratio, term, vector} = this.values, title = this.find("lsam-title");
       const intervention = {fixed: `c = ${ratio}`, phantom: "own phantom", permuted: "permuted phantom"}[vector];
-      this.second = term ? intervention : "LSAM";
+      this.second = term ? `${intervention}:` : "LSAM";
       if (title) title.textContent = term ? intervention : rho > 0 ? `LSAM, ρ = ${rho}` : "LSAM, ρ = 0 (SGD)";
       this.work = null;
       if (!this.target) this.settle();
@@ -229,14 +234,17 @@
     }
 
     run(target, milliseconds) {
-      Object.assign(this, {target, end: performance.now() + milliseconds, spoken: -Infinity, measured: -Infinity, frames: []});
+      Object.assign(this, {target, time: milliseconds, end: performance.now() + milliseconds});
+      Object.assign(this, {spoken: -Infinity, measured: -Infinity, frames: []});
       this.find("train").textContent = "Pause";
+      this.find("status").ariaBusy = "true";  // read aloud at the end, not all the way
       this.schedule();
     }
 
     stop() {
       this.target = 0;
       this.find("train").textContent = "Train";
+      this.find("status").ariaBusy = "false";
       this.settle();
     }
 

@@ -309,6 +309,34 @@ def test_nothing_is_computed_before_the_panel_is_seen_and_it_then_begins_and_sto
     assert look(page, "step") == step
 
 
+def test_the_opening_has_its_whole_time_after_a_changed_slider_and_after_an_absence(open_panel: OPEN) -> None:
+    page = open_panel(f"{train_in_browser().html()}<div style='height: 3000px'></div>", still=False)
+    page.wait_for_function(f"{PANEL}.step > 0")
+    end, status = look(page, "end"), page.locator("[data-part='status']")
+    assert status.get_attribute("aria-busy") == "true"  # read aloud when it has ended
+    page.wait_for_timeout(300)
+    press(page, "seed", "ArrowRight")
+    assert look(page, "end") >= end + 300
+    page.evaluate("scrollTo(0, 3000)")
+    page.wait_for_function(f"!{PANEL}.visible")
+    page.wait_for_timeout(300)
+    end = look(page, "end")
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_function(f"{PANEL}.visible")
+    assert look(page, "end") >= end + 300
+    page.wait_for_function(f"!{PANEL}.target")
+    assert status.get_attribute("aria-busy") == "false"
+
+
+def test_the_ratio_can_be_chosen_where_it_counts(open_panel: OPEN) -> None:
+    page = open_panel(train_in_browser(view="ratio").html())
+    page.wait_for_function(f"{PANEL}.pair")
+    ratio = page.locator("input[name='ratio']")
+    assert ratio.is_enabled() and look(page, "values.vector") == "fixed"
+    press(page, "vector", "ArrowRight")
+    assert ratio.is_disabled() and look(page, "values.vector") != "fixed"
+
+
 def test_two_panels_on_one_page_do_not_disturb_each_other(open_panel: OPEN) -> None:
     block = train_in_browser().html()
     page = open_panel(block + block + train_in_browser().html())
