@@ -162,7 +162,7 @@ def levels_sentence(sizes: Sequence[Record]) -> str:
     bigger = moved((sides[0], lengths[-1]), (sides[-1], lengths[-1]))
     longer = moved((sides[-1], lengths[0]), (sides[-1], lengths[-1]))
     return (
-        f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves by {bigger} points; from {lengths[0]} to "
+        f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves, in points, by {bigger}; from {lengths[0]} to "
         f"{lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths."
     )
 
