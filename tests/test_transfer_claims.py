@@ -347,11 +347,13 @@ def test_the_sentence_says_what_the_interval_says():
 
 def test_ways_of_tuning_choices_and_controls_are_tabulated():
     wide = [item for seed in range(2) for target in TARGETS for item in moved(GRID, target, seed)]
-    protocols = cells(table_two.protocols_html(wide))
+    one = [item for item in wide if item.config["rho"] in (0.0, 0.05)]
+    protocols = cells(table_two.protocols_html({"PACS": one, "PACS, last block": wide}))
+    assert [row[0] for row in protocols if len(row) == 1] == ["PACS: ρ = 0.05", "PACS, last block: ρ = 0.05, 0.1"]
     assert protocols[-1][0] == MEAN
     assert [cell.partition(" ")[0] for cell in protocols[-1][1:]] == ["−2.00", "−3.00", "−20.00", "−23.00"]
-    choices = cells(table_two.choices_html(transfer_table(wide)))
-    assert choices[1] == ["Art", "0.02, 0.02", "0.01 (ρ\u00a00.1), 0.01 (ρ\u00a00.1)"]
+    choices = cells(table_two.choices_html({"PACS, last block": wide}))
+    assert choices[2] == ["Art", "0.02, 0.02", "0.01 (ρ\u00a00.1), 0.01 (ρ\u00a00.1)"]
     accuracies, ranks = table_two.controls_html(transfer_table(UP)).split("Effective rank")
     assert cells(accuracies)[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0"]
     assert cells(ranks)[1] == ["Art", "60", "40", "40", "50", "50", "45"]
@@ -373,7 +375,8 @@ def test_figures_draw_a_point_for_every_target():
         MEAN,
     ]
     assert len(figure.axes[1].containers) == 5 and not figure.axes[0].containers
-    assert len(figures.gain_by_radius(UP).axes) == 5
+    assert len(figures.gain_by_radius({"PACS": UP}).axes) == 5
+    assert len(figures.gain_by_radius({"PACS": UP, "PACS, last block": UP}).axes) == 10
     assert len(figures.controls(transfer_table(UP)).axes[0].containers) == 25
     assert len(figures.rank_and_accuracy(transfer_table(UP)).axes) == 4
     assert len(figures.domain_sizes(DOMAINS).axes) == 3

@@ -104,18 +104,38 @@ def gains_beside_paper(paper: pd.DataFrame, records: Mapping[str, Sequence[Recor
     return figure
 
 
-def gain_by_radius(records: Sequence[Record]) -> Figure:
+def gain_by_radius(records: Mapping[str, Sequence[Record]]) -> Figure:
     """Draw the probe's accuracy minus SGD's on each target: untrained features, and SAM at every radius.
 
     Every radius, and SGD, has its own best learning rate: equal budgets.
+
+    Args:
+        records: title -> of one experiment: a line of panels each.
     """
+    found = {title: _by_radius(own) for title, own in records.items()}
+    n_targets = max(len(values["none"]) for values in found.values())
+    figure, axes = plt.subplots(
+        len(found), n_targets, figsize=(9.4, 0.8 + 2.5 * len(found)), sharey=True, squeeze=False
+    )
+    for row, (title, values) in zip(axes, found.items(), strict=True):
+        _draw_radii(row, values)
+        row[0].set_ylabel(f"{title}:\naccuracy − SGD's, points" if len(found) > 1 else "accuracy − SGD's, points")
+    legend_below(figure, axes[0])
+    return figure
+
+
+def _by_radius(records: Sequence[Record]) -> dict[str, dict[str, Estimate]]:
+    """Accuracy minus SGD's by radius ("none": before training) and target."""
     table, chosen = radius_table(records), transfer_table(records)
     found = {"none": over_targets(chosen, 100 * (chosen.untrained - chosen.sgd))}
     for rho, part in table[table.rho > 0].groupby("rho"):
         found[f"{rho:g}"] = over_targets(part, 100 * part.gain)
-    targets = list(found["none"])
-    figure, axes = plt.subplots(1, len(targets), figsize=(9.4, 3.3), sharey=True, squeeze=False)
-    for panel, target in zip(axes[0], targets, strict=True):
+    return found
+
+
+def _draw_radii(row: Sequence[Axes], found: Mapping[str, Mapping[str, Estimate]]) -> None:
+    """Draw one network's panels, a target each."""
+    for panel, target in zip(row, found["none"], strict=True):
         panel.axhline(0, color=style.SGD, lw=1.4, label="SGD")
         for place, values in enumerate(found.values()):
             look = (UNTRAINED, "features before training", "s") if place == 0 else (style.SAM, "SAM", "o")
@@ -123,9 +143,6 @@ def gain_by_radius(records: Sequence[Record]) -> Figure:
         panel.set_xticks(range(len(found)), list(found))
         panel.set(title=shown_name(target), xlabel="ρ", xlim=(-0.6, len(found) - 0.4))
         panel.grid(False, axis="x")
-    axes[0, 0].set_ylabel("accuracy − SGD's, points")
-    legend_below(figure, axes[0])
-    return figure
 
 
 def controls(table: pd.DataFrame) -> Figure:

@@ -62,28 +62,34 @@ def table_two_html(paper: pd.DataFrame, records: Mapping[str, Sequence[Record]])
     return scrolling(table(HEADINGS, groups), "Table 2, wide: scrolls")
 
 
-def protocols_html(records: Sequence[Record]) -> str:
+def protocols_html(records: Mapping[str, Sequence[Record]]) -> str:
     """Return SAM's gain by target and averaged, as points with 95 % intervals, a column a way of tuning.
 
     SAM has all radii or one, and settings are validated on the sources or by the probe on the target.
 
     Args:
-        records: of one data set's experiment, at profile "paper"; without other radii "all ρ" is the one there is.
+        records: title -> of one experiment, at profile "paper"; without other radii "all ρ" is the one there is.
     """
-    found = [gains(transfer_table(records, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
-    rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
-    return scrolling(table(("target", *PROTOCOLS), rows), "Ways of tuning, wide: scrolls")
+    groups = {}
+    for title, own in records.items():
+        found = [gains(transfer_table(own, **options)) for options in PROTOCOLS.values()]  # type: ignore[arg-type]
+        rows = [(shown_name(target), *(_with_interval(column[target]) for column in found)) for target in found[0]]
+        groups[_with_radii(title, own)] = rows
+    return scrolling(table(("target", *PROTOCOLS), groups), "Ways of tuning, wide: scrolls")
 
 
-def choices_html(found: pd.DataFrame) -> str:
-    """Return which settings the seeds chose on every target."""
-    rows = []
-    for target, part in found.groupby("target", sort=False):
-        sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
-        sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
-        rows.append((shown_name(str(target)), sgd, sam))
+def choices_html(records: Mapping[str, Sequence[Record]]) -> str:
+    """Return which settings the seeds chose on every target; `records` as `protocols_html` takes them."""
+    groups = {}
+    for title, own in records.items():
+        rows = []
+        for target, part in transfer_table(own).groupby("target", sort=False):
+            sgd = ", ".join(f"{rate:g}" for rate in part.sgd_learning_rate)
+            sam = ", ".join(f"{row.sam_learning_rate:g} (ρ\u00a0{row.rho:g})" for row in part.itertuples())
+            rows.append((shown_name(str(target)), sgd, sam))
+        groups[_with_radii(title, own)] = rows
     heads = ("target", "SGD's learning rate by seed", "SAM's, and its radius")
-    return scrolling(table(heads, rows), "Chosen settings")
+    return scrolling(table(heads, groups), "Chosen settings")
 
 
 def controls_html(found: pd.DataFrame) -> str:
@@ -162,8 +168,8 @@ def levels_sentence(sizes: Sequence[Record]) -> str:
     bigger = moved((sides[0], lengths[-1]), (sides[-1], lengths[-1]))
     longer = moved((sides[-1], lengths[0]), (sides[-1], lengths[-1]))
     return (
-        f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves, in points, by {bigger}; from {lengths[0]} to "
-        f"{lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths."
+        f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves, in points, by {bigger}; from {lengths[0]} "
+        f"to {lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths."
     )
 
 
@@ -182,6 +188,12 @@ def in_short(records: Mapping[str, Sequence[Record]]) -> str:
             f"targets, ahead on {sum(ahead)} of them"
         )
     return f"**In short.** In our runs {'; '.join(told)}. A 95 % interval that includes no change is called undecided."
+
+
+def _with_radii(title: str, records: Sequence[Record]) -> str:
+    """Name a data set with the radii among which SAM could choose."""
+    radii = sorted({record.config["rho"] for record in records} - {0.0})
+    return f"{title}: ρ = {', '.join(f'{rho:g}' for rho in radii)}"
 
 
 def _settings(config: DomainConfig) -> str:
