@@ -328,9 +328,10 @@ def test_levels_stand_beside_the_papers_with_what_size_and_length_move():
     assert rows["the paper"] == ["91.0", "89.7", "95.5", "89.3"]
     assert rows["PACS: SGD"] == ["80.0 (−11.0)", "80.0 (−9.7)", "80.0 (−15.5)", "80.0 (−9.3)"]
     assert rows["SGD, whole, one seed: 64 pixels, 2 epochs"] == ["58.4 (−32.6)", "", "", "58.4 (−30.9)"]
-    told = table_two.levels_sentence(sizes)
+    told = table_two.levels_sentence(table_2(), UP, sizes)
     assert "From 64 to 112 pixels the probe after SGD moves, in points, by +4.8 on Art and +4.8 on Sketch;" in told
     assert "from 2 to 6 epochs, at 112 pixels, by +4.0 on Art" in told
+    assert told.endswith("tell apart: Art −23.8, Cartoon −9.7, Photo −15.5, Sketch −22.1.")
 
 
 def test_the_sentence_says_what_the_interval_says():
