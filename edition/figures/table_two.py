@@ -184,8 +184,9 @@ def levels_sentence(paper: pd.DataFrame, own: Sequence[Record], sizes: Sequence[
     longer = moved((sides[-1], lengths[0]), (sides[-1], lengths[-1]))
     return (
         f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves, in points, by {bigger}; from {lengths[0]} "
-        f"to {lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths. What remains to the "
-        f"paper's SGD is left to larger images, more epochs and the network, which these runs do not tell apart: {left}."
+        f"to {lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths. What remains to "
+        "the paper's SGD is left to larger images, more epochs and the network, which these runs do not tell apart: "
+        f"{left}."
     )
 
 
