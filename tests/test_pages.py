@@ -47,7 +47,8 @@ SCALED = {"scaled_down": "5 <of> 20 epochs"}
 def row(*effects: Effect, chapter="02_toy", why="", origin=PAPER, part="Part <1>", **of_verdict) -> Row:
     words = ("some-id", "Section <5>", "a < b & c", "mean <difference>")
     claim = Claim(*words, chapter, "02_toy.html#fig", ("tiny", "other"), (), origin, "in general", "", None)
-    return Row(claim, part, Verdict(*words, effects, **of_verdict), why, f"{chapter}.html#some-id")
+    verdict = Verdict(*words, effects, experiments=claim.needs, **of_verdict)
+    return Row(claim, part, verdict, why, f"{chapter}.html#some-id")
 
 
 ONE_EACH = [row(HOLDS), row(WRONG), row(HOLDS, WRONG), row(ALONE), row(why="no <runs>")]  # of the states, in order
