@@ -30,9 +30,8 @@ def is_there(file: RemoteFile, root: Path) -> bool:
     path = root / file.path
     if file.holds:
         return path.is_dir() and any(path.iterdir())
-    return path.is_file() or (
-        path.suffix == ".gz" and path.with_suffix("").is_file()
-    )  # idx files are read unpacked, too
+    unpacked = path.with_suffix("") if path.suffix == ".gz" else path  # idx files are read either way
+    return path.is_file() or unpacked.is_file()
 
 
 def state(source: Source, root: Path) -> str:

@@ -43,13 +43,13 @@ def _enter() -> None:
         def improved(*given: Results, title: str = title) -> Judged:
             results = dict(zip((EXPERIMENTS[title], WHOLE[title], OTHER_RADII), given, strict=False))
             own = judged(results, title)
+            used = swept(results) if title == "PACS" else own
             shown = other_probes(own.records)
-            if title == "PACS" and swept(results) is not own:
-                chosen = gains(transfer_table(swept(results).records))[MEAN]
+            if used is not own:
+                chosen = gains(transfer_table(used.records))[MEAN]
                 shown.insert(0, Effect("radius chosen by validation", chosen, "above"))
             effect = effects(transfer_table(own.records))[MEAN]
-            used = (swept(results) if title == "PACS" else own).records
-            return Judged([effect], scaled_down=scaled_down(own.records), shown=shown, records=used)
+            return Judged([effect], scaled_down=scaled_down(own.records), shown=shown, records=used.records)
 
 
 _enter()

@@ -241,7 +241,8 @@ def other_probes(records: Sequence[Record]) -> list[Effect]:
     """Return SAM's mean gain with every other choice of the probe's C that the runs recorded; it decides nothing."""
     found = {}
     done = converged(records)
-    for way in done[0].metrics.get("probe_sensitivity") or () if done else ():
+    ways = done[0].metrics.get("probe_sensitivity") if done else None
+    for way in ways or ():
         moved = [
             dataclasses.replace(r, metrics=r.metrics | {"probe_error": r.metrics["probe_sensitivity"][way]})
             for r in done

@@ -175,7 +175,8 @@ def levels_sentence(paper: pd.DataFrame, own: Sequence[Record], sizes: Sequence[
             f"{number(value, 1, signed=True)} on {shown_name(str(target))}" for target, value in change.items()
         )
 
-    reached = {shown_name(t): mean.mean for t, mean in _means_of_sgd(own).items() if t != MEAN}
+    found = transfer_table(own)
+    reached = {shown_name(target): mean.mean for target, mean in over_targets(found, 100 * found.sgd).items()}
     reached |= {shown_name(str(target)): value for target, value in wide[sides[-1], lengths[-1]].items()}
     left = ", ".join(
         f"{name} {number(reached[name] - theirs, 1, signed=True)}" for name, theirs in _levels_of_pacs(paper).items()
@@ -188,12 +189,6 @@ def levels_sentence(paper: pd.DataFrame, own: Sequence[Record], sizes: Sequence[
         "the paper's SGD is left to larger images, more epochs and the network, which these runs do not tell apart: "
         f"{left}."
     )
-
-
-def _means_of_sgd(records: Sequence[Record]) -> dict[str, Estimate]:
-    """SGD's accuracy by target, in percent."""
-    found = transfer_table(records)
-    return over_targets(found, 100 * found.sgd)
 
 
 def in_short(records: Mapping[str, Sequence[Record]]) -> str:

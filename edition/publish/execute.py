@@ -154,9 +154,7 @@ def write_notebook(path: Path, notebook: NotebookNode) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 @contextlib.contextmanager

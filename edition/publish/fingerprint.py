@@ -68,7 +68,7 @@ def surroundings(root: Path) -> dict[str, object]:
     return {
         "library": tree_digest(root / "samlib", suffixes=(".py",))
         + tree_digest(root / "edition", suffixes=(".py", ".js", ".html", ".toml"), skip=("publish",)),
-        "layers": [line for file in root.glob("pyproject.toml") for line in file.read_text().splitlines()],
+        "layers": [hashlib.sha256(file.read_bytes()).hexdigest() for file in root.glob("pyproject.toml")],
         "records": tree_digest(root / "results", skip=("local", ".work")),  # a reader's own runs only save time
         "data": data_listing(),
         "versions": provenance.versions() | {name: importlib.metadata.version(name) for name in PAGE_LIBRARIES},

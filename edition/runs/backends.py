@@ -96,6 +96,8 @@ class Pool:
 
     Args:
         workers: how many.
+    Side effects:
+        Two variables of glibc's memory in the environment, where they are not set, for the workers.
     """
 
     def __init__(self, workers: int) -> None:

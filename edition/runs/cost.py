@@ -30,9 +30,8 @@ class Costs:
 
     def __init__(self, records: Iterable[Record], device: str) -> None:
         here: dict[Hashable, list[float]] = defaultdict(list)
-        name = (
-            device_name(device) if device == "cpu" or torch.cuda.is_available() else ""
-        )  # a cluster's GPU is not here
+        here_too = device == "cpu" or torch.cuda.is_available()  # a cluster's GPU may not be here
+        name = device_name(device) if here_too else ""
         anywhere: dict[Hashable, list[float]] = defaultdict(list)
         for record in records:
             run = Run(record.kind, from_dict(KINDS[record.kind].config, record.config))
