@@ -177,7 +177,9 @@ def levels_sentence(paper: pd.DataFrame, own: Sequence[Record], sizes: Sequence[
 
     found = transfer_table(own)
     reached = {shown_name(target): mean.mean for target, mean in over_targets(found, 100 * found.sgd).items()}
-    reached |= {shown_name(str(target)): value for target, value in wide[sides[-1], lengths[-1]].items()}
+    largest = {shown_name(str(target)): value for target, value in wide[sides[-1], lengths[-1]].items()}
+    others = " and ".join(name for name in reached if name not in (*largest, MEAN))
+    reached |= largest
     left = ", ".join(
         f"{name} {number(reached[name] - theirs, 1, signed=True)}" for name, theirs in _levels_of_pacs(paper).items()
     )
@@ -186,7 +188,8 @@ def levels_sentence(paper: pd.DataFrame, own: Sequence[Record], sizes: Sequence[
     return (
         f"From {sides[0]} to {sides[-1]} pixels the probe after SGD moves, in points, by {bigger}; from {lengths[0]} "
         f"to {lengths[-1]} epochs, at {sides[-1]} pixels, by {longer}. One seed: points, not tenths. What remains to "
-        "the paper's SGD is left to larger images, more epochs and the network, which these runs do not tell apart: "
+        f"the paper's SGD (on {others} at {own[0].config['image_size']} pixels) is left to larger images, more epochs "
+        "and the network, which these runs do not tell apart: "
         f"{left}."
     )
 
