@@ -1,7 +1,7 @@
-"""Figures: the promised panels and labels, drawable, and without effect on the reader's own settings."""
+"""Figures: the promised panels and numbers, drawable, and without effect on the reader's own settings."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edition.claims.moments import toy_moments
@@ -28,70 +29,51 @@ mpl.use("agg")
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=3, checkpoints=(20, 60), seeds=(0, 1)).vary(n_train=60, n_test=80)
 COMPLEXITIES = (180.0, 360.0, 540.0)
 RHOS = (0.0, 0.5, 1.0)
+TERMS = ("importance", "rate", "both")
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """Tiny trained networks: every complexity with every radius."""
+def made(tmp_path_factory) -> SimpleNamespace:
+    """Tiny networks of every complexity and radius; checkpoints and weights of SGD and LSAM (rho = 1) at 360°."""
     runs = [Run("toy", TINY.vary(complexity=c, rho=rho)) for c in COMPLEXITIES for rho in RHOS]
-    return do(runs, Store(tmp_path_factory.mktemp("records")), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def table(records) -> pd.DataFrame:
-    return seed_table(records)
-
-
-@pytest.fixture(scope="module")
-def points(records):
-    """Checkpoints of SGD and of LSAM (rho = 1) at 360 degrees."""
-    return [checkpoints(records[index]) for index in (3, 5)]
-
-
-@pytest.fixture(scope="module")
-def moments(records):
-    """Their importance weights."""
-    return toy_moments([records[index] for index in (3, 5)])
-
-
-def errors(**columns) -> list[dict]:
-    """Rows of three seeds with the same settings and made-up errors."""
-    return [
-        columns | {"seed": seed, "final_hard_error": 0.3 + 0.01 * seed, "final_test_error": 0.0} for seed in range(3)
-    ]
-
-
-def intervention_table() -> pd.DataFrame:
-    controls = (("initial", "plain"), ("matched", "plain"), ("initial", "weighted"))
-    return pd.DataFrame(
-        row
-        for norm, last_layer in controls
-        for term in ("importance", "rate", "both")
-        for ratio in RATIOS
-        for row in errors(term=term, ratio=ratio, norm=norm, last_layer=last_layer)
+    records = do(runs, Store(tmp_path_factory.mktemp("records")), device="cpu")
+    two = records[3], records[5]
+    points = {name: checkpoints(record) for name, record in zip(("SGD", "LSAM"), two, strict=True)}
+    curves = curve_table(records[3:6])
+    return SimpleNamespace(
+        records=records, table=seed_table(records), curves=curves, points=points, moments=toy_moments(two)
     )
+
+
+def crossed(**values) -> pd.DataFrame:
+    """Rows of three seeds with made-up errors for every combination of the columns' values."""
+    table = pd.DataFrame(itertools.product(*values.values(), range(3)), columns=[*values, "seed"])
+    return table.assign(final_hard_error=0.3 + 0.01 * table.seed, final_test_error=0.0)
 
 
 def sensitivity_table() -> pd.DataFrame:
     base = {"learning_rate": 0.01, "last_layer_init": 2.0, "hidden": 50, "easy_scale": 0.5, "hard_scale": 4.0}
-    settings = {tuple((base | {name: value}).items()) for name, values in SENSITIVITY.items() for value in values}
-    return pd.DataFrame(
-        row
-        for s in sorted(settings)
-        for rho in (0.0, 0.3, 1.0)
-        for row in errors(**dict(s), rho=rho, record=f"{s}{rho}")
-    )
+    alone = {name: (value,) for name, value in base.items()}
+    parts = [crossed(**alone | {name: values}, rho=(0.0, 0.3, 1.0)) for name, values in SENSITIVITY.items()]
+    table = pd.concat(parts).drop_duplicates()
+    return table.assign(record=table[[*base, "rho"]].astype(str).agg(" ".join, axis=1))
 
 
 def noise_table() -> pd.DataFrame:
-    clean = dict.fromkeys(NOISES, 0.0)
-    settings = [clean | {"noisy_features": "both"}] + [
-        clean | {kind: level, "noisy_features": scope}
-        for scope in ("both", "hard")
-        for kind, levels in NOISES.items()
-        for level in levels
-    ]
-    return pd.DataFrame(row for setting in settings for rho in RHOS for row in errors(**setting, rho=rho))
+    clean = {kind: (0.0,) for kind in NOISES}
+    scopes = ("both", "hard")
+    noisy = [crossed(**clean | {kind: levels}, noisy_features=scopes, rho=RHOS) for kind, levels in NOISES.items()]
+    return pd.concat([crossed(**clean, noisy_features=("both",), rho=RHOS), *noisy])
+
+
+def elsewhere_table() -> pd.DataFrame:
+    rates = (0.1, 0.02, 0.03)
+    sgd = crossed(vector=("fixed",), term=("none",), learning_rate=rates)
+    return pd.concat([sgd, crossed(vector=VECTORS[1:], term=TERMS, learning_rate=rates)])
+
+
+def intervention_table() -> pd.DataFrame:
+    return crossed(term=TERMS, ratio=RATIOS, norm=("initial", "matched"), last_layer=("plain", "weighted"))
 
 
 def drawn(draw: Callable[[], Figure]) -> Figure:
@@ -101,7 +83,6 @@ def drawn(draw: Callable[[], Figure]) -> Figure:
         inside = dict(mpl.rcParams)
         figure = draw()
         assert dict(mpl.rcParams) == inside, "the figure changed the settings"
-        assert isinstance(figure, Figure)
         figure.canvas.draw()
         plt.close(figure)
     assert dict(mpl.rcParams) == settings
@@ -109,18 +90,21 @@ def drawn(draw: Callable[[], Figure]) -> Figure:
     return figure
 
 
-def visible(figure: Figure) -> list:
+def visible(figure: Figure) -> list[Axes]:
     return [axes for axes in figure.axes if axes.get_visible()]
 
 
-def labels(axes) -> tuple[str, str, str]:
-    return axes.get_xlabel(), axes.get_ylabel(), axes.get_title()
-
-
-def curves(axes) -> dict[str, np.ndarray]:
+def curves(axes: Axes) -> dict[str, np.ndarray]:
     """Labelled lines of the axes: label -> (x, y) values."""
     lines = axes.get_lines()
     return {line.get_label(): np.array(line.get_data()) for line in lines if not line.get_label().startswith("_")}
+
+
+@pytest.fixture
+def axes() -> Iterator[Axes]:
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
 
 
 def test_style_applies_inside_and_comes_back_also_after_an_error():
@@ -131,19 +115,14 @@ def test_style_applies_inside_and_comes_back_also_after_an_error():
     assert dict(mpl.rcParams) == before
 
 
-def test_meanings_have_different_colours_and_sequences_run_from_light_to_dark():
-    colours = [colour for meanings in style.PALETTES.values() for colour in meanings.values()]
-    assert len({*colours, style.NEUTRAL}) == len(colours) + 1
+def test_sequences_run_from_light_to_dark():
     brightness = [sum(style.sequence_colour(index, 8)[:3]) for index in range(8)]
     assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 8
-    assert style.sequence_colour(0, 1) == style.sequence_colour(0, 8)
 
 
-def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band():
+def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band(axes):
     data = pd.DataFrame({"x": [0, 0, 0, 1, 1, 1], "y": [1.0, 2.0, 3.0, 5.0, 5.0, 5.0], "seed": [0, 1, 2] * 2})
-    figure, axes = plt.subplots()
     mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
-    plt.close(figure)
     assert curves(axes)["mean"].tolist() == [[0, 1], [2, 5]]
     corners = axes.collections[0].get_paths()[0].vertices
     assert corners[:, 1].min() == pytest.approx(2 - 2.484138, abs=1e-5)
@@ -151,208 +130,163 @@ def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band():
     assert seeds_word(data).startswith("n = 3 seeds")
 
 
-def test_points_without_a_number_are_left_out_and_one_seed_has_no_band():
+def test_points_without_a_number_are_left_out_and_one_seed_has_no_band(axes):
     data = pd.DataFrame({"x": [0, 1, 2], "y": [1.0, float("nan"), 3.0]})
-    figure, axes = plt.subplots()
     mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
-    plt.close(figure)
     assert curves(axes)["mean"].tolist() == [[0, 2], [1, 3]]
     assert not axes.collections
 
 
-def test_contours_say_each_probes_error(records, points):
-    member = {point.method: point.member(1) for point in (points[0][-1], points[1][-1])}
-    figure = drawn(lambda: toy_setup.contours(member))
-    assert len(visible(figure)) == 4
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["SGD", "LSAM"]
-    expected = records[5].metrics["final_hard_error"][1]
-    assert figure.axes[3].texts[0].get_text() == f"probing error {expected:.1%}"
-
-
-def test_errors_against_radius(table):
-    figure = drawn(lambda: toy_setup.error_against_radius(table))
-    hard, line = visible(figure)
-    assert "rho" in hard.get_xlabel() and "complexity" in line.get_xlabel()
-    found = curves(hard)
-    assert list(found) == ["180°", "360°", "540°"]
-    expected = table[table.complexity == 360.0].groupby("rho").final_hard_error.mean()
-    assert found["360°"].tolist() == [list(RHOS), pytest.approx(expected.tolist())]
-    heights = [bar.get_height() for bar in line.patches]
-    assert heights == pytest.approx(table.groupby("complexity").linear_baseline_error.mean().tolist())
-    assert "n = 2 seeds" in figure.get_supxlabel()
-
-
-def test_condition_shares_leave_sgd_out(table):
-    flipped = table.assign(flipped_steps=np.where(table.rho == 1.0, 2, 0))
-    figure = drawn(lambda: toy_setup.condition_shares(flipped))
-    (share,) = visible(figure)
-    assert share.get_ylabel() == "share of steps" and curves(share)["360°"][0].tolist() == [0.5, 1.0]
-    assert f"{2 * (table.rho == 1.0).sum()} steps, all at $\\rho \\geq$ 1" in figure.get_supxlabel()
-
-
-def test_sensitivity_has_a_panel_a_constant():
-    figure = drawn(lambda: toy_setup.sensitivity(sensitivity_table()))
-    panels = visible(figure)
-    assert len(panels) == len(SENSITIVITY)
-    for panel, values in zip(panels, SENSITIVITY.values(), strict=True):
-        assert panel.get_xscale() == "log" and panel.get_xlabel()
-        assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
-
-
-def two_sets() -> dict[str, Examples]:
-    return {f"{c:g}°": sample(ToyData(complexity=c, n_train=50), seed=0, split="train") for c in (180.0, 540.0)}
-
-
-def mechanism_table() -> pd.DataFrame:
-    settings = (("none", "fixed"), *itertools.product(("importance", "rate", "both"), VECTORS[1:]))
-    return pd.DataFrame(
-        row
-        for rate in (0.1, 0.02, 0.03)
-        for term, vector in settings
-        for row in errors(vector=vector, term=term, learning_rate=rate)
-    )
-
-
-TERMS = ["importance weights only", "learning rates only", "both"]
-MOMENTS = [f"{method}, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
-NOISE = ["flipped feature labels, probability", "Gaussian noise, standard deviation", "feature dropout, probability"]
-FITS = [f"{m}-trained, by the {role} feature's fit" for m in ("SGD", "LSAM") for role in ("easy", "hard")]
-PANELS = {  # a figure of the table, checkpoints and moments; the titles of its panels, and the named curves in each
-    "data": (lambda _: toy_setup.data_planes(two_sets()), ["180°", "540°", "", ""], 0),
-    "training": (lambda of: toy_setup.along_training({"SGD": of.points[0], "LSAM": of.points[1]}, 0), MOMENTS, 0),
-    "ratios": (lambda of: toy_setup.ratios_against_radius(of.table), ["180°", "360°", "540°"], 3),
-    "interventions": (lambda of: mechanism.interventions(intervention_table(), of.table), TERMS, 2),
-    "controls": (lambda _: mechanism.intervention_controls(intervention_table()), TERMS, 3),
-    "elsewhere": (lambda _: mechanism.mechanism_elsewhere(mechanism_table()), TERMS, 0),
-    "noise": (lambda _: variants.noise(noise_table()), [*NOISE, "", "", ""], 4),
-    "Lorenz": (lambda of: importance.lorenz_pair(of.moments), ["SGD-trained networks", "LSAM-trained networks"], 2),
-    "Lorenz, all": (
-        lambda of: importance.lorenz_grid(of.moments),
-        [name.replace(",", "-trained,") for name in MOMENTS],
-        2,
-    ),
-    "medians": (lambda of: importance.medians_pair(of.moments), FITS, 2),
-}
-
-
-@pytest.mark.parametrize(("draw", "titles", "n_curves"), PANELS.values(), ids=PANELS)
-def test_a_figure_has_the_panels_and_curves_that_its_caption_names(table, points, moments, draw, titles, n_curves):
-    figure = drawn(lambda: draw(SimpleNamespace(table=table, points=points, moments=moments)))
-    assert [axes.get_title() for axes in visible(figure)] == titles
-    assert all(len(curves(axes)) == n_curves for axes in visible(figure))
-    assert all(len(x) for axes in figure.axes for x, _ in curves(axes).values())
-    assert all(axes.has_data() for axes in visible(figure))
-
-
-def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere():
-    figure, axes = plt.subplots()
+def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere(axes):
     mean_point(axes, 3, Estimate(0.5, 0.25, 0.75, 4), scale=100, color="black")
     mean_point(axes, 3, Estimate(0.5, float("-inf"), float("inf"), 1), along="x", color="black")
-    plt.close(figure)
     several, one = axes.containers
     assert several.has_yerr and np.ptp(several[2][0].get_segments()[0][:, 1]) == pytest.approx(50)
     assert not one.has_xerr and one[0].get_markerfacecolor() == "white"
     assert (one[0].get_xdata()[0], one[0].get_ydata()[0]) == (0.5, 3)
 
 
-def test_rates_against_radius_and_along_the_training(records, table):
-    training = curve_table([record for record in records if record.config["data"]["complexity"] == 360.0])
-    figure = drawn(lambda: mechanism.rates_against_radius(table, training))
-    radius, steps = visible(figure)
-    assert list(curves(radius)) == ["easy feature", "hard feature"]
-    expected = table[table.complexity == 360.0].groupby("rho").hard_rate.mean()
+def test_contours_say_each_probes_error(made):
+    figure = drawn(lambda: toy_setup.contours({name: points[-1].member(1) for name, points in made.points.items()}))
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["SGD", "LSAM"]
+    expected = made.records[5].metrics["final_hard_error"][1]
+    assert figure.axes[3].texts[0].get_text() == f"probing error {expected:.1%}"
+
+
+def test_errors_against_radius_are_means_over_seeds_by_complexity(made):
+    hard, line = visible(drawn(lambda: toy_setup.error_against_radius(made.table)))
+    assert list(curves(hard)) == ["180°", "360°", "540°"]
+    expected = made.table[made.table.complexity == 360.0].groupby("rho").final_hard_error.mean()
+    assert curves(hard)["360°"].tolist() == [list(RHOS), pytest.approx(expected.tolist())]
+    heights = [bar.get_height() for bar in line.patches]
+    assert heights == pytest.approx(made.table.groupby("complexity").linear_baseline_error.mean().tolist())
+
+
+def test_condition_shares_leave_sgd_out_and_count_flipped_steps(made):
+    flipped = made.table.assign(flipped_steps=np.where(made.table.rho == 1.0, 2, 0))
+    figure = drawn(lambda: toy_setup.condition_shares(flipped))
+    assert curves(visible(figure)[0])["360°"][0].tolist() == [0.5, 1.0]
+    assert "12 steps, all at $\\rho \\geq$ 1" in figure.get_supxlabel()  # 2 steps, 3 complexities, 2 seeds
+
+
+def test_sensitivity_has_a_panel_a_constant_with_all_its_values():
+    panels = visible(drawn(lambda: toy_setup.sensitivity(sensitivity_table())))
+    for panel, values in zip(panels, SENSITIVITY.values(), strict=True):
+        assert [line[0].tolist() for line in curves(panel).values()] == [pytest.approx(list(values))] * 3
+
+
+def test_rates_are_shown_against_radius_and_along_the_training(made):
+    radius, steps = visible(drawn(lambda: mechanism.rates_against_radius(made.table, made.curves)))
+    expected = made.table[made.table.complexity == 360.0].groupby("rho").hard_rate.mean()
     assert curves(radius)["hard feature"][1].tolist() == pytest.approx(expected.tolist())
-    assert (steps.get_xlabel(), steps.get_xscale()) == ("step", "log")
     assert steps.get_lines()[0].get_xdata().tolist() == [20, 40, 60]
 
 
-def test_phantom_terms_show_three_curves_and_sgd(table):
-    terms = pd.DataFrame(
-        row for term in ("importance", "rate", "both") for rho in (0.5, 1.0) for row in errors(term=term, rho=rho)
-    )
-    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(terms, table)))
-    assert len(curves(axes)) == 4 and "SGD" in curves(axes)
-    assert "rho" in axes.get_xlabel() and axes.get_ylabel() == "hard-feature probing error"
+def test_the_phantom_in_one_factor_stands_beside_lsam_and_sgd(made):
+    terms = crossed(term=TERMS, rho=RHOS[1:])
+    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(terms, made.table)))
+    assert list(curves(axes)) == ["importance weights only", "learning rates only", "both: LSAM", "SGD"]
 
 
-def test_the_mechanism_has_a_point_a_stand_in_and_term(table):
-    terms = pd.DataFrame(
-        row
-        for vector in VECTORS[1:]
-        for term in ("importance", "rate", "both")
-        for row in errors(vector=vector, term=term)
-    )
-    (axes,) = visible(drawn(lambda: mechanism.mechanism(terms, table)))
+def test_the_mechanism_has_a_point_a_stand_in_and_term(made):
+    table = crossed(vector=VECTORS[1:], term=TERMS)
+    (axes,) = visible(drawn(lambda: mechanism.mechanism(table, made.table)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
-    assert len(axes.containers) == 3 * len(mechanism.STAND_INS) and "rho" in axes.get_title()
+    assert len(axes.containers) == 3 * len(mechanism.STAND_INS)
+
+
+def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
+    table = crossed(batch_size=(1, 5, 300), rho=RHOS)
+    epochs, steps, *tests = visible(drawn(lambda: variants.batch_sizes(table, table)))
+    assert [axes.get_title() for axes in (epochs, steps)] == ["equal epochs", "equal steps"]
+    assert list(curves(epochs)) == list(curves(steps)) == ["1", "5", "300"] and all(axes.has_data() for axes in tests)
+
+
+def two_sets() -> dict[str, Examples]:
+    return {f"{c:g}°": sample(ToyData(complexity=c, n_train=50), seed=0, split="train") for c in (180.0, 540.0)}
+
+
+TERM_TITLES = ["importance weights only", "learning rates only", "both"]
+MOMENTS = [f"{method}, step {step}" for method in ("SGD", "LSAM") for step in (20, 60)]
+NOISE = ["flipped feature labels, probability", "Gaussian noise, standard deviation", "feature dropout, probability"]
+FITS = [f"{m}-trained, by the {role} feature's fit" for m in ("SGD", "LSAM") for role in ("easy", "hard")]
+ALL = [name.replace(",", "-trained,") for name in MOMENTS]
+PANELS = {  # a figure of what was trained; the titles of its panels, and the named curves in each
+    "data": (lambda _: toy_setup.data_planes(two_sets()), ["180°", "540°", "", ""], 0),
+    "training": (lambda of: toy_setup.along_training(of.points, 0), MOMENTS, 0),
+    "ratios": (lambda of: toy_setup.ratios_against_radius(of.table), ["180°", "360°", "540°"], 3),
+    "interventions": (lambda of: mechanism.interventions(intervention_table(), of.table), TERM_TITLES, 2),
+    "controls": (lambda _: mechanism.intervention_controls(intervention_table()), TERM_TITLES, 3),
+    "elsewhere": (lambda _: mechanism.mechanism_elsewhere(elsewhere_table()), TERM_TITLES, 0),
+    "noise": (lambda _: variants.noise(noise_table()), [*NOISE, "", "", ""], 4),
+    "Lorenz": (lambda of: importance.lorenz_pair(of.moments), ["SGD-trained networks", "LSAM-trained networks"], 2),
+    "Lorenz, all": (lambda of: importance.lorenz_grid(of.moments), ALL, 2),
+    "medians": (lambda of: importance.medians_pair(of.moments), FITS, 2),
+}
+
+
+@pytest.mark.parametrize(("draw", "titles", "n_curves"), PANELS.values(), ids=PANELS)
+def test_a_figure_has_the_panels_and_curves_that_its_caption_names(made, draw, titles, n_curves):
+    panels = visible(drawn(lambda: draw(made)))
+    assert [axes.get_title() for axes in panels] == titles
+    assert all(len(curves(axes)) == n_curves and axes.has_data() for axes in panels)
+    assert all(len(x) for axes in panels for x, _ in curves(axes).values())
+
+
+def grid(rows: int, columns: int, *, scales: bool = True, **options) -> tuple[Figure, np.ndarray]:
+    """Panels as chapters draw them, each with its place for a title; without scales they are pictures."""
+    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(9, 5), **options)
+    for place, panel in np.ndenumerate(panels):
+        panel.set_title(str(place))
+        if not scales:
+            style.bare(panel)
+    return figure, panels
 
 
 def test_on_a_phone_panels_stand_below_each_other_with_the_labels_that_they_shared():
-    def grid():
-        figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, sharey="row")
-        for column, title in enumerate(("left", "right")):
-            axes[0, column].set_title(title)
-            axes[1, column].set_xlabel("step")
-        axes[0, 0].set_ylabel("error")
-        axes[1, 0].set_ylabel("ratio")
-        axes[0, 0].plot([0, 1], [0, 1], label="a line")
+    def stacked():
+        figure, panels = grid(2, 2, sharex=True, sharey="row")
+        for panel in panels[1]:
+            panel.set(title="", xlabel="step")
+        for panel, name in zip(panels[:, 0], ("error", "ratio"), strict=True):
+            panel.set_ylabel(name)
+        panels[0, 0].plot([0, 1], [0, 1], label="a line")
         figure.legend(loc="outside lower center")
         figure.supxlabel("word " * 30)
         assert stack(figure)
         return figure
 
-    figure = drawn(grid)
-    assert [labels(axes) for axes in figure.axes] == [
-        ("step", name, title) for name in ("error", "ratio") for title in ("left", "right")
+    figure = drawn(stacked)
+    assert [(axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) for axes in figure.axes] == [
+        ("step", name, title) for name in ("error", "ratio") for title in ("(0, 0)", "(0, 1)")
     ]
     boxes = [axes.get_position() for axes in figure.axes]
     assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))
     assert np.ptp([box.x1 for box in boxes]) < 1e-6 and figure.get_figwidth() < 5
     for axes in figure.axes:
-        assert all(
-            any(label.get_visible() for label in each) for each in (axes.get_xticklabels(), axes.get_yticklabels())
-        )
+        assert all(any(label.get_visible() for label in side.get_ticklabels()) for side in (axes.xaxis, axes.yaxis))
     canvas = figure.get_window_extent()
-    (legend,) = figure.legends
-    for artist in (legend, figure._supxlabel, *(axes.yaxis.label for axes in figure.axes)):
+    for artist in (*figure.legends, figure._supxlabel, *(axes.yaxis.label for axes in figure.axes)):
         box = artist.get_window_extent()
         assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1, artist
 
 
 @pytest.mark.parametrize(("rows", "columns", "scales"), [(1, 1, True), (5, 5, True), (3, 4, False)])
 def test_a_wide_panel_and_many_panels_stay_as_they_are(rows, columns, scales):
-    def grid():
-        figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(9, 5))
-        for panel in axes.flat if not scales else ():
-            style.bare(panel)
-        assert not stack(figure)
-        return figure
-
-    assert tuple(drawn(grid).get_size_inches()) == (9, 5)
+    figure, _ = grid(rows, columns, scales=scales)
+    assert not stack(figure) and tuple(figure.get_size_inches()) == (9, 5)
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 4), (4, 2)])
 def test_on_a_phone_pictures_without_scales_stand_two_a_row(rows, columns):
-    def grid():
-        figure, axes = plt.subplots(rows, columns, figsize=(9, 5))
-        for place, panel in np.ndenumerate(axes):
-            panel.set_title(str(place))
-            style.bare(panel)
+    def paired():
+        figure, _ = grid(rows, columns, scales=False)
         assert stack(figure)
         return figure
 
-    figure = drawn(grid)
+    figure = drawn(paired)
     boxes = {axes.get_title(): axes.get_position() for axes in figure.axes}
     assert figure.get_figwidth() < 5 and len({round(box.x0, 3) for box in boxes.values()}) == 2
     same_row = ("(0, 0)", "(1, 0)") if columns > 2 else ("(0, 0)", "(0, 1)")  # turned where there are more
     assert len({round(boxes[name].y0, 3) for name in same_row}) == 1
-
-
-def test_batch_sizes_are_shown_at_equal_epochs_and_equal_steps():
-    table = pd.DataFrame(row for size in (1, 5, 300) for rho in RHOS for row in errors(batch_size=size, rho=rho))
-    figure = drawn(lambda: variants.batch_sizes(table, table))
-    epochs, steps, *tests = visible(figure)
-    assert [labels(axes)[2] for axes in (epochs, steps)] == ["equal epochs", "equal steps"]
-    assert list(curves(epochs)) == list(curves(steps)) == ["1", "5", "300"]
-    assert [axes.get_ylabel() for axes in tests] == ["test error (label)", ""]
-    assert "n = 3 seeds" in figure.legends[0].get_title().get_text()

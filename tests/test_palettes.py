@@ -1,9 +1,11 @@
-"""Colours: one meaning each, readable on white, and apart for readers with a common colour blindness."""
+"""Colours: one meaning each, readable on white, apart for the colour-blind; and fonts, none of the system's."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import font_manager, rcParams
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from edition.claims.space import space
 from edition.figures import mechanism
 from edition.figures import space as figures
-from edition.figures.style import PALETTES
+from edition.figures.style import NEUTRAL, PALETTES, style
 from edition.runs.results import read
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
@@ -46,13 +48,8 @@ def contrast(colour: str) -> float:
 ALL = [colour for palette in PALETTES.values() for colour in palette.values()]
 
 
-def test_contrast_and_distance_are_those_that_can_be_worked_out():
-    assert contrast("#000000") == pytest.approx(21) and contrast("#ffffff") == pytest.approx(1)
-    assert np.linalg.norm(lab(linear("#ffffff")) - lab(linear("#000000"))) == pytest.approx(100, abs=0.1)
-
-
 def test_no_two_meanings_share_a_colour():
-    assert len({colour.lower() for colour in ALL}) == len(ALL)
+    assert len({colour.lower() for colour in (*ALL, NEUTRAL)}) == len(ALL) + 1
 
 
 @pytest.mark.parametrize("colour", ALL)
@@ -69,22 +66,32 @@ def test_the_colours_of_a_palette_are_apart_for_every_reader(meaning, eyes):
 
 def legend_colours(figure: Figure) -> dict[str, str]:
     """Label -> colour, of the lines and bars with intervals in a figure's legends."""
-    axes = [panel for panel in figure.axes if panel.get_legend()]
     found = {}
-    for panel in axes:
+    for panel in [panel for panel in figure.axes if panel.get_legend()]:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            line = handle[0] if isinstance(handle, tuple) else handle
-            found[label] = to_hex(line.get_color())
+            found[label] = to_hex((handle[0] if isinstance(handle, tuple) else handle).get_color()).upper()
+    plt.close(figure)
     return found
 
 
 def test_figures_draw_a_meaning_in_its_colour():
-    table = read("phantom_terms", "paper").table
-    terms = legend_colours(mechanism.phantom_terms(table, read("complexity", "paper").table))
-    assert terms["importance weights only"] == PALETTES["factor"]["importance weights"].lower()
-    assert terms["learning rates only"] == PALETTES["factor"]["learning rates"].lower()
-    assert terms["SGD"] == PALETTES["method"]["SGD"].lower()
-    curves = legend_colours(figures.redrawn(space(read("search", "paper").records)))
-    for label, meaning in {"phantom": "parameters", "real": "parameters", "easy": "feature", "hard": "feature"}.items():
-        assert curves[label] == PALETTES[meaning][label].lower()
-    plt.close("all")
+    table, complexity = (read(name, "paper").table for name in ("phantom_terms", "complexity"))
+    found = legend_colours(mechanism.phantom_terms(table, complexity))
+    found |= legend_colours(figures.redrawn(space(read("search", "paper").records)))
+    factors = {f"{factor} only": colour for factor, colour in PALETTES["factor"].items()}
+    expected = factors | PALETTES["parameters"] | PALETTES["feature"] | {"SGD": PALETTES["method"]["SGD"]}
+    assert {label: found[label] for label in expected} == expected
+
+
+def test_a_licence_stands_beside_each_family_of_fonts():
+    fonts = Path(__file__).resolve().parent.parent / "book/_static/fonts"
+    licences = tuple(path.name.partition(".")[0] for path in fonts.glob("*.txt"))
+    files = [path.name for path in fonts.glob("*.woff2")]
+    assert files and [name for name in files if not name.startswith(licences)] == []
+
+
+def test_figures_use_the_font_that_matplotlib_brings_whatever_the_reader_has_set(monkeypatch):
+    monkeypatch.setitem(rcParams, "font.family", ["a font of the system"])
+    with style():
+        found = font_manager.findfont(font_manager.FontProperties(), fallback_to_default=False)
+    assert Path(found).name == "DejaVuSans.ttf"
