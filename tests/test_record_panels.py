@@ -20,13 +20,10 @@ def curves(*gains: float) -> pd.DataFrame:
 def test_gains_are_shown_data_set_by_data_set_with_the_last_epochs_difference():
     frames = gain_explorer({"A": curves(0.1, 0.1, 0.1), "B": curves(0.02)})
     assert frames.texts == ("A", "B")
-    assert [picture.alt for picture in frames.pictures] == [
-        "A: curves of SAM's probing error minus SGD's over the epochs with 95 % bands; after the last, epoch 2, in "
-        "points: −10.00 [in every seed] for the hard feature, 0.00 [in every seed] for the easy feature; n = 3 seeds.",
-        "B: curves of SAM's probing error minus SGD's over the epochs with 95 % bands; after the last, epoch 2, in "
-        "points: −2.00 (one seed, no interval) for the hard feature, 0.00 (one seed, no interval) for the easy "
-        "feature; n = 1 seeds.",
-    ]
+    a, b = (picture.alt for picture in frames.pictures)
+    assert a.startswith("A: ") and "epoch 2" in a and "n = 3 seeds" in a
+    assert "−10.00 [in every seed] for the hard feature, 0.00 [in every seed] for the easy feature" in a
+    assert "−2.00 (one seed, no interval) for the hard feature" in b and "n = 1 seeds" in b
 
 
 def test_targets_open_at_their_mean_and_count_the_seeds_above_zero():

@@ -1,21 +1,40 @@
-"""A slider over figures, and the panel that trains in JupyterLab."""
+"""What moves: a slider over figures, the block that trains in a page, and the panel that trains in JupyterLab."""
 
+import json
 import re
-from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from page_elements import Elements
 
-from edition.widgets import Frames, TrainingPanel, slider, train_yourself
+from edition.experiments.toy import base
+from edition.widgets import Frames, TrainingPanel, slider, train_in_browser, train_yourself
+from edition.widgets.browser import LEARNING_RATES, VIEWS, script
 from edition.widgets.training import quick_network, train_networks
 
-VIEW = "application/vnd.jupyter.widget-view+json"
-
-
 SLOPES = ("0", "0.5", "2")
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page as (name, attributes)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, Any]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, Any]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+    def values(self, *attributes: str) -> list[str]:
+        """What these attributes are of all elements that have one."""
+        return [found[name] for _, found in self.found for name in attributes if name in found]
 
 
 def line(slope: str) -> Figure:
@@ -33,87 +52,49 @@ def three() -> Frames:
     return slider(line, "slope & rise", SLOPES, alt=describe)
 
 
-def test_page_has_a_labelled_range_and_one_described_image_per_frame(three: Frames) -> None:
+def test_a_page_has_a_labelled_range_and_a_described_image_a_frame_the_first_visible_without_scripts(three: Frames):
     page = Elements(three.html())
     (control,), (label,), (output,) = page.all("input"), page.all("label"), page.all("output")
     assert (control["type"], control["min"], control["max"], control["value"]) == ("range", "0", "2", "0")
     assert label["for"] == control["id"] == output["for"]
     assert "slope &amp; rise</label>" in three.html()
     assert control["data-texts"] == '["0", "0.5", "2"]' and control["aria-valuetext"] == "0"
-    assert [image["alt"] for image in page.all("img")] == [describe(value) for value in SLOPES]
-    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+    images = page.all("img")
+    assert [image["alt"] for image in images] == [describe(value) for value in SLOPES]
+    assert ["hidden" in image for image in images] == [False, True, True]
+    # Nothing is asked for from the network.
+    assert all(source.startswith("data:image/png;base64,") for source in page.values("src", "href"))
 
 
-def test_only_the_first_frame_is_visible_without_scripts(three: Frames) -> None:
-    assert ["hidden" in image for image in Elements(three.html()).all("img")] == [False, True, True]
-
-
-def test_page_asks_for_nothing_from_the_network(three: Frames) -> None:
-    sources = [
-        attributes[key]
-        for _, attributes in Elements(three.html()).found
-        for key in ("src", "href")
-        if key in attributes
-    ]
-    assert len(sources) == 3 and all(source.startswith("data:") for source in sources)
-
-
-def test_same_inputs_give_the_same_page_and_different_ones_other_identifiers(three: Frames) -> None:
+def test_same_inputs_give_the_same_page_and_different_ones_other_identifiers(three: Frames):
     assert slider(line, "slope & rise", SLOPES, alt=describe).html() == three.html()
-    others = [
-        slider(line, "another label", SLOPES, alt=describe),
-        slider(line, "slope & rise", ("0", "0.5", "2.5"), alt=describe),
-    ]
-    pages = [Elements(frames.html()) for frames in (three, *others)]
-    names = [attributes["id"] for page in pages for _, attributes in page.found if "id" in attributes]
-    assert len(names) == 6 and len(set(names)) == 6
+    label, texts = slider(line, "other", SLOPES, alt=describe), slider(line, "slope & rise", ("0", "3"), alt=describe)
+    names = [name for frames in (three, label, texts) for name in Elements(frames.html()).values("id")]
+    assert len(set(names)) == 6
 
 
-def test_an_output_is_the_page_and_a_line(three: Frames) -> None:
-    assert three._repr_mimebundle_() == {"text/html": three.html(), "text/plain": "slope & rise: 3 frames"}
+def test_frames_are_drawn_once_in_the_books_look_and_nothing_stays_open_or_changed():
+    mine, settings, seen = plt.figure(), dict(mpl.rcParams), []
 
-
-def test_each_frame_is_drawn_once_and_not_again_when_it_is_shown() -> None:
-    drawn: list[str] = []
-
-    def counted(slope: str) -> Figure:
-        drawn.append(slope)
+    def watched(slope: str) -> Figure:
+        seen.append((slope, mpl.rcParams["figure.constrained_layout.use"]))
         return line(slope)
 
-    slider(counted, "slope", ["1", "2"], alt=describe)._repr_mimebundle_()
-    assert drawn == ["1", "2"]
-
-
-def test_figures_are_closed_and_the_global_style_is_left_alone() -> None:
-    mine = plt.figure()
-    try:
-        before, settings = plt.get_fignums(), dict(mpl.rcParams)
-        seen: list[bool] = []
-
-        def watched(slope: str) -> Figure:
-            seen.append(mpl.rcParams["figure.constrained_layout.use"])
-            return line(slope)
-
-        slider(watched, "slope", ["1"], alt=describe)
-        assert plt.get_fignums() == before
-        assert dict(mpl.rcParams) == settings
-        assert seen == [True] and not settings["figure.constrained_layout.use"]
-    finally:
-        plt.close(mine)
-
-
-def test_figures_are_closed_where_drawing_fails() -> None:
     def broken(slope: str) -> Figure:
         plt.figure()
         raise RuntimeError("no data")
 
     before = plt.get_fignums()
+    output = slider(watched, "slope", ["1", "2"], alt=describe)._repr_mimebundle_()
+    assert seen == [("1", True), ("2", True)] and not settings["figure.constrained_layout.use"]
+    assert output["text/plain"] == "slope: 2 frames"
     with pytest.raises(RuntimeError, match="no data"):
         slider(broken, "slope", ["1"], alt=describe)
-    assert plt.get_fignums() == before
+    assert plt.get_fignums() == before and dict(mpl.rcParams) == settings
+    plt.close(mine)
 
 
-def test_images_hold_no_metadata_and_have_two_pixels_for_each_of_the_page(three: Frames) -> None:
+def test_images_hold_no_metadata_and_have_two_pixels_for_each_of_the_page(three: Frames):
     png = three.pictures[0].png
     assert (three.pictures[0].width, three.pictures[0].height) == (200, 100)
     assert int.from_bytes(png[16:20]) == 400 and int.from_bytes(png[20:24]) == 200
@@ -126,21 +107,56 @@ def test_images_hold_no_metadata_and_have_two_pixels_for_each_of_the_page(three:
         (lambda: slider(line, "slope", [], alt=describe), ValueError, "slope: expected one or more values"),
         (lambda: slider(line, " ", ["1"], alt=describe), ValueError, "label: expected what the slider changes"),
         (lambda: slider(line, "slope", ["1"], alt=lambda slope: ""), ValueError, "alt: expected a description"),
+        (lambda: slider(len, "slope", ["1"], alt=describe), TypeError, "expected a matplotlib Figure, got int"),
+        (lambda: train_in_browser(view="plane"), ValueError, "view: expected one of 'toy', .*, got 'plane'"),
         (
-            lambda: slider(lambda slope: 3, "slope", ["1"], alt=describe),  # type: ignore[arg-type, return-value]
-            TypeError,
-            "expected a matplotlib Figure, got int",
+            lambda: train_networks([quick_network(0, 120).vary(learning_rate=1e20)]),
+            ValueError,
+            "expected finite weights",
         ),
     ],
+    ids=["no position", "no label", "no description", "no figure", "no such view", "diverging training"],
 )
-def test_bad_input_is_refused_with_advice(call: Callable[[], Frames], error: type[Exception], message: str) -> None:
+def test_bad_input_is_refused_with_advice(call, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_training_that_diverges_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected finite weights"):
-        train_networks([quick_network(0, 120).vary(learning_rate=1e20)])
+@pytest.fixture
+def block() -> Elements:
+    return Elements(train_in_browser().html())
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_block_of_a_view_is_under_60_kilobytes_and_the_same_every_time(view: str):
+    page = train_in_browser(view=view)
+    assert len(page.html().encode()) < 60_000
+    assert page.html() == train_in_browser(view=view)._repr_html_()
+
+
+def test_the_block_asks_for_nothing_names_no_address_and_has_no_identifier_that_could_clash(block: Elements):
+    requests = r"http|fetch\(|XMLHttpRequest|WebSocket|EventSource|sendBeacon|\bimport\b|url\("
+    assert re.findall(requests, train_in_browser().html()) == []
+    assert block.values("src", "href", "id") == []
+    assert "</script" not in script()
+
+
+def test_every_slider_and_picture_has_a_name_for_those_who_cannot_see_it(block: Elements):
+    positions = {"rho": "1", "complexity": "360", "learningRate": str(LEARNING_RATES.index(0.01)), "seed": "6"}
+    assert {slider["name"]: slider["value"] for slider in block.all("input")} == positions
+    named = [*block.all("input"), *block.all("canvas"), *block.all("progress")]
+    assert block.all("canvas") and all(attributes["aria-label"] for attributes in named)
+    (status,) = (attributes for attributes in block.all("p") if attributes.get("class") == "status")
+    assert status["aria-live"] == "polite"
+
+
+def test_constants_are_those_of_the_chapter(block: Elements):
+    (settings,) = map(json.loads, block.values("data-settings"))
+    config = base("paper")
+    assert settings["nSteps"] == config.n_steps == 15_000
+    assert (settings["hidden"], settings["batchSize"]) == (config.hidden, config.batch_size) == (50, 5)
+    assert settings["lastLayerInit"] == config.last_layer_init == 2.0
+    assert (settings["easyScale"], settings["hardScale"]) == (config.data.easy_scale, config.data.hard_scale)
 
 
 @pytest.fixture
@@ -148,12 +164,13 @@ def panel() -> TrainingPanel:
     return train_yourself(n_steps=60)
 
 
-def test_training_panel_is_live_in_jupyterlab_and_a_line_in_a_page(panel: TrainingPanel) -> None:
+def test_training_panel_is_live_in_jupyterlab_and_a_line_in_a_page(panel: TrainingPanel):
     bundle = panel._repr_mimebundle_()
-    assert VIEW in bundle and "JupyterLab" in bundle["text/html"] and "<img" not in bundle["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "JupyterLab" in bundle["text/html"] and "<img" not in bundle["text/html"]
 
 
-def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel) -> None:
+def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel):
     before, open_figures = panel.picture.value, plt.get_fignums()
     panel.rho.value, panel.complexity.value, panel.seed.value = 0.7, 270.0, 2
     panel.button.click()
@@ -166,7 +183,7 @@ def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel
     assert not panel.button.disabled and plt.get_fignums() == open_figures
 
 
-def test_errors_stand_in_the_panel_as_one_line(panel: TrainingPanel) -> None:
+def test_errors_stand_in_the_panel_as_one_line(panel: TrainingPanel):
     before = panel.picture.value
     panel.rho.min = -1
     panel.rho.value = -0.5
