@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from visits import MODES, visiting
 
 from edition.publish.pdf import find_chromium
@@ -21,53 +24,45 @@ PARTS = {
     "third door": ".landing-doors .sd-card >> nth=2",
 }
 
-
 ROOM = 50  # pixels that stay free below the lowest part
 NO_FONTS = '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig></fontconfig>'
 
 
-@pytest.fixture(scope="module", params=["the system's fonts", "no fonts but the book's"])
-def places(request, browser, site, tmp_path_factory):
+def places(browser: Browser, site: Path, mode: str = "light") -> dict[str, tuple[float, float, float, float]]:
     """Where each part stands on the screen: left, top, right and bottom, pixels."""
-    if request.param == "the system's fonts":
-        return _places(browser, site)
-    empty = tmp_path_factory.mktemp("fonts") / "fonts.conf"
-    empty.write_text(NO_FONTS)
-    environment = os.environ | {"FONTCONFIG_FILE": str(empty)}
-    bare = browser.browser_type.launch(executable_path=find_chromium(), env=environment)
-    try:
-        return _places(bare, site)
-    finally:
-        bare.close()
-
-
-def _places(browser, site):
-    with visiting(browser, site / LANDING, "light") as visit:
-        visit.page.set_viewport_size(SCREEN)
+    with visiting(browser, site / LANDING, mode) as visit:
+        if mode == "light":
+            visit.page.set_viewport_size(SCREEN)
         boxes = {name: visit.page.locator(part).first.bounding_box() for name, part in PARTS.items()}
     return {
         name: (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for name, box in boxes.items()
     }
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_a_part_is_wholly_on_the_first_screen(places, name):
-    left, top, right, bottom = places[name]
-    assert 0 <= left < right <= SCREEN["width"] and 0 <= top < bottom <= SCREEN["height"] - ROOM
+@pytest.fixture
+def bare(browser, tmp_path) -> Iterator[Browser]:
+    """A browser that finds none of the system's fonts."""
+    empty = tmp_path / "fonts.conf"
+    empty.write_text(NO_FONTS)
+    environment = os.environ | {"FONTCONFIG_FILE": str(empty)}
+    bare = browser.browser_type.launch(executable_path=find_chromium(), env=environment)
+    yield bare
+    bare.close()
 
 
-def test_no_part_covers_another(places):
-    for name, (left, top, right, bottom) in places.items():
-        for other, (x0, y0, x1, y1) in places.items():
-            assert name == other or right <= x0 or x1 <= left or bottom <= y0 or y1 <= top, (name, other)
+@pytest.mark.parametrize("name", ["browser", "bare"], ids=["the system's fonts", "no fonts but the book's"])
+def test_all_parts_are_wholly_on_the_first_screen_and_none_covers_another(request, site, name):
+    found = places(request.getfixturevalue(name), site)
+    for part, (left, top, right, bottom) in found.items():
+        assert 0 <= left < right <= SCREEN["width"] and 0 <= top < bottom <= SCREEN["height"] - ROOM, part
+        for other, (x0, y0, x1, y1) in found.items():
+            assert part == other or right <= x0 or x1 <= left or bottom <= y0 or y1 <= top, (part, other)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_training_stands_below_the_picture_and_the_doors_below_the_verdicts(browser, site, mode):
-    with visiting(browser, site / LANDING, mode) as visit:
-        tops = [visit.page.locator(PARTS[name]).first.bounding_box()["y"] for name in ("picture", "training, SGD")]
-        doors = [visit.page.locator(PARTS[name]).first.bounding_box()["y"] for name in ("verdicts", "first door")]
-    assert tops == sorted(tops) and doors == sorted(doors)
+    tops = {name: top for name, (_, top, _, _) in places(browser, site, mode).items()}
+    assert tops["picture"] <= tops["training, SGD"] and tops["verdicts"] <= tops["first door"]
 
 
 def test_a_square_leads_to_its_claim(browser, site):
