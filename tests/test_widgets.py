@@ -176,7 +176,7 @@ def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel
     panel.button.click()
     (alone,) = train_networks([quick_network(2, 60).vary(complexity=270.0, rho=0.7)])
     assert "After 60 steps of LSAM (ρ = 0.7, 270°, seed 2)" in panel.message.value
-    assert f"{alone.hard_error:.1%} for the hard one" in panel.message.value
+    assert f"{alone.metrics['final_hard_error'][0]:.1%} for the hard one" in panel.message.value
     assert f"{alone.metrics['phantom_ratio'][0]:.2f} phantom" in panel.message.value
     assert panel.picture.value != before and panel.picture.value.startswith("<img")
     assert panel.bar.value == panel.bar.max == 60

@@ -17,14 +17,7 @@ def mean_curve(
     """Draw the mean of `y` over seeds against `x`, with the 95 % interval of the mean as a band.
 
     Args:
-        axes: where to draw.
         table: one row per (x, seed).
-        x, y: columns.
-        colour: of line and band.
-        label: for the legend.
-        line: matplotlib's line style.
-    Side effects:
-        Adds a line and a band to the axes.
     """
     groups = [(value, rows[y].to_numpy(dtype=float)) for value, rows in table.groupby(x)]
     points = [(value, estimate(rows)) for value, rows in groups if (rows == rows).any()]
@@ -42,12 +35,9 @@ def mean_point(
     """Draw a mean with its 95 % interval; without an interval, where one seed gives none, the marker is open.
 
     Args:
-        axes: where to draw.
         place: on the axis that shows no value.
-        value: the estimate.
         scale: of the numbers: 100 for points.
         along: the axis that shows the value, "x" or "y".
-        marker: matplotlib's.
         look: what `errorbar` takes.
     """
     ends = [[scale * (value.mean - value.low)], [scale * (value.high - value.mean)]] if value.n > 1 else None

@@ -64,11 +64,7 @@ def domain_samples(images: np.ndarray, table: pd.DataFrame, domains: Sequence[st
 
 
 def domain_sizes(domains: Mapping[str, DomainSet]) -> Figure:
-    """Draw the number of images in each domain of the paper's data sets.
-
-    Args:
-        domains: `samlib.images.catalogue.DOMAINS`.
-    """
+    """Draw the number of images in each domain of the paper's data sets."""
     sets = sorted((row for row in domains.values() if not row.embedded), key=lambda row: row.title.lower())
     figure, axes = plt.subplots(1, len(sets), figsize=(9.4, 2.2), sharex=True)
     for panel, row in zip(axes, sets, strict=True):

@@ -145,8 +145,6 @@ def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
     raises the batch's loss; who gains relative to the others is told by the other statistics of the claims' effects.
 
     Args:
-        axes: where to draw.
-        moment: weights and contributions.
         feature: 0 for easy, 1 for hard.
     """
     position = moment.importance.contributions[:, feature].ravel()
@@ -161,7 +159,8 @@ def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
     if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
         axes.set_yscale("log")
     else:
-        style.note(axes, f"no bin with {AT_LEAST} examples")
+        told = f"no bin with {AT_LEAST} examples"
+        axes.text(0.02, 0.98, told, transform=axes.transAxes, va="top", ha="left", fontsize=8.5, color=style.NEUTRAL)
     axes.axvline(0, color=style.NEUTRAL, lw=0.8, ls=":")
     name = moment.features[feature]
     of_toy = rf"signed contribution $y\,v_{{{name}}}\,\phi_{{{name}}}$"

@@ -155,6 +155,5 @@ def draw_intervention(axes: Axes, rows: pd.DataFrame, complexity: pd.DataFrame, 
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Label a logarithmic ratio axis with plain numbers."""
     axes.set_xticks([0.25, 0.5, 1, 2, 3], labels=["0.25", "0.5", "1", "2", "3"])
     axes.minorticks_off()

@@ -42,11 +42,7 @@ def overview(kept: Sequence[Record], table: pd.DataFrame) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the picture from the records of profile "paper" to the file named on the command line.
-
-    Args:
-        arguments: as on the command line; None takes the process's own.
-    """
+    """Write the picture from the records of profile "paper" to the file named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m edition.figures.overview", description="Draw the book's picture.")
     parser.add_argument("file", type=Path, metavar="FILE.png", help="where to write it")
     file = parser.parse_args(arguments).file

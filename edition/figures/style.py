@@ -84,11 +84,6 @@ def ordered(groups: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any, tuple[flo
     return [(value, rows, sequence_colour(i, len(found))) for i, (value, rows) in enumerate(found)]
 
 
-def note(axes: Axes, text: str) -> None:
-    """Write a small remark into the upper left corner of the axes."""
-    axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", ha="left", fontsize=8.5, color=NEUTRAL)
-
-
 def bare(axes: Axes) -> None:
     """Take ticks, grid and frame away: what is left is the picture inside."""
     axes.set(xticks=[], yticks=[])

@@ -22,7 +22,6 @@ def table(
     """Return a table whose first column stands at the left and heads its row; the others stand at the right.
 
     Args:
-        heads: of the columns.
         rows: cells of each row; or such rows by the heading that stands above them.
         wrap: whether a cell's text may break into lines.
     """
@@ -43,12 +42,7 @@ def table(
 
 
 def scrolling(table: str, label: str) -> str:
-    """Put an HTML table into a box in which it scrolls on a narrow screen, by keyboard too.
-
-    Args:
-        table: the table's HTML.
-        label: what a screen reader calls the box.
-    """
+    """Put a table's HTML into a box in which it scrolls, by keyboard too; a screen reader calls the box `label`."""
     return f'<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="{label}">{table}</div>'
 
 

@@ -83,11 +83,7 @@ class Chapter:
             RecordError: a record cannot be read or trusted, or cannot be written.
         """
         item = experiment(name)
-        store = runs.store_for(self.profile)
-        if self.recompute:
-            local = runs.store_for("quick").root
-            local.mkdir(parents=True, exist_ok=True)
-            store = Store(tempfile.mkdtemp(prefix="recomputed-", dir=local))
+        store = new_store("recomputed-") if self.recompute else runs.store_for(self.profile)
         needed = runs.needed([item], self.profile)
         missing = runs.pending(needed, store)
         if missing and (self.train_missing or self.recompute or self.profile != "paper"):
@@ -137,13 +133,19 @@ class Chapter:
         """Say below a figure what the effects behind a claim's verdict are; nothing where its runs are missing.
 
         Args:
-            code: the function that drew the figure.
             id: of the claim.
             over: what the n values of an effect are, in the plural.
         """
         verdict = self.judge(id)
         results = [self.loaded.get(name) or self.recorded(name) for name in verdict.experiments]
         show_finding(code, lambda: finding_of(verdict, over=over), *results)
+
+
+def new_store(prefix: str) -> Store:
+    """Make a store in a new folder under results/local: what was trained before is not mixed in."""
+    local = runs.store_for("quick").root
+    local.mkdir(parents=True, exist_ok=True)
+    return Store(tempfile.mkdtemp(prefix=prefix, dir=local))
 
 
 def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> Chapter:
@@ -155,8 +157,6 @@ def open_chapter(namespace: Mapping[str, Any], *, also: Sequence[str] = ()) -> C
     Args:
         namespace: the notebook's `globals()`.
         also: parameters of this chapter beside `PARAMETERS`; the chapter reads them itself.
-    Returns:
-        The checked parameters.
     Raises:
         ValueError, TypeError: an unknown parameter was injected, or a value is not allowed.
 
@@ -188,11 +188,9 @@ def show(draw: Callable[..., Figure], *needs: Any, photographs: bool = False, **
     >>> show(figures.error_against_radius, complexity)  # doctest: +SKIP
 
     Args:
-        draw: makes the figure.
         needs: what it is drawn from, in its order; `Results` enter as their table, everything else as it is. None,
             results without a record and what is empty count as not there.
         photographs: whether it shows some, and needs all colours.
-        options: further arguments of `draw`, by name.
     Side effects:
         Displays the figure (PNG, for phones with its panels stacked, or JPEG for photographs, sharp at twice the
         size) and closes it.
@@ -210,7 +208,6 @@ def say(tell: Callable[[], str], *results: Results) -> None:
     """Display a sentence (Markdown) that reads numbers from results; a line names the run that it lacks.
 
     Args:
-        tell: returns the sentence.
         results: what it reads; nothing is said where one of them holds no record.
     """
     if all(results):
@@ -226,7 +223,6 @@ def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Re
     In a cell of its own: a cell with a caption makes every one of its outputs a figure.
 
     Args:
-        code: the function that drew the figure.
         tell: returns the sentence as plain text, such as `edition.page.finding.finding` does; called only if every
             result has records.
         results: what the figure is drawn from; none where it was computed on the page.

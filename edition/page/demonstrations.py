@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from edition.experiments import experiment
 from edition.experiments.pairs import RADIUS, demo_config
 from edition.figures.domainbed import domain_samples
 from edition.figures.table_one import group_samples
-from edition.page.chapter import Chapter, Results, show
-from edition.records.store import Record, Store
+from edition.page.chapter import Chapter, Results, new_store, show
+from edition.records.store import Record
 from edition.runs.results import box
 from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig
 from samlib.images.image_sets import PreparedSet, load_images
@@ -42,8 +41,6 @@ class AtHand(NamedTuple):
 def at_hand(data_root: Path | None) -> AtHand:
     """Load CIFAR-MNIST where its files are at hand, else the embedded pair.
 
-    Args:
-        data_root: folder of the real data sets, None where there is none.
     Raises:
         ValueError: a file is there and is damaged.
     """
@@ -103,9 +100,7 @@ def domains_demonstration(chapter: Chapter) -> pd.DataFrame:
 
 def _train_now(chapter: Chapter, kind: str, configs: list[Any]) -> list[Record]:
     """Train configurations now, with records in a new folder under results/local."""
-    local = runs.store_for("quick").root
-    local.mkdir(parents=True, exist_ok=True)
-    store = Store(tempfile.mkdtemp(prefix="live-", dir=local))
+    store = new_store("live-")
     options: dict[str, Any] = {"device": chapter.torch_device, "data_root": chapter.data_root}
     return [record for config in configs for record in runs.do([runs.Run(kind, config)], store, **options)]
 

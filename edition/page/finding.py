@@ -8,7 +8,7 @@ from samlib.measures.statistics import Estimate, settled, with_interval
 
 
 def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") -> str:
-    """Say what was measured, with intervals and n; of more than two effects the lowest and the highest.
+    """Say in plain text what was measured, with intervals and n; of more than two effects the lowest and the highest.
 
     The extremes are named, not chosen, so that a sentence cannot pick the effect it likes.
 
@@ -16,8 +16,6 @@ def finding(what: str, effects: Mapping[str, Estimate], *, over: str = "seeds") 
         what: what was computed, such as "probing error, SAM minus SGD".
         effects: where -> the estimate there.
         over: what the n values of an estimate are, in the plural.
-    Returns:
-        Plain text.
 
     >>> finding("error, SAM minus SGD", {"360°": Estimate(-0.12, -0.15, -0.09, 20)})
     'Error, SAM minus SGD: −0.120 [−0.150, −0.090] (360°); n = 20 seeds, 95 % interval of the mean over seeds.'
@@ -47,11 +45,6 @@ def _decimals(value: Estimate) -> int:
 
 
 def finding_of(verdict: Verdict, *, over: str = "seeds") -> str:
-    """Say a verdict's effects as `finding` does, under the words of its statistic up to the first semicolon.
-
-    Args:
-        verdict: any; one without effects is "not tested".
-        over: what the n values of an effect are, in the plural.
-    """
+    """Say a verdict's effects as `finding` does, under the words of its statistic up to the first semicolon."""
     effects = {effect.name: effect.value for effect in verdict.effects}
     return finding(verdict.statistic.partition(";")[0], effects, over=over)

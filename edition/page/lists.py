@@ -26,9 +26,6 @@ def verdict_squares(rows: Sequence[Row]) -> str:
     A square leads to its claim on the claims page, and says verdict, claim and place in words where a pointer rests on
     it and to a screen reader; it is hatched where the runs are scaled down. A legend above counts the states, those of
     scaled-down runs apart.
-
-    Args:
-        rows: those to show, in order.
     """
     whole, scaled = (counts([r for r in rows if bool(r.verdict.scaled_down) is given]) for given in (False, True))
     legend = f"<li>{len(rows)} claims:</li>"
@@ -200,17 +197,12 @@ def uses_table(record: dict[str, Any] | None) -> str:
 
 
 def record_tables(profile: str) -> str:
-    """Return HTML with one section an experiment: title, the command that makes its runs, and a table of its records.
-
-    Args:
-        profile: whose runs to list; those without a record are counted.
-    """
+    """Return HTML with one section an experiment: title, command that makes its runs, and a table of its records."""
     store = runs.store_for(profile)
     return "".join(_record_section(item, profile, store) for item in EXPERIMENTS.values())
 
 
 def _record_section(item: Experiment, profile: str, store: Store) -> str:
-    """Return one experiment's section of the records page."""
     needed = runs.needed([item], profile)
     records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
     changes = "configuration (what differs from the defaults)"
@@ -260,12 +252,10 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def _of(rows: Sequence[Row], state: str) -> list[Row]:
-    """The claims in a state."""
     return [row for row in rows if row.verdict.state == state]
 
 
 def _named(row: Row) -> str:
-    """A claim as a link."""
     return f'<a href="claims.html#{row.claim.id}">{html.escape(row.verdict.claim.rstrip("."))}</a>'
 
 

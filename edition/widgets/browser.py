@@ -91,7 +91,7 @@ class BrowserToy:
             "term": TERMS.index("learning rates"),
         }
         config, view = base("paper"), VIEWS[self.view]
-        return _template("browser_panel.html").substitute(
+        return Template(_text("browser_panel.html")).substitute(
             settings=html.escape(json.dumps(_settings(config) | {"values": START})),
             sliders="".join(_slider(name, positions[name]) for name in view.sliders),
             n_steps=config.n_steps,
@@ -106,7 +106,6 @@ class BrowserToy:
         )
 
     def _repr_html_(self) -> str:
-        """Let Jupyter display the block."""
         return self.html()
 
 
@@ -120,8 +119,6 @@ def train_in_browser(*, view: str = "toy") -> BrowserToy:
         view: what is shown: "toy" (contours of both methods), "phantom" (the plane of v), "weights" (the examples by
             importance, and Lorenz curves), or "ratio" (Eqs 8-10 in place of LSAM: v-hat at a fixed ratio,
             or the phantom of the batch or of another one).
-    Returns:
-        An object that Jupyter displays; `html()` is its block for a page.
     Raises:
         ValueError: there is no such view.
 
@@ -138,7 +135,7 @@ def _large(name: str) -> str:
     if name not in methods:
         return _picture(name)
     title, colour = methods[name]
-    return _template("browser_method.html").substitute(name=name, title=title, colour=colour)
+    return Template(_text("browser_method.html")).substitute(name=name, title=title, colour=colour)
 
 
 def _picture(name: str) -> str:
@@ -158,11 +155,6 @@ def script() -> str:
 def _text(name: str) -> str:
     """A file beside this one."""
     return files("edition.widgets").joinpath(name).read_text(encoding="utf-8")
-
-
-def _template(name: str) -> Template:
-    """One of the panel's two pieces of markup."""
-    return Template(_text(name))
 
 
 def _settings(config: ToyConfig) -> dict[str, object]:

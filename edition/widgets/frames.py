@@ -92,7 +92,6 @@ class Frames:
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Return the page's form, and one line for where there is no page."""
         return {"text/html": self.html(), "text/plain": f"{self.label}: {len(self.pictures)} frames"}
 
 
@@ -101,11 +100,8 @@ def slider(draw: Callable[[str], Figure], label: str, texts: Sequence[str], *, a
 
     Args:
         draw: makes the figure of a position from its text; called once each, in the book's look.
-        label: what the slider says it changes.
         texts: its positions, in order.
         alt: describes the figure to those who cannot see it; called as `draw` is.
-    Returns:
-        An object that Jupyter displays.
     Raises:
         ValueError: no position, or an empty label or description.
         TypeError: `draw` returns no figure.
@@ -120,11 +116,6 @@ def slider(draw: Callable[[str], Figure], label: str, texts: Sequence[str], *, a
 def picture(draw: Callable[[], Figure], alt: str) -> Picture:
     """Draw a figure in the book's look and keep it as a small PNG file that depends on nothing but the figure.
 
-    Args:
-        draw: makes the figure.
-        alt: describes it.
-    Returns:
-        The picture.
     Raises:
         ValueError: the description is empty.
         TypeError: `draw` returns no figure.
@@ -153,7 +144,7 @@ class Drawing:
 def drawing(draw: Callable[[], Figure]) -> Drawing:
     """Draw a figure once and keep it in both forms.
 
-    Args, Raises and Side effects as in `picture`.
+    Raises and Side effects as in `picture`.
     """
     files, _ = _saved(draw, stacked=True, **QUICK)
     return Drawing(_reduced(files[0]), _reduced(files[1]) if len(files) > 1 else None)
@@ -162,7 +153,7 @@ def drawing(draw: Callable[[], Figure]) -> Drawing:
 def photograph(draw: Callable[[], Figure]) -> bytes:
     """Draw a figure that shows photographs, in the book's look, as a JPEG file: a small palette would flatten them.
 
-    Args, Raises and Side effects as in `picture`.
+    Raises and Side effects as in `picture`.
     """
     return _saved(draw, format="jpeg", pil_kwargs={"quality": 88})[0][0].getvalue()
 

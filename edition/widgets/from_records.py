@@ -32,8 +32,6 @@ def gain_explorer(curves: Mapping[str, pd.DataFrame]) -> Frames:
 
     Args:
         curves: title of the data set -> what `edition.claims.table_one.curve_table` returned.
-    Returns:
-        Frames with the slider data set.
     """
 
     def alt(title: str) -> str:
@@ -54,8 +52,6 @@ def draw_gains(title: str, table: pd.DataFrame, limit: float) -> Figure:
     """Draw the paired difference of both probing errors by epoch, SAM minus SGD, in points.
 
     Args:
-        title: the data set's.
-        table: what `edition.claims.table_one.curve_table` returned.
         limit: largest difference that the vertical axis shows, share of 1; one for all data sets.
     """
     figure, axes = plt.subplots(figsize=(7, 3.6))
@@ -82,8 +78,6 @@ def target_explorer(records: Sequence[Record]) -> Frames:
 
     Args:
         records: of one data set's experiment.
-    Returns:
-        Frames with the slider target.
     """
     seeds = _seeds_by_radius(records)
     names = {"mean of the targets": MEAN} | {shown_name(target): target for target in seeds if target != MEAN}
@@ -105,7 +99,6 @@ def draw_seeds(name: str, gains: pd.DataFrame, limit: float) -> Figure:
     """Draw one line a seed over the columns, and the mean of each column with its 95 % interval.
 
     Args:
-        name: the target's, for the title.
         gains: accuracy minus SGD's as shares of 1, a row a seed, a column for what it was reached with.
         limit: largest difference that the vertical axis shows, share of 1; one for all targets.
     """
@@ -128,8 +121,6 @@ def measure_explorer(tables: Mapping[str, pd.DataFrame]) -> Frames:
 
     Args:
         tables: title of the task -> what `edition.claims.controls.control_table` returned.
-    Returns:
-        An object that Jupyter displays.
     """
     columns = {heading: metric for metric, (heading, _, _) in SHOWN.items()}
     return slider(

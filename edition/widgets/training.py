@@ -18,7 +18,6 @@ from samlib.toy.network import FEATURES, Weights
 from samlib.toy.training import Progress, train_toy
 
 MAX_STEPS = 15_000  # about three seconds on one core
-RHO = "perturbation radius ρ"
 COMPLEXITY = "complexity (degrees)"
 STATIC = "<p><em>Opened in JupyterLab, this place holds four sliders and a button that trains.</em></p>"
 
@@ -29,11 +28,6 @@ class Trained(NamedTuple):
     point: KeptNetworks
     metrics: dict[str, Any]
 
-    @property
-    def hard_error(self) -> float:
-        """Probing error of the hard feature on the test examples."""
-        return self.metrics["final_hard_error"][0]
-
 
 def train_networks(configs: Sequence[ToyConfig], *, progress: Progress = lambda steps: None) -> list[Trained]:
     """Train one network per configuration, all together, and keep its last state.
@@ -41,8 +35,6 @@ def train_networks(configs: Sequence[ToyConfig], *, progress: Progress = lambda 
     Args:
         configs: configurations of one shape with one seed each.
         progress: called with the number of steps just done.
-    Returns:
-        One result per configuration.
     Raises:
         ValueError: a network diverged, or what `train_toy` refuses.
     """
@@ -65,18 +57,13 @@ def quick_network(seed: int, n_steps: int | None = None) -> ToyConfig:
     return start.vary(seeds=(seed,), n_snapshots=1, n_steps=start.n_steps if n_steps is None else n_steps)
 
 
-def train_yourself(
-    *, rho: float = 1.0, complexity: float = 360.0, seed: int = 0, n_steps: int | None = None
-) -> "TrainingPanel":
+def train_yourself(*, seed: int = 0, n_steps: int | None = None) -> "TrainingPanel":
     """Make the panel in which the reader trains a network with the library; a page says that it needs JupyterLab.
 
     Args:
-        rho, complexity, seed: where the sliders stand first.
-        n_steps: descent steps at first; None for the quick profile's.
-    Returns:
-        An object that Jupyter displays.
+        seed, n_steps: where their sliders stand first; None for the quick profile's steps.
     """
-    return TrainingPanel(quick_network(seed, n_steps).vary(complexity=complexity, rho=rho))
+    return TrainingPanel(quick_network(seed, n_steps).vary(complexity=360.0, rho=1.0))
 
 
 class TrainingPanel:
@@ -96,7 +83,7 @@ class TrainingPanel:
             "style": {"description_width": "11rem"},
             "layout": {"width": "min(100%, 34rem)"},
         }
-        self.rho = widgets.FloatSlider(start.rho, min=0, max=2, step=0.1, description=RHO, **look)
+        self.rho = widgets.FloatSlider(start.rho, min=0, max=2, step=0.1, description="perturbation radius ρ", **look)
         self.complexity = widgets.FloatSlider(
             start.data.complexity, min=90, max=720, step=15, readout_format=".0f", description=COMPLEXITY, **look
         )
@@ -110,32 +97,20 @@ class TrainingPanel:
         self.picture = widgets.HTML()
         self.button.on_click(self._train)
 
-    @property
-    def config(self) -> ToyConfig:
-        """The training that the sliders ask for.
-
-        Raises:
-            ValueError: a slider's value that the configuration refuses.
-        """
-        return self._start.vary(
-            rho=self.rho.value, complexity=self.complexity.value, n_steps=self.n_steps.value, seeds=(self.seed.value,)
-        )
-
-    def live(self) -> widgets.VBox:
-        """Return the live panel."""
-        sliders = (self.rho, self.complexity, self.n_steps, self.seed)
-        return widgets.VBox([*sliders, widgets.HBox([self.button, self.bar]), self.message, self.picture])
-
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Return the live panel, and the line that stands for it in a page, for one output."""
-        return {**self.live()._repr_mimebundle_(), "text/html": STATIC, "text/plain": "a panel that trains a network"}
+        sliders = (self.rho, self.complexity, self.n_steps, self.seed)
+        live = widgets.VBox([*sliders, widgets.HBox([self.button, self.bar]), self.message, self.picture])
+        return {**live._repr_mimebundle_(), "text/html": STATIC, "text/plain": "a panel that trains a network"}
 
     def _train(self, _button: widgets.Button) -> None:
         """Train and show the result, or say in one line why it failed."""
         self.button.disabled, self.message.value = True, ""
         try:
             self.bar.value, self.bar.max = 0, self.n_steps.value
-            (network,) = train_networks([self.config], progress=self._advance)
+            at = {"rho": self.rho.value, "complexity": self.complexity.value, "n_steps": self.n_steps.value}
+            config = self._start.vary(**at, seeds=(self.seed.value,))
+            (network,) = train_networks([config], progress=self._advance)
             self.picture.value = picture(lambda: draw_training(network), summary(network)).html()
             self.message.value = f"<p>{html.escape(summary(network))}</p>"
         except (TypeError, ValueError, RuntimeError) as error:
@@ -144,7 +119,6 @@ class TrainingPanel:
             self.button.disabled = False
 
     def _advance(self, n_steps: int) -> None:
-        """Move the progress bar."""
         self.bar.value += n_steps
 
 
