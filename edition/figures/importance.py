@@ -84,16 +84,8 @@ def gini_map(changes: Mapping[str, pd.DataFrame]) -> Figure:
         means = means.sort_index(axis=1)
         panel.imshow(means, cmap=style.MOVED, vmin=-largest, vmax=largest, aspect="auto")
         for (row, column), value in np.ndenumerate(means.to_numpy()):
-            dark = abs(value) > 0.6 * largest
-            panel.text(
-                column,
-                row,
-                number(value, 2, signed=True),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if dark else "black",
-            )
+            told, colour = number(value, 2, signed=True), "white" if abs(value) > 0.6 * largest else "black"
+            panel.text(column, row, told, ha="center", va="center", fontsize=6.5, color=colour)
         panel.set_yticks(range(len(means)), means.index, fontsize=8)
         panel.set_xticks(range(means.shape[1]), [f"{rho:g}" for _, rho in means.columns], fontsize=7)
         epochs = [epoch for epoch, _ in means.columns]

@@ -29,11 +29,8 @@ def rates_against_radius(table: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     radius.set_title(f"mean over training, {REFERENCE_COMPLEXITY:g}°")
     radius.legend(fontsize=8)
     training.set(xlabel="step", xscale="log", title=rf"along the training, $\rho = {REFERENCE_RHO:g}$")
-    figure.supxlabel(
-        f"{rows.seed.nunique()} seeds, along the training {curves.seed.nunique()}; bands: 95 % intervals of the mean",
-        fontsize=8.5,
-        color=style.NEUTRAL,
-    )
+    n = f"{rows.seed.nunique()} seeds, along the training {curves.seed.nunique()}"
+    figure.supxlabel(f"{n}; bands: 95 % intervals of the mean", fontsize=8.5, color=style.NEUTRAL)
     return figure
 
 
@@ -126,11 +123,8 @@ def mechanism_elsewhere(table: pd.DataFrame) -> Figure:
         panel.set_title(title)
         panel.set_xticks(range(len(STAND_INS)), labels=names, rotation=35, ha="right", fontsize=8.5)
     axes[0].set_ylabel("hard-feature probing error\nminus SGD's")
-    figure.supxlabel(
-        f"grey: {len(gains)} settings; orange: their mean with its 95 % interval; dashed: SGD",
-        fontsize=8.5,
-        color=style.NEUTRAL,
-    )
+    told = f"grey: {len(gains)} settings; orange: their mean with its 95 % interval; dashed: SGD"
+    figure.supxlabel(told, fontsize=8.5, color=style.NEUTRAL)
     return figure
 
 

@@ -60,9 +60,8 @@ def measured(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
     names = list(dict.fromkeys(name for table in tables.values() for name in table.method))
     figure, axes = plt.subplots(1, len(tables), figsize=(8.4, 0.3 * len(names) + 1.3), sharey=True, squeeze=False)
     for panel, (title, table) in zip(axes[0], tables.items(), strict=True):
-        for (method, setting), values in table.dropna(subset=[metric]).groupby(["method", "setting"], sort=False)[
-            metric
-        ]:
+        groups = table.dropna(subset=[metric]).groupby(["method", "setting"], sort=False)
+        for (method, setting), values in groups[metric]:
             _mark(panel, estimate(values), names.index(method), setting, scale=scale, color=_colour(method))
         panel.set_title(title)
         panel.set_xlabel(heading)

@@ -70,18 +70,13 @@ def engine_rates(measured: dict[str, Any]) -> Figure:
     for engine, rows in table.groupby("engine"):
         colour = ENGINES[str(engine)]
         growth.plot(rows.members, rows.steps_per_s, "o-", color=colour, label=f"{engine} engine")
-    growth.axhline((table.steps_per_s / table.ratio).median(), color=style.NEUTRAL, linewidth=1.2)
-    growth.annotate(
-        "sequential loop", (1, (table.steps_per_s / table.ratio).median()), (2, 4), textcoords="offset points"
-    )
-    for name, text in (
-        ("arithmetic_steps_per_s", "arithmetic"),
-        ("cache_steps_per_s", "cache"),
-    ):
-        if name in measured.get("limit_share", {}):
-            limit = measured["limit_share"][name]
+    loop = (table.steps_per_s / table.ratio).median()
+    growth.axhline(loop, color=style.NEUTRAL, linewidth=1.2)
+    growth.annotate("sequential loop", (1, loop), (2, 4), textcoords="offset points")
+    for name in ("arithmetic", "cache"):
+        if limit := measured.get("limit_share", {}).get(f"{name}_steps_per_s"):
             growth.axhline(limit, color=style.NEUTRAL, linewidth=1, linestyle="--")
-            growth.annotate(f"limit: {text}", (1, limit), (2, 4), textcoords="offset points")
+            growth.annotate(f"limit: {name}", (1, limit), (2, 4), textcoords="offset points")
     growth.set(xscale="log", yscale="log", xlabel="members trained together", ylabel="model-steps a second")
     growth.set_title("width 100, batch 5, one core" if "limits" in measured else "width 100, batch 5")
     growth.legend(loc="lower right", bbox_to_anchor=(1, 0.08))

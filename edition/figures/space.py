@@ -80,20 +80,12 @@ def maps(found: Space) -> Figure:
     figure, panels = plt.subplots(1, len(PAIRS), figsize=(10.2, 3.6))
     settings, counted = found.settings, found.counted
     limit = max(float(np.abs(found.gain[counted]).max(initial=0.0)), 1e-6)
+    look: dict[str, Any] = {"vmin": -limit, "vmax": limit, "s": 16, "edgecolors": "#888888", "linewidths": 0.3}
     for panel, (x, y) in zip(panels, PAIRS, strict=True):
         fails = ~found.premise
         panel.plot(settings[x][fails], settings[y][fails], "x", color="#bbbbbb", markersize=3, lw=0, zorder=1)
-        points = panel.scatter(
-            settings[x][counted],
-            settings[y][counted],
-            c=found.gain[counted],
-            cmap=style.BETTER,
-            vmin=-limit,
-            vmax=limit,
-            s=16,
-            edgecolors="#888888",
-            linewidths=0.3,
-        )
+        places = settings[x][counted], settings[y][counted]
+        points = panel.scatter(*places, c=found.gain[counted], cmap=style.BETTER, **look)
         base = settings[settings.place == 0]
         panel.plot(base[x], base[y], "*", color="black", markersize=11)
         panel.set(xlabel=WORDS[x], ylabel=WORDS[y])
@@ -132,9 +124,8 @@ def redrawn(found: Space) -> Figure:
     figure, panels = _columns(found, rows, told, size=(2.3, 1.88), sharey="row")
     for column, row in zip(panels.T, rows, strict=True):
         draw_setting(column, found, row)
-    panels[0, 0].legend(fontsize=7)
-    panels[1, 0].legend(fontsize=7)
-    panels[2, 0].legend(fontsize=7)
+    for panel in panels[:3, 0]:
+        panel.legend(fontsize=7)
     return figure
 
 

@@ -70,17 +70,8 @@ def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> s
             word = "shown beside it" if way != "stratified" else FIXED[effect.outcome] if decides else "no verdict"
             ends = f"[{in_points(value.low)}, {in_points(value.high)}]"
             n = str(value.n) if way == "stratified" else f"{value.n} seeds"
-            rows.append(
-                (
-                    f"{role} feature, {effect.name.partition(',')[0]}",
-                    way,
-                    in_points(value.mean),
-                    ends,
-                    n,
-                    p_value(effect.p),
-                    word,
-                )
-            )
+            together = f"{role} feature, {effect.name.partition(',')[0]}"
+            rows.append((together, way, in_points(value.mean), ends, n, p_value(effect.p), word))
     if not rows:
         return "<p>Nothing to show yet: no data set is complete.</p>"
     heads = ("together", "by", "SAM − SGD", "95 % interval", "n", "p", "verdict")
@@ -276,19 +267,9 @@ def _draw_effect(axes: Axes, place: int, row: Any) -> None:
 
 def _write_beside(axes: Axes, place: float, texts: Sequence[str], **options: Any) -> None:
     """Write two texts at the right of the axes, in two columns."""
+    options |= {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
     for points, text in zip((56, 112), texts, strict=True):
-        axes.annotate(
-            text,
-            (1, place),
-            (points, 0),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-            **options,
-        )
+        axes.annotate(text, (1, place), (points, 0), ha="right", va="center", fontsize=9, **options)
 
 
 def _montage(images: np.ndarray, rows: np.ndarray) -> np.ndarray:

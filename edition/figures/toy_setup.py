@@ -72,16 +72,8 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
         axes.contour(line, line, values, levels=[0.0], colors="black", linewidths=1.2)
     _scatter(axes, Examples(examples.inputs[:300], examples.labels[:300]), feature)
     error = float((examples.labels.float() * _probe(weights, examples, feature) <= 0).float().mean())
-    axes.text(
-        0.5,
-        0.02,
-        f"probing error {error:.1%}",
-        transform=axes.transAxes,
-        ha="center",
-        va="bottom",
-        fontsize=9,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2},
-    )
+    told, box = f"probing error {error:.1%}", {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    axes.text(0.5, 0.02, told, transform=axes.transAxes, ha="center", va="bottom", fontsize=9, bbox=box)
     axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-radius, radius), ylim=(-radius, radius))
     axes.grid(False)
 
