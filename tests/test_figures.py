@@ -37,11 +37,13 @@ def made(tmp_path_factory) -> SimpleNamespace:
     """Tiny networks of every complexity and radius; checkpoints and weights of SGD and LSAM (rho = 1) at 360°."""
     runs = [Run("toy", TINY.vary(complexity=c, rho=rho)) for c in COMPLEXITIES for rho in RHOS]
     records = do(runs, Store(tmp_path_factory.mktemp("records")), device="cpu")
-    two = records[3], records[5]
-    points = {name: checkpoints(record) for name, record in zip(("SGD", "LSAM"), two, strict=True)}
-    curves = curve_table(records[3:6])
+    sgd, _, lsam = at_360 = records[3:6]
     return SimpleNamespace(
-        records=records, table=seed_table(records), curves=curves, points=points, moments=toy_moments(two)
+        records=records,
+        table=seed_table(records),
+        curves=curve_table(at_360),
+        points={"SGD": checkpoints(sgd), "LSAM": checkpoints(lsam)},
+        moments=toy_moments([sgd, lsam]),
     )
 
 
@@ -107,34 +109,22 @@ def axes() -> Iterator[Axes]:
     plt.close(figure)
 
 
-def test_style_applies_inside_and_comes_back_also_after_an_error():
-    before = dict(mpl.rcParams)
-    with pytest.raises(KeyError), style.style():
-        assert mpl.rcParams["axes.spines.top"] is False and mpl.rcParams["svg.hashsalt"] == "samlib"
-        raise KeyError
-    assert dict(mpl.rcParams) == before
-
-
 def test_sequences_run_from_light_to_dark():
     brightness = [sum(style.sequence_colour(index, 8)[:3]) for index in range(8)]
     assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 8
 
 
-def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band(axes):
+def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band_where_there_are_several(axes):
     data = pd.DataFrame({"x": [0, 0, 0, 1, 1, 1], "y": [1.0, 2.0, 3.0, 5.0, 5.0, 5.0], "seed": [0, 1, 2] * 2})
     mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
-    assert curves(axes)["mean"].tolist() == [[0, 1], [2, 5]]
-    corners = axes.collections[0].get_paths()[0].vertices
+    # One seed at each x, none at the second.
+    mean_curve(axes, data[::2].assign(y=[1.0, None, 5.0], x=range(3)), x="x", y="y", colour="black", label="one")
+    assert (curves(axes)["mean"].tolist(), curves(axes)["one"].tolist()) == ([[0, 1], [2, 5]], [[0, 2], [1, 5]])
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
     assert corners[:, 1].min() == pytest.approx(2 - 2.484138, abs=1e-5)
     assert corners[:, 1].max() == 5
     assert seeds_word(data).startswith("n = 3 seeds")
-
-
-def test_points_without_a_number_are_left_out_and_one_seed_has_no_band(axes):
-    data = pd.DataFrame({"x": [0, 1, 2], "y": [1.0, float("nan"), 3.0]})
-    mean_curve(axes, data, x="x", y="y", colour="black", label="mean")
-    assert curves(axes)["mean"].tolist() == [[0, 2], [1, 3]]
-    assert not axes.collections
 
 
 def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere(axes):
@@ -182,14 +172,10 @@ def test_rates_are_shown_against_radius_and_along_the_training(made):
     assert steps.get_lines()[0].get_xdata().tolist() == [20, 40, 60]
 
 
-def test_the_phantom_in_one_factor_stands_beside_lsam_and_sgd(made):
-    terms = crossed(term=TERMS, rho=RHOS[1:])
-    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(terms, made.table)))
+def test_terms_stand_beside_lsam_and_sgd_and_the_mechanism_has_a_point_a_stand_in_and_term(made):
+    table = crossed(term=TERMS, rho=RHOS[1:], vector=VECTORS[1:])
+    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(table, made.table)))
     assert list(curves(axes)) == ["importance weights only", "learning rates only", "both: LSAM", "SGD"]
-
-
-def test_the_mechanism_has_a_point_a_stand_in_and_term(made):
-    table = crossed(vector=VECTORS[1:], term=TERMS)
     (axes,) = visible(drawn(lambda: mechanism.mechanism(table, made.table)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
     assert len(axes.containers) == 3 * len(mechanism.STAND_INS)

@@ -1,4 +1,4 @@
-"""Every built page as a reader opens it: from a file, without a network, in light and dark and on a phone.
+"""Every built page as a reader opens it: from a file, without a network, in light and dark, on a phone, under axe.
 
 A page's size is what a reader of that page alone must fetch: the HTML file with all it embeds (the frames of the
 sliders), and each image that it shows from a file of its own. Styles, scripts and fonts, which all pages share, do not
@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Locator
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page
 from visits import MODES, PAGES, visiting
 
 MAX_BYTES = 3 * 1024**2
@@ -54,6 +55,24 @@ OVERHANGING = """() => {
 # Images without a description in words: where nothing describes one, Sphinx writes its file's name, without a space.
 UNDESCRIBED = "all => all.filter(image => !image.alt.includes(' ')).map(image => image.src.slice(-80))"
 
+# The dark page is the light one in other colours.
+RULES = {
+    "light": {"resultTypes": ["violations"]},
+    "dark": {"resultTypes": ["violations"], "runOnly": ["color-contrast", "link-in-text-block"]},
+}
+
+
+def barriers(page: Page, mode: str) -> list[str]:
+    """Rule, element and axe's own words for each finding of impact serious or critical."""
+    page.wait_for_selector(f"html[data-theme={mode}]")
+    page.wait_for_function("document.getAnimations().length === 0")  # colours fade from light to dark
+    return [
+        f"{violation['id']}: {node['html'][:200]}: {node['failureSummary']}"
+        for violation in Axe().run(page, options=RULES[mode]).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
 
 @pytest.fixture(scope="module")
 def visited(browser, site) -> Callable[[str, str], SimpleNamespace]:
@@ -64,7 +83,7 @@ def visited(browser, site) -> Callable[[str, str], SimpleNamespace]:
         with visiting(browser, site / name, mode) as opened:
             page = opened.page
             found = SimpleNamespace(
-                errors=opened.errors,
+                errors=[*opened.errors],  # without those of axe, which tries to read the styles
                 requests=opened.requests,
                 n_formulas_left=page.locator(".math:not(:has(mjx-container))").count(),
                 widths=page.evaluate("[document.documentElement.scrollWidth, innerWidth]"),
@@ -72,6 +91,7 @@ def visited(browser, site) -> Callable[[str, str], SimpleNamespace]:
                 undescribed=page.eval_on_selector_all("img", UNDESCRIBED),
                 images=set(page.eval_on_selector_all("img", "all => all.map(image => image.src)")),
                 n_sliders=page.locator(SLIDER).count(),
+                barriers=barriers(page, mode) if mode in RULES else [],
                 overhanging=[],
             )
             for width in WIDTHS if mode == "light" else ():
@@ -87,6 +107,12 @@ def visited(browser, site) -> Callable[[str, str], SimpleNamespace]:
 def test_a_page_opens_without_an_error_and_asks_nothing_of_any_host(visited, name, mode):
     found = visited(name, mode)
     assert (found.errors, found.requests, found.n_formulas_left) == ([], [], 0)
+
+
+@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_severe_barrier(visited, name, mode):
+    assert visited(name, mode).barriers == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -147,7 +173,7 @@ def test_chapters_with_widgets_and_no_others_have_sliders_which_change_their_pic
         assert visit.errors == []
 
 
-def test_the_search_finds_a_word_and_leads_to_it(browser, site):
+def test_the_search_finds_a_word_and_leads_to_it_or_says_that_it_finds_nothing(browser, site):
     with visiting(browser, site / "search.html", "light", "?q=phantom") as visit:
         results = visit.page.locator("ul.search li a")
         results.first.wait_for()
@@ -155,9 +181,6 @@ def test_the_search_finds_a_word_and_leads_to_it(browser, site):
         visit.page.wait_for_url("**/book/03_phantom_rebalancing.html*")
         assert "phantom" in visit.page.get_by_role("heading", level=1).inner_text()
         assert visit.errors == [] and visit.requests == []
-
-
-def test_the_search_says_when_it_finds_nothing(browser, site):
     with visiting(browser, site / "search.html", "light", "?q=xylophone") as visit:
         visit.page.get_by_text("Your search did not match any documents").wait_for()
         assert visit.page.locator("ul.search li").count() == 0 and visit.errors == []

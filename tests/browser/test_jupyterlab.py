@@ -16,26 +16,9 @@ from visits import PATIENCE, ROOT
 
 CHAPTER = "sliders.ipynb"
 SLIDER = """from matplotlib import pyplot as plt
-
 from edition.widgets import slider
-
-
-def draw(height):
-    figure, axes = plt.subplots()
-    axes.bar([0], [float(height)])
-    axes.set_ylim(0, 3)
-    return figure
-
-
-slider(draw, "height", ["1", "2", "3"], alt="a bar of height {}".format)"""
+slider(lambda width: plt.figure(figsize=(float(width), 1)), "width", ["1", "2", "3"], alt="width of {}".format)"""
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(address: str, server: subprocess.Popen) -> None:
@@ -59,7 +42,9 @@ def lab(tmp_path_factory) -> Iterator[str]:
     chapter.cells = [nbformat.v4.new_code_cell(SLIDER)]
     nbformat.write(chapter, folder / CHAPTER)
     (home / "overrides.json").write_text(json.dumps(SETTINGS))
-    port, token = free_port(), secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port, token = probe.getsockname()[1], secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={folder}", f"--LabApp.app_settings_dir={home}"]
@@ -71,11 +56,7 @@ def lab(tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/lab/tree/{CHAPTER}?token={token}"
     finally:
         server.terminate()  # ends its kernels too
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        server.wait(timeout=30)
 
 
 def test_a_slider_changes_the_figure(browser, lab):
@@ -89,7 +70,7 @@ def test_a_slider_changes_the_figure(browser, lab):
         picture, output = page.locator(".frames img:not([hidden])"), page.locator(".frames output")
         picture.wait_for()
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-        assert (picture.get_attribute("alt"), output.inner_text()) == ("a bar of height 1", "1")
+        assert (picture.get_attribute("alt"), output.inner_text()) == ("width of 1", "1")
         page.get_by_role("slider").press("ArrowRight")
-        page.locator(".frames img[alt='a bar of height 2']:not([hidden])").wait_for()
+        page.locator(".frames img[alt='width of 2']:not([hidden])").wait_for()
         assert output.inner_text() == "2" and picture.count() == 1

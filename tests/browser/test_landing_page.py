@@ -3,11 +3,10 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from visits import MODES, visiting
+from visits import visiting
 
 from edition.publish.pdf import find_chromium
 
@@ -28,41 +27,28 @@ ROOM = 50  # pixels that stay free below the lowest part
 NO_FONTS = '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig></fontconfig>'
 
 
-def places(browser: Browser, site: Path, mode: str = "light") -> dict[str, tuple[float, float, float, float]]:
-    """Where each part stands on the screen: left, top, right and bottom, pixels."""
-    with visiting(browser, site / LANDING, mode) as visit:
-        if mode == "light":
-            visit.page.set_viewport_size(SCREEN)
-        boxes = {name: visit.page.locator(part).first.bounding_box() for name, part in PARTS.items()}
-    return {
-        name: (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]) for name, box in boxes.items()
-    }
-
-
 @pytest.fixture
 def bare(browser, tmp_path) -> Iterator[Browser]:
     """A browser that finds none of the system's fonts."""
     empty = tmp_path / "fonts.conf"
     empty.write_text(NO_FONTS)
     environment = os.environ | {"FONTCONFIG_FILE": str(empty)}
-    bare = browser.browser_type.launch(executable_path=find_chromium(), env=environment)
-    yield bare
-    bare.close()
+    with browser.browser_type.launch(executable_path=find_chromium(), env=environment) as bare:
+        yield bare
 
 
 @pytest.mark.parametrize("name", ["browser", "bare"], ids=["the system's fonts", "no fonts but the book's"])
 def test_all_parts_are_wholly_on_the_first_screen_and_none_covers_another(request, site, name):
-    found = places(request.getfixturevalue(name), site)
+    found = {}
+    with visiting(request.getfixturevalue(name), site / LANDING, "light") as visit:
+        visit.page.set_viewport_size(SCREEN)
+        for part, place in PARTS.items():
+            box = visit.page.locator(place).first.bounding_box()
+            found[part] = (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
     for part, (left, top, right, bottom) in found.items():
         assert 0 <= left < right <= SCREEN["width"] and 0 <= top < bottom <= SCREEN["height"] - ROOM, part
         for other, (x0, y0, x1, y1) in found.items():
             assert part == other or right <= x0 or x1 <= left or bottom <= y0 or y1 <= top, (part, other)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_training_stands_below_the_picture_and_the_doors_below_the_verdicts(browser, site, mode):
-    tops = {name: top for name, (_, top, _, _) in places(browser, site, mode).items()}
-    assert tops["picture"] <= tops["training, SGD"] and tops["verdicts"] <= tops["first door"]
 
 
 def test_a_square_leads_to_its_claim(browser, site):

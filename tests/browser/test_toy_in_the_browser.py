@@ -194,17 +194,10 @@ def test_the_browser_draws_from_the_distribution_of_samlib(page: Page) -> None:
     assert abs(np.mean(labels)) < 5 / 2000**0.5
 
 
-def test_panel_shows_the_untrained_networks_and_waits_where_motion_is_unwanted(page: Page) -> None:
+def test_panel_waits_where_motion_is_unwanted(page: Page) -> None:
     page.wait_for_timeout(300)
     assert look(page, "step") == 0
     assert part(page, "status").inner_text().startswith("Step 0 of 15,000.")
-    colours = part(page, "sgd-hard").evaluate(
-        """canvas => {
-            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-            return new Set(new Uint32Array(pixels.buffer)).size;
-        }"""
-    )
-    assert colours > 50
 
 
 def test_both_methods_start_equal_and_lsam_then_learns_the_hard_feature_better(page: Page) -> None:

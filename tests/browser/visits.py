@@ -40,29 +40,17 @@ class Visit:
 
 @contextlib.contextmanager
 def visiting(browser: Browser, path: Path, mode: str, query: str = "") -> Iterator[Visit]:
-    """Open a page of the site without a network, wait until its fonts and formulas are there, and close it again.
-
-    Args:
-        browser: where to open it.
-        path: the page's file.
-        mode: one of `MODES`.
-        query: what follows the page's address, such as "?q=word".
-    """
+    """Open a page of the site without a network, wait until its fonts and formulas are there, and close it again."""
     context = browser.new_context(offline=True, **MODES[mode])
     context.set_default_timeout(PATIENCE)
     try:
-        visit = Visit(context.new_page())
-        visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)
-        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        visit.page.on("request", lambda request: _note(visit, request.url))
-        visit.page.goto(path.as_uri() + query)
-        visit.page.evaluate(SETTLED)
+        page = context.new_page()
+        visit = Visit(page)
+        page.on("console", lambda said: said.type == "error" and visit.errors.append(said.text))
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith(WITHOUT_NETWORK) or visit.requests.append(asked.url))
+        page.goto(path.as_uri() + query)
+        page.evaluate(SETTLED)
         yield visit
     finally:
         context.close()
-
-
-def _note(visit: Visit, address: str) -> None:
-    """Keep an address that would need a network."""
-    if not address.startswith(WITHOUT_NETWORK):
-        visit.requests.append(address)
