@@ -1,5 +1,6 @@
 """Results made up by hand, for tests of what claims conclude from them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,10 @@ from edition.claims.ledger import CLAIMS
 from edition.experiments import EXPERIMENTS
 from edition.records.store import Record
 from edition.runs.results import Results
+from samlib.config import to_dict
+from samlib.images.config import FinetuneConfig, PairConfig
 
 SEEDS = 12  # enough for values that agree exactly to decide, after correction
-# What follows from the outcomes of a claim's cases, for a claim about every case, one in general, and cases alike.
-FOLLOWS = {
-    ("holds", "holds"): ("confirmed", "confirmed", "confirmed"),
-    ("holds", "undecided"): ("mixed", "mixed", "undecided"),
-    ("holds", "reversed"): ("contradicted", "mixed", "mixed"),
-    ("reversed", "reversed"): ("contradicted", "contradicted", "contradicted"),
-    ("reversed", "undecided"): ("contradicted", "contradicted", "undecided"),
-    ("undecided", "undecided"): ("undecided", "undecided", "undecided"),
-}
 
 
 def rows(**columns: Any) -> pd.DataFrame:
@@ -39,16 +33,28 @@ def results(found: pd.DataFrame | Iterable[Record], profile: str = "paper", name
     return made
 
 
+def image_record(rho, seed, hard, *, easy=0.02, curve=(), head=(0.0, 0.5), test=0.1, features=("background", "bird"),
+                 weights="a1", learning_rate=0.01, **config):  # fmt: skip
+    """A record with these probing errors, easy feature first; hard = None means that the run diverged."""
+    lost = hard is None
+    metrics = {"test_error": None if lost else test, "diverged": lost, "curves": {"train_loss": [1.0]}}
+    metrics |= {"n_train": 8000, "n_probe_train": 532, "n_test": 5794, "weights_sha256": weights}
+    for feature, probe, own in zip(features, (easy, hard), head, strict=True):
+        metrics[f"{feature}_probe_error"] = None if lost else probe
+        metrics[f"{feature}_probe_worst_group_error"] = None if lost else 2 * probe
+        metrics[f"{feature}_head_error"] = None if lost else own
+        if curve:
+            metrics["curves"][f"{feature}_probe_error"] = [probe + shift for shift in curve]
+    kind, make = ("pair", PairConfig) if "pair" in config else ("finetune", FinetuneConfig)
+    given = to_dict(make(**({"trained": "last block"} if kind == "finetune" else {}) | config))
+    given |= {"learning_rate": learning_rate, "rho": rho, "seed": seed}
+    return Record(kind, f"{rho}-{seed}", given, metrics, {"device": "one core"}, Path("none"))
+
+
 def judge(id: str, *found: Results | pd.DataFrame, **also: Results) -> Verdict:
     """A claim's verdict from what it needs, in that order."""
     given = [item if isinstance(item, Results) else results(item) for item in found]
     return CLAIMS[id].verdict(dict(zip(CLAIMS[id].needs, given, strict=True)) | also)
-
-
-def follows(id: str, outcomes: Iterable[str]) -> str:
-    """The state that these outcomes of a claim's cases give."""
-    quantifiers = ("every", "in general", "alike")
-    return FOLLOWS[tuple(sorted(outcomes))][quantifiers.index(CLAIMS[id].quantifier)]
 
 
 def numbers(verdict: Verdict) -> Mapping[str, float]:
@@ -68,3 +74,9 @@ def holm(values: list[float]) -> list[float]:
 def first_of(name: str) -> str:
     """The experiment that comes first: another one, as long as its validation has not chosen the settings."""
     return EXPERIMENTS[name].waits_for if EXPERIMENTS[name].waiting else name
+
+
+def cells(page: str) -> list[list[str]]:
+    """Rows of an HTML table as text, with plain spaces."""
+    found = (re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page))
+    return [[re.sub(r"<.*?>", "", cell).replace("\u00a0", " ") for cell in row] for row in found]

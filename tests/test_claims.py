@@ -1,4 +1,4 @@
-"""The toy's claims on small seed tables: every state that each can reach, and what each looks at."""
+"""The toy's claims on small seed tables: every outcome that each can reach, and what each looks at."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from judging import FOLLOWS, SEEDS, follows, judge, numbers, results, rows
+from judging import SEEDS, judge, numbers, results, rows
 
+from edition.claims import Verdict, toy
 from edition.claims import section_6_2_interventions as interventions
-from edition.claims import toy
 from edition.experiments.controls import FULL_RADII
 from edition.experiments.toy import RATIOS, SENSITIVITY
 from edition.records.store import Record
@@ -18,29 +18,16 @@ from samlib.methods.config import ControlConfig
 from samlib.toy.config import VECTORS
 
 RHOS = (0.0, 0.5, 1.0)
-USUAL = {
-    "final_hard_error": (0.3,) * 3,
-    "final_easy_error": (0.0,) * 3,
-    "final_test_error": (0.0,) * 3,
-    "phantom_log_ratio": (0.0,) * 3,
-    "phantom_ratio": (1.0,) * 3,
-    "real_ratio": (1.0,) * 3,
-    "easy_rate": (1.0,) * 3,
-    "hard_rate": (1.0,) * 3,
-}
-Curves = Mapping[str, Sequence[object]]
+USUAL = {"final_hard_error": 0.3, "final_easy_error": 0.0, "final_test_error": 0.0, "phantom_log_ratio": 0.0}
+USUAL |= dict.fromkeys(("phantom_ratio", "real_ratio", "easy_rate", "hard_rate"), 1.0)
 
 
-def case(curves: Curves, **setting: float | str) -> pd.DataFrame:
+def case(curves: Mapping[str, Sequence[object]], **setting: float | str) -> pd.DataFrame:
     """Every radius at one setting; `curves`: metric -> its value at each radius."""
-    values = USUAL | dict(curves)
+    values = {name: (value,) * 3 for name, value in USUAL.items()} | dict(curves)
     parts = [rows(rho=rho, **setting, **{name: row[i] for name, row in values.items()}) for i, rho in enumerate(RHOS)]
     table = pd.concat(parts)
     return table.assign(final_hard_error=table.final_hard_error + 0.01 * (table.seed % 4))  # paired: it must not matter
-
-
-def errors(*row: object) -> Curves:
-    return {"final_hard_error": row}
 
 
 def swinging(value: float, by: float) -> list[float]:
@@ -48,120 +35,58 @@ def swinging(value: float, by: float) -> list[float]:
     return [value - by, value + by] * (SEEDS // 2)
 
 
-# Claim -> setting that makes a case -> for each outcome, the curves of a case in which every effect has it.
-Outcomes = dict[str, Curves]
-GAIN: Outcomes = {
-    "holds": errors(0.3, 0.3, 0.1),
-    "reversed": errors(0.3, 0.3, 0.5),
-    "undecided": errors(0.3, 0.3, swinging(0.25, 0.2)),
+def setting(kind: str, k: int) -> dict[str, float | str]:
+    """The k-th complexity, or the k-th level of noise; level 0 is none."""
+    if kind == "complexity":
+        return {"complexity": 90.0 * k}
+    return {"complexity": 360.0, "flip": k / 10, "gaussian_noise": 0.0, "dropout": 0.0, "noisy_features": "hard"}
+
+
+LABEL, EASY, HARD = "final_test_error", "final_easy_error", "final_hard_error"
+GAIN = ((0.3, 0.3, 0.1), (0.3, 0.3, 0.5), (0.3, 0.3, swinging(0.25, 0.2)))
+# Claim -> what makes a case, effects a case, metric, and its curves over the radii where each effect holds, where it is
+# reversed, and where it is undecided.
+SHAPES = {
+    "toy-labels-learned": ("complexity", 2, LABEL, (0.0, 9.0, 0.0), (0.1, 0.0, 0.2), (0.001, 0.0, 0.001)),
+    "toy-easy-learned": ("complexity", 2, EASY, (0.009, 0.5, 0.0), (0.02, 0.0, 0.02), (0.01, 0.0, 0.01)),
+    "toy-spiral-poor": ("complexity", 1, HARD, (0.3, 0, 0), (0.01, 0, 0), (swinging(0.035, 0.3), 0, 0)),
+    "toy-spiral-learned": ("complexity", 1, HARD, (0.3, 0.3, 0), (0.3, 0, 0.3), (0.3, 0, swinging(0.035, 0.3))),
+    "toy-hard-error-lower": ("complexity", 1, HARD, *GAIN),
+    "toy-sgd-poorest": ("complexity", 2, HARD, (0.3, 0.2, 0.1), (0.3, 0.4, 0.5), (0.3, 0.3, 0.3)),
+    "toy-hard-error-falls": ("complexity", 1, HARD, (0.5, 0.4, 0.3), (0.3, 0.4, 0.5), (0.3, 0.3, 0.3)),
+    "toy-phantom-ratio-rises": ("complexity", 1, "phantom_ratio", (1, 2, 3), (3, 2, 1), (1, 1, 1)),
+    "toy-phantom-ratio-falls": ("complexity", 1, "phantom_ratio", (3, 2, 1), (1, 2, 3), (1, 1, 1)),
+    "toy-real-ratio-constant": ("complexity", 2, "real_ratio", (1, 1.09, 0.91), (2, 2.4, 1.6), (2, 2.2, 1.8)),
+    "toy-rates-scaled": ("complexity", 1, "hard_rate", (1, 0.5, 1.2), (1, 2, 0.8), (1, 2, 1)),
+    "toy-easy-rate-lowered": ("complexity", 1, "easy_rate", (1, 2, 0.8), (1, 0.5, 1.2), (1, 2, 1)),
+    "toy-relative-rate": ("complexity", 1, "hard_rate", (1, 0.5, 1.2), (1, 2, 0.8), (1, 2, 1)),
+    "toy-noise": ("noise", 1, HARD, *GAIN),
+    "toy-noise-mechanism": ("noise", 1, "easy_rate", (1, 2, 0.8), (1, 0.5, 1.2), (1, 2, 1)),
 }
-RATE: Outcomes = {
-    "holds": {"easy_rate": (1, 2, 0.8), "hard_rate": (1, 0.5, 1.2)},  # another radius is not looked at
-    "reversed": {"easy_rate": (1, 0.5, 1.2), "hard_rate": (1, 2, 0.8)},
-    "undecided": {},
-}
-AT: dict[str, list[dict[str, float | str]]] = {
-    "complexity": [{"complexity": 180.0}, {"complexity": 360.0}],
-    "noise": [
-        {"complexity": 360.0, "flip": level, "gaussian_noise": 0.0, "dropout": 0.0, "noisy_features": "hard"}
-        for level in (0.1, 0.2)
-    ],
-}
-SHAPES: dict[str, tuple[str, int, Outcomes]] = {  # claim -> (cases, effects a case, outcomes)
-    "toy-labels-learned": ("complexity", 2, {
-        "holds": {"final_test_error": (0.0, 9.0, 0.0)},
-        "reversed": {"final_test_error": (0.1, 0.0, 0.2)},
-        "undecided": {"final_test_error": (0.001, 0.0, 0.001)},
-    }),
-    "toy-easy-learned": ("complexity", 2, {
-        "holds": {"final_easy_error": (0.009, 0.5, 0.0)},
-        "reversed": {"final_easy_error": (0.02, 0.0, 0.02)},
-        "undecided": {"final_easy_error": (0.01, 0.0, 0.01)},
-    }),
-    "toy-spiral-poor": ("complexity", 1, {
-        "holds": errors(0.3, 0.0, 0.0), "reversed": errors(0.01, 0.0, 0.0),
-        "undecided": errors(swinging(0.035, 0.3), 0.0, 0.0),
-    }),
-    "toy-spiral-learned": ("complexity", 1, {
-        "holds": errors(0.3, 0.3, 0.0), "reversed": errors(0.3, 0.0, 0.3),
-        "undecided": errors(0.3, 0.0, swinging(0.035, 0.3)),
-    }),
-    "toy-hard-error-lower": ("complexity", 1, GAIN),
-    "toy-sgd-poorest": ("complexity", 2, {
-        "holds": errors(0.3, 0.2, 0.1), "reversed": errors(0.3, 0.4, 0.5), "undecided": errors(0.3, 0.3, 0.3),
-    }),
-    "toy-hard-error-falls": ("complexity", 1, {
-        "holds": errors(0.5, 0.4, 0.3), "reversed": errors(0.3, 0.4, 0.5), "undecided": errors(0.3, 0.3, 0.3),
-    }),
-    "toy-phantom-ratio-rises": ("complexity", 1, {
-        "holds": {"phantom_ratio": (1, 2, 3)}, "reversed": {"phantom_ratio": (3, 2, 1)}, "undecided": {},
-    }),
-    "toy-phantom-ratio-falls": ("complexity", 1, {
-        outcome: {"phantom_ratio": row, "final_easy_error": (0.9, 0.9, 0.9)}
-        for outcome, row in (("holds", (3, 2, 1)), ("reversed", (1, 2, 3)), ("undecided", (1, 1, 1)))
-    }),
-    "toy-real-ratio-constant": ("complexity", 2, {
-        "holds": {"real_ratio": (1, 1.09, 0.91), "phantom_ratio": (1, 1.0, 1.0)},  # whatever the phantom's does
-        "reversed": {"real_ratio": (2, 2.4, 1.6), "phantom_ratio": (1, 9.0, 9.0)},
-        "undecided": {"real_ratio": (2, 2.2, 1.8)},
-    }),
-    "toy-rates-scaled": ("complexity", 1, RATE),
-    "toy-easy-rate-lowered": ("complexity", 1, RATE),
-    "toy-relative-rate": ("complexity", 1, RATE),
-    "toy-noise": ("noise", 1, GAIN),
-    "toy-noise-mechanism": ("noise", 1, RATE),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("id", SHAPES)
-def test_a_claims_state_follows_from_its_cases(id):
-    at, n, curves = SHAPES[id]
-    for outcomes in FOLLOWS:
-        if set(outcomes) <= set(curves):
-            table = pd.concat(case(curves[o], **setting) for o, setting in zip(outcomes, AT[at], strict=True))
-            verdict = judge(id, table)
-            assert verdict.outcomes == [outcome for outcome in outcomes for _ in range(n)], outcomes
-            assert verdict.state == follows(id, outcomes), outcomes
-
-
-@pytest.mark.parametrize("id", SHAPES)
-def test_a_claim_about_the_hard_feature_is_judged_where_it_is_the_hard_one(id):
-    at, n, curves = SHAPES[id]
-    good, bad = curves["holds"], curves.get("reversed", curves["undecided"])
-    easier = id == "toy-phantom-ratio-falls"
-    other = dict(bad) | {"final_easy_error": (0.0 if easier else 0.9,) * 3}  # there the spiral is the other feature
-    verdict = judge(id, pd.concat(case(curve, **setting) for curve, setting in zip((good, other), AT[at], strict=True)))
-    of_labels = id == "toy-labels-learned"  # which is learned or not whichever feature is hard
-    assert (verdict.state, len(verdict.effects)) == (("contradicted", 2 * n) if of_labels else ("confirmed", n))
-    if not of_labels:
-        assert judge(id, case(other, **AT[at][0])).state == "not tested"
-
-
-@pytest.mark.parametrize("id", ["toy-hard-error-lower", "toy-sgd-poorest", "toy-hard-error-falls", "toy-noise"])
-def test_where_sgd_errs_on_nothing_there_is_nothing_to_improve(id):
-    at, n, curves = SHAPES[id]
-    learned = errors(-0.01, 0.4, 0.5)  # SGD's mean error is half a point
-    table = pd.concat([case(learned, **AT[at][0]), case(curves["holds"], **AT[at][1])])
-    assert (judge(id, table).state, len(judge(id, table).effects)) == ("confirmed", n)
-    assert judge(id, case(learned, **AT[at][0])).state == "not tested"
+def test_each_case_has_an_outcome_where_the_claim_applies_and_only_there(id):
+    kind, n, metric, *curves = SHAPES[id]
+    easy = (0.9 if id == "toy-phantom-ratio-falls" else 0.0,) * 3  # there the spiral is the easier feature
+    cases = [{EASY: easy, metric: curve} for curve in curves]
+    cases.append({metric: curves[1], EASY: (0.9 - easy[0],) * 3})  # the spiral is the other feature
+    if id in ("toy-hard-error-lower", "toy-sgd-poorest", "toy-hard-error-falls", "toy-noise"):
+        cases.append({HARD: (-0.01, 0.4, 0.5)})  # SGD errs by half a point: there is nothing to improve
+    parts = [case(curve, **setting(kind, k)) for k, curve in enumerate(cases, start=1)]
+    if kind == "noise":
+        parts.append(case({metric: curves[1]}, **setting(kind, 0)))  # the clean runs are no level of noise
+    expected = [outcome for outcome in ("holds", "reversed", "undecided") for _ in range(n)]
+    if id == "toy-labels-learned":  # whichever feature is hard
+        expected += ["reversed"] * n
+    assert judge(id, pd.concat(parts)).outcomes == expected
 
 
 def test_effects_are_paired_differences_of_lsam_and_sgd_named_by_case():
-    table = pd.concat(case(GAIN["holds"], **setting) for setting in AT["complexity"])
+    table = pd.concat(case({HARD: GAIN[0]}, **setting("complexity", k)) for k in (2, 4))
     assert numbers(judge("toy-hard-error-lower", table)) == pytest.approx({"180°": -0.2, "360°": -0.2})
-    assert list(numbers(judge("toy-noise", case(GAIN["holds"], **AT["noise"][0])))) == ["flip 0.1, hard"]
+    assert list(numbers(judge("toy-noise", case({HARD: GAIN[0]}, **setting("noise", 1))))) == ["flip 0.1, hard"]
     assert toy.difference(table[table.complexity == 180], "final_hard_error", rho=0.5).mean == pytest.approx(0)
-
-
-def test_the_clean_runs_are_no_level_of_noise():
-    clean = AT["noise"][0] | {"flip": 0.0}
-    table = pd.concat([case(GAIN["reversed"], **clean), case(GAIN["holds"], **AT["noise"][0])])
-    assert judge("toy-noise", table).state == "confirmed"
-
-
-def agreement(shares: object, sgd: float = 1.0) -> pd.DataFrame:
-    return pd.concat([rows(rho=0.0, agreement_share=sgd), rows(rho=0.5, agreement_share=1.0),
-                      rows(rho=1.0, agreement_share=shares)])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -169,7 +94,9 @@ def agreement(shares: object, sgd: float = 1.0) -> pd.DataFrame:
     [(1.0, "confirmed"), (0.999, "undecided"), (0.5, "contradicted"), ([0, 1, 1, 1] * (SEEDS // 4), "undecided")],
 )
 def test_the_condition_is_judged_by_the_worst_run_of_each_seed(shares, state):
-    verdict = judge("toy-condition-exact", agreement(shares, sgd=0.0))  # SGD has no phantom to predict
+    of_radii = {0.0: 0.0, 0.5: 1.0, 1.0: shares}  # SGD has no phantom to predict
+    table = pd.concat(rows(rho=rho, agreement_share=share) for rho, share in of_radii.items())
+    verdict = judge("toy-condition-exact", table)
     assert (verdict.state, verdict.effects[0].value.mean) == (state, pytest.approx(np.mean(shares)))
 
 
@@ -185,78 +112,58 @@ def sensitivity(helps: Callable[[tuple[str, float]], float]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_sensitivity_names_the_constant_at_which_the_effect_reverses():
-    n = sum(map(len, SENSITIVITY.values()))
-    states = {0.1: "confirmed", 0.0: "undecided", -0.1: "contradicted"}
-    for gain, state in states.items():
-        assert judge("toy-sensitivity", sensitivity(lambda _, gain=gain: gain)).state == state
-    for bad, state in ((0.0, "mixed"), (-0.1, "contradicted")):
-        verdict = judge("toy-sensitivity", sensitivity(lambda at, bad=bad: bad if at == ("hidden", 10) else 0.1))
-        assert (verdict.state, verdict.held, len(verdict.effects)) == (state, n - 1, n)
-        assert [effect.name for effect in verdict.effects if not effect.holds] == ["hidden = 10"]
+@pytest.mark.parametrize(("bad", "state"), [(0.1, "confirmed"), (0.0, "mixed"), (-0.1, "contradicted")])
+def test_sensitivity_names_the_constant_at_which_the_effect_reverses(bad, state):
+    verdict = judge("toy-sensitivity", sensitivity(lambda at: bad if at == ("hidden", 10) else 0.1))
+    assert (verdict.state, len(verdict.effects)) == (state, sum(map(len, SENSITIVITY.values())))
+    assert [effect.name for effect in verdict.effects if not effect.holds] == ["hidden = 10"] * (bad < 0.1)
 
 
-def full_sam(gains: Mapping[float, float], lost: float | None = None):
-    """Control runs of SAM on all parameters; `gains` by radius, nothing elsewhere; at `lost` the label is lost."""
-    return results(
-        record(ControlConfig(rho=rho, seeds=tuple(range(SEEDS))), hard_probe_error=[0.3 - gains.get(rho, 0)] * SEEDS,
-               test_error=[0.5 if rho == lost else 0.0] * SEEDS)
-        for rho in (0.0, *FULL_RADII)
-    )  # fmt: skip
-
-
-def record(config: ControlConfig, **metrics) -> Record:
-    return Record("control", repr(config), to_dict(config), metrics, {}, Path("none"))
+def full_sam(gains: Mapping[float, float], lost: float | None = None) -> Verdict:
+    """Of control runs of SAM on all parameters; `gains` by radius, nothing elsewhere; at `lost` the label is lost."""
+    records = []
+    for rho in (0.0, *FULL_RADII):
+        config = ControlConfig(rho=rho, seeds=tuple(range(SEEDS)))
+        errors = {"hard_probe_error": 0.3 - gains.get(rho, 0), "test_error": 0.5 if rho == lost else 0.0}
+        metrics = {name: [error] * SEEDS for name, error in errors.items()}
+        records.append(Record("control", repr(config), to_dict(config), metrics, {}, Path("none")))
+    return judge("toy-full-sam", results(records))
 
 
 def test_full_sam_helps_at_some_radius_at_which_the_label_is_learned():
-    id, some, worse = "toy-full-sam", FULL_RADII[3], dict.fromkeys(FULL_RADII, -0.1)
-    assert judge(id, full_sam({some: 0.1})).state == "confirmed"
-    assert judge(id, full_sam(worse | {some: 0.1})).state == "confirmed"  # one radius is enough
-    assert judge(id, full_sam({some: 0.1}, lost=some)).state == "undecided"
-    assert judge(id, full_sam({})).state == "undecided" and judge(id, full_sam(worse)).state == "contradicted"
-    verdict = judge(id, full_sam({}, lost=some))
-    assert len(verdict.effects) == len(FULL_RADII) - 1 and "at 9 of 10 radii" in verdict.statistic
+    some, worse = FULL_RADII[3], dict.fromkeys(FULL_RADII, -0.1)
+    assert full_sam(worse | {some: 0.1}).state == "confirmed"  # one radius is enough
+    assert full_sam(worse).state == "contradicted"
+    lost = full_sam({some: 0.1}, lost=some)
+    assert lost.state == "undecided"
+    assert len(lost.effects) == len(FULL_RADII) - 1 and "at 9 of 10 radii" in lost.statistic
 
 
-def batches(gains: Mapping[int, object], rhos=(0.0, 1.0)) -> pd.DataFrame:
-    """SGD at .5 and LSAM so much lower, by batch size."""
+def by_radius(curves: Mapping[int, Sequence[object]], rhos: Sequence[float]) -> pd.DataFrame:
+    """Errors by batch size, one a radius."""
     return pd.concat(
-        rows(batch_size=size, complexity=360.0, rho=rho, final_easy_error=0.0,
-             final_hard_error=0.5 - rho * np.asarray(gain) + 0.01 * np.arange(SEEDS))
-        for size, gain in gains.items()
-        for rho in rhos
-    )  # fmt: skip
+        rows(batch_size=size, rho=rho, final_hard_error=error)
+        for size, row in curves.items()
+        for rho, error in zip(rhos, row, strict=True)
+    )
 
 
-@pytest.mark.parametrize("at", ["epochs", "steps"])
 @pytest.mark.parametrize(
     ("gains", "robust", "degrades"),
     [
-        ((0.3, 0.2, 0.1), "confirmed", "confirmed"),
         ((0.3, 0.2, -0.1), "confirmed", "confirmed"),  # the full batch is the paper's own exception
-        ((0.3, -0.2, -0.3), "mixed", "confirmed"),
         ((0.1, 0.2, 0.3), "confirmed", "contradicted"),
         ((0.3, 0.05, 0.1), "confirmed", "mixed"),  # the largest batch gains more than batches of 5, against the trend
         ((-0.1, -0.1, -0.1), "contradicted", "undecided"),
         ((swinging(0, 0.2), 0.0, 0.0), "undecided", "undecided"),
     ],
 )
-def test_batch_sizes(at, gains, robust, degrades):
-    table = batches(dict(zip((1, 5, 300), gains, strict=True)))
-    assert judge(f"toy-batch-robust-equal-{at}", table).state == robust
-    assert judge(f"toy-batch-degrades-equal-{at}", table).state == degrades
-
-
-BEST_AT = {0: (0.1, 0.2, 0.3, 0.4), 1: (0.2, 0.1, 0.3, 0.4), 2: (0.3, 0.2, 0.1, 0.4), 3: (0.4, 0.3, 0.2, 0.1)}
-
-
-def by_radius(curves: Mapping[int, Sequence[float]], rhos: Sequence[float]) -> pd.DataFrame:
-    return pd.concat(
-        rows(batch_size=size, rho=rho, final_hard_error=error)
-        for size, row in curves.items()
-        for rho, error in zip(rhos, row, strict=True)
-    )
+def test_the_gain_at_batch_sizes_is_robust_and_degrades_at_the_full_batch(gains, robust, degrades):
+    errors = {size: (0.5, np.subtract(0.5, gain)) for size, gain in zip((1, 5, 300), gains, strict=True)}
+    table = by_radius(errors, (0.0, 1.0))
+    for at in ("epochs", "steps"):
+        assert judge(f"toy-batch-robust-equal-{at}", table).state == robust
+        assert judge(f"toy-batch-degrades-equal-{at}", table).state == degrades
 
 
 @pytest.mark.parametrize(
@@ -272,7 +179,7 @@ def by_radius(curves: Mapping[int, Sequence[float]], rhos: Sequence[float]) -> p
     ],
 )
 def test_best_radii_are_similar_within_one_step_of_batch_five(best, state):
-    curves = {size: BEST_AT[position] for size, position in zip((1, 5, 100, 300), best, strict=True)}
+    curves = {size: [abs(place - at) for place in range(4)] for size, at in zip((1, 5, 100, 300), best, strict=True)}
     assert judge("toy-optimum-similar", by_radius(curves, (0.0, 0.5, 1.0, 2.0))).state == state
 
 
@@ -323,7 +230,6 @@ def test_the_ratio_of_comparison_is_lsams_mean_and_errors_between_ratios_are_int
         ((0.27, 0.1, 0.12), "confirmed", "contradicted", "confirmed"),  # .17 apart is more than half of .2
         ((0.2, 0.1, 0.15), "confirmed", "undecided", "undecided"),  # half of the larger gain apart; at the margin
         ((0.28, 0.1, 0.0), "mixed", "not tested", "contradicted"),  # a tenth of LSAM's gain
-        ((0.4, 0.1, 0.1), "mixed", "not tested", "confirmed"),
         ((0.4, 0.4, 0.1), "contradicted", "not tested", "confirmed"),
         ((0.295, 0.295, 0.3), "undecided", "not tested", "contradicted"),  # less than a gain that counts
         ((swinging(0.2, 0.3),) * 3, "undecided", "confirmed", "undecided"),
@@ -356,22 +262,14 @@ def test_the_least_gain_is_a_tenth_of_lsams_and_none_where_lsam_gains_nothing():
         assert {round(effect.threshold, 12) for effect in effects} == {least}
 
 
-@pytest.mark.parametrize(
-    ("end", "state"),
-    [(0.1, "confirmed"), (0.29, "undecided"), (0.5, "contradicted"), (swinging(0.2, 0.3), "undecided")],
-)
+@pytest.mark.parametrize(("end", "state"), [(0.1, "confirmed"), (0.29, "undecided"), (0.5, "contradicted")])
 def test_interventions_can_help_looks_at_the_largest_ratio_alone(end, state):
     assert judge("toy-interventions-can-help", fixed(0.2, 0.2, 0.2, end=(end,) * 3), complexity()).state == state
 
 
 @pytest.mark.parametrize(
     ("matched", "weighted", "state"),
-    [
-        (0.0, -0.04, "confirmed"),
-        (0.05, 0.0, "mixed"),
-        (-0.06, 0.0, "contradicted"),
-        (swinging(0, 0.3), swinging(0, 0.3), "undecided"),
-    ],
+    [(0.0, -0.04, "confirmed"), (0.05, 0.0, "mixed"), (-0.06, 0.0, "contradicted")],
 )
 def test_choices_matter_little_if_they_stay_within_the_margin_on_both_sides(matched, weighted, state):
     verdict = judge("toy-choices-matter-little", fixed(0.1, 0.2, 0.3, matched=matched, weighted=weighted))
@@ -382,10 +280,8 @@ def test_choices_matter_little_if_they_stay_within_the_margin_on_both_sides(matc
     ("importance", "rate", "suffices", "match"),
     [
         (0.1, 0.1, "confirmed", "confirmed"),
-        (0.3, 0.0, "mixed", "contradicted"),
         (0.3, 0.15, "mixed", "undecided"),
         (0.5, 0.29, "contradicted", "contradicted"),
-        (*[swinging(0.2, 0.3)] * 2, "undecided", "undecided"),
     ],
 )
 def test_lsams_phantom_in_one_factor(importance, rate, suffices, match):
@@ -423,18 +319,11 @@ def test_whose_phantom_matters(errors, own, hurts):
 def test_the_phantom_elsewhere_is_judged_over_settings(permuted, state):
     """Ten settings whose SGD errs by .5: their gains differ, so their seeds, all alike, give no interval."""
     gains = {"phantom": -0.2, "mean": 0.0, "permuted": permuted}
+    runs = [("none", "fixed", 0.0), *((term, *gain) for term in ("rate", "both") for gain in gains.items())]
     table = pd.concat(
-        rows(
-            learning_rate=place / 100,
-            term=term,
-            vector=vector,
-            final_hard_error=[0.5 + gain * (1 + place % 3 / 10)] * 12,
-        )
+        rows(learning_rate=place / 100, term=term, vector=vector, final_hard_error=0.5 + gain * (1 + place % 3 / 10))
         for place in range(1, 11)
-        for term, vector, gain in (
-            ("none", "fixed", 0.0),
-            *((term, vector, gain) for vector, gain in gains.items() for term in ("rate", "both")),
-        )
+        for term, vector, gain in runs
     )
     verdict = judge("toy-phantom-of-its-own-batch-elsewhere", table)
     assert verdict.state == state and {effect.value.n for effect in verdict.effects} == {10}
@@ -442,7 +331,7 @@ def test_the_phantom_elsewhere_is_judged_over_settings(permuted, state):
 
 
 def test_incomplete_results_judge_nothing_and_a_reduced_profile_is_scaled_down():
-    table = case(GAIN["holds"], complexity=360.0)
+    table = case({HARD: GAIN[0]}, complexity=360.0)
     assert judge("toy-hard-error-lower", results([])).state == "not tested"
     assert judge("toy-hard-error-lower", results(table, profile="quick")).scaled_down == "profile quick"
     assert judge("toy-hard-error-lower", table).scaled_down == ""

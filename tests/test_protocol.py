@@ -52,18 +52,13 @@ def test_runs_were_made_by_revisions_that_hold_the_page_as_it_is(name: str) -> N
 
 
 @pytest.mark.parametrize("name", CONFIRMATORY)
-def test_confirmatory_seeds_are_used_by_no_earlier_run(name: str) -> None:
-    seeds = {config.seed for config in experiment(name).configs("paper")}
+def test_confirmatory_runs_have_seeds_that_no_earlier_run_used_and_the_settings_of_the_exploratory_ones(name) -> None:
+    configs, explored = (experiment(n).configs("paper") for n in (name, name.removesuffix("_confirmatory")))
+    seeds = {config.seed for config in configs}
     assert seeds == set(range(100, 120))
     others = [other for other in EXPERIMENTS.values() if other.kind == "pair" and "confirmatory" not in other.name]
     assert not seeds & {config.seed for other in others for config in other.configs("paper")} and len(others) > 3
-
-
-@pytest.mark.parametrize("name", CONFIRMATORY)
-def test_settings_are_those_of_the_exploratory_runs(name: str) -> None:
-    settings = {(c.learning_rate, c.rho) for c in experiment(name).configs("paper")}
-    explored = experiment(name.removesuffix("_confirmatory")).configs("paper")
-    assert {(c.learning_rate, c.rho) for c in explored} <= settings
+    assert {(c.learning_rate, c.rho) for c in explored} <= {(c.learning_rate, c.rho) for c in configs}
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from judging import holm
 from scipy import stats
 
 from edition.claims import Effect, Verdict
-from edition.claims.ledger import strength
-from edition.claims.rules import QUANTIFIERS, STATES, corrected
-from edition.page.verdicts import effects_html, found, verdict_class
+from edition.claims.rules import QUANTIFIERS, corrected
+from edition.page.verdicts import effects_html, found
 from samlib.measures.statistics import Estimate, detectable_at, estimate
 
 INF, NAN = math.inf, math.nan
@@ -34,9 +33,9 @@ def interval(low: float, high: float, n: int = 4) -> Estimate:
     ],
 )
 def test_an_effect_holds_if_its_whole_interval_lies_strictly_where_predicted(low, high, above, below, within):
-    effects = [Effect("x", interval(low, high), side, 0.1) for side in ("above", "below", "within")]
-    assert [effect.holds for effect in effects] == [above, below, within]
-    assert [effect.outcome == "holds" for effect in effects] == [above, below, within]  # alone, nothing is corrected
+    for side, holds in (("above", above), ("below", below), ("within", within)):
+        effect = Effect("x", interval(low, high), side, 0.1)
+        assert effect.holds == (effect.outcome == "holds") == holds  # alone, nothing is corrected
 
 
 @pytest.mark.parametrize(
@@ -46,18 +45,20 @@ def test_an_effect_holds_if_its_whole_interval_lies_strictly_where_predicted(low
 def test_below_a_least_effect_nothing_is_reversed_that_is_not_beyond_none(ends, outcome):
     effect = Effect("x", interval(*ends), "below", -0.2, none=0.0)
     assert effect.outcome == outcome
-    verdict = Verdict("x", "here", "It falls.", "slope", [effect])
+    judged = verdict(effect)
     state = {"holds": "confirmed", "too small": "undecided", "reversed": "contradicted"}[outcome]
-    assert verdict.state == state and ("too small" in verdict.counts) == (outcome == "too small")
+    assert judged.state == state and ("too small" in judged.counts) == (outcome == "too small")
 
 
-@pytest.mark.parametrize(("predicted", "outcome"), [("above", "holds"), ("below", "reversed")])
 @pytest.mark.parametrize("threshold", [0.0, 0.05, -1.0])
-def test_a_p_value_is_that_of_students_test(predicted, outcome, threshold):
-    effect = Effect("x", estimate(VALUES), predicted, threshold)
+def test_a_p_value_is_that_of_students_test_with_the_estimates_own_degrees_of_freedom(threshold):
     expected = stats.ttest_1samp(VALUES, threshold).pvalue
-    assert effect.p == pytest.approx(expected)
-    assert effect.outcome == (outcome if expected < 0.05 else "undecided")
+    for predicted, outcome in (("above", "holds"), ("below", "reversed")):
+        effect = Effect("x", estimate(VALUES), predicted, threshold)
+        assert effect.p == pytest.approx(expected)
+        assert effect.outcome == (outcome if expected < 0.05 else "undecided")
+    half = stats.t.ppf(0.975, 2.5)  # a standard error of one
+    assert Effect("x", Estimate(3, 3 - half, 3 + half, 8, df=2.5), "above").p == pytest.approx(2 * stats.t.sf(3, 2.5))
 
 
 @pytest.mark.parametrize("margin", [0.5, 0.7, 1.5])
@@ -67,11 +68,6 @@ def test_a_match_is_decided_by_the_nearer_of_two_one_sided_tests(margin):
     assert effect.p == pytest.approx(max(2 * ends[0].pvalue, ends[1].pvalue))  # each at 2.5 %, as the interval is
     assert (effect.outcome == "holds") == effect.holds == (effect.p < 0.05)
     assert [Effect("x", interval(*ends), "within", 1.0).outcome for ends in ((2, 3), (-3, -2))] == ["reversed"] * 2
-
-
-def test_degrees_of_freedom_are_the_estimates_own():
-    half = stats.t.ppf(0.975, 2.5)  # a standard error of one
-    assert Effect("x", Estimate(3, 3 - half, 3 + half, 8, df=2.5), "above").p == pytest.approx(2 * stats.t.sf(3, 2.5))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,6 @@ def test_degrees_of_freedom_are_the_estimates_own():
 def test_seeds_that_agree_exactly_decide_by_their_number(values, outcome, p):
     effect = Effect("x", estimate(values), "above")
     assert (effect.outcome, effect.p, effect.holds) == (outcome, p, outcome == "holds")
-    assert (strength(effect) > 1) == effect.holds
 
 
 def test_what_would_have_been_found_is_that_of_the_samples():
@@ -114,15 +109,23 @@ def verdict(*effects: Effect, quantifier: str = "in general", **more) -> Verdict
     return Verdict("id", "place", "claim", "statistic", effects, quantifier, **more)
 
 
-def test_words_follow_the_corrected_values():
+def test_a_state_follows_from_the_corrected_values_and_a_family_is_corrected_once():
     weak = [effect("holds", p=0.03)] * 2
     assert [verdict(weak[0]).state, verdict(*weak).state] == ["confirmed", "undecided"]  # twice .03 is not below .05
-    assert verdict(*weak).counts == "0 of 2 hold"
     family = corrected([*weak, *weak])[:1]
-    assert list(verdict(*family).effects) == family  # of another family: not corrected again
+    assert list(verdict(*family).effects) == family
 
 
 H, R, U = "holds", "reversed", "undecided"
+
+
+VERBS = {
+    "confirmed": "The records show this",
+    "contradicted": "The records show the contrary",
+    "mixed": "The records show this in part",
+    "undecided": "The records do not decide this",
+    "not tested": "The records do not test this",
+}
 
 
 @pytest.mark.parametrize(
@@ -141,44 +144,29 @@ H, R, U = "holds", "reversed", "undecided"
 def test_the_state_follows_from_the_outcomes_and_from_what_the_claim_speaks_of(
     outcomes, in_general, every, some, alike
 ):
-    verb = {
-        "confirmed": "The records show this",
-        "contradicted": "The records show the contrary",
-        "mixed": "The records show this in part",
-        "undecided": "The records do not decide this",
-        "not tested": "The records do not test this",
-    }
     for quantifier, state in zip(QUANTIFIERS, (in_general, every, some, alike), strict=True):
         for order in itertools.permutations(outcomes):
             judged = verdict(*map(effect, order), quantifier=quantifier)
-            assert judged.state == state in STATES
+            assert judged.state == state
             assert (judged.held, judged.reversed) == (outcomes.count(H), outcomes.count(R))
-            assert found(judged).rstrip(".").partition(":")[0] == verb[state]  # the sentence says what the square says
+            assert found(judged).rstrip(".").partition(":")[0] == VERBS[state]  # the sentence says what the square says
 
 
-@pytest.mark.parametrize("quantifier", QUANTIFIERS)
-def test_exploratory_runs_decide_nothing_and_are_counted(quantifier):
+@pytest.mark.parametrize(
+    ("quantifier", "state"),
+    [("in general", "mixed"), ("every", "mixed"), ("some", "confirmed"), ("alike", "undecided")],
+)
+def test_exploratory_runs_decide_nothing_and_are_counted(quantifier, state):
     explored = [replace(effect(outcome), decides=False) for outcome in (H, R, U)]
     judged = verdict(*explored, quantifier=quantifier)
     assert (judged.state, judged.counts) == ("undecided", "0 of 3 hold, 3 exploratory")
     beside = verdict(effect(H), explored[0], quantifier=quantifier)
-    assert beside.counts == "1 of 2 holds, 1 exploratory"
-    assert (
-        beside.state == {"in general": "mixed", "every": "mixed", "some": "confirmed", "alike": "undecided"}[quantifier]
-    )
+    assert (beside.state, beside.counts) == (state, "1 of 2 holds, 1 exploratory")
     assert "<td>–</td><td>exploratory</td>" in effects_html(judged.effects)
 
 
-def test_counts_and_scale_stand_in_the_sentence():
-    judged = verdict(effect(H), effect(R), scaled_down="5 of 20 epochs")
-    assert found(judged) == "The records show this in part: 1 of 2 holds, 1 reversed. Scaled down: 5 of 20 epochs."
-    assert verdict_class(judged) == "verdict-mixed scaled-down" and verdict_class(verdict()) == "verdict-not-tested"
-
-
 def test_unknown_words_are_refused():
-    with pytest.raises(ValueError, match="predicted: expected one of 'above', 'below', 'within', got 'over'"):
+    with pytest.raises(ValueError, match=r"predicted: expected one of .*'within', got 'over'"):
         Effect("x", interval(0, 1), "over")
-    with pytest.raises(
-        ValueError, match="quantifier: expected one of 'in general', 'every', 'some', 'alike', got 'all'"
-    ):
+    with pytest.raises(ValueError, match=r"quantifier: expected one of .*'alike', got 'all'"):
         verdict(quantifier="all")

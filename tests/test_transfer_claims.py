@@ -2,27 +2,26 @@
 
 import dataclasses
 import itertools
-import re
 from pathlib import Path
 
 import pytest
-from judging import holm, judge, results
+from judging import cells, holm, judge, results
 
 from edition.claims.domainbed import (
     MEAN,
+    READINGS,
     chosen,
     complete,
     effects,
     gains,
     left_out,
-    over_targets,
     radius_table,
     transfer_table,
     trials,
 )
 from edition.claims.paper_tables import table_2
 from edition.experiments import EXPERIMENTS
-from edition.experiments.domainbed import CHOSEN, LEARNING_RATES, N_SEEDS, RADII, WHOLE_SEEDS
+from edition.experiments.domainbed import CHOSEN, RADII, WHOLE_SEEDS
 from edition.figures import domainbed as figures
 from edition.figures import table_two
 from edition.page.chapter import Chapter, Results
@@ -53,6 +52,10 @@ def record(config: DomainConfig, **metrics: object) -> Record:
     return Record("domainbed", repr(config), to_dict(config), usual, provenance, Path("x.json"))
 
 
+def changed(item: Record, config: dict[str, object] | None = None, **metrics: object) -> Record:
+    return dataclasses.replace(item, config=item.config | (config or {}), metrics=item.metrics | metrics)
+
+
 def trial(target: str, seed: int, sgd: float, sam: float) -> list[Record]:
     """Untrained, SGD and SAM with these accuracies of the probe."""
     base = DomainConfig(target=target, seed=seed)
@@ -64,18 +67,18 @@ def trial(target: str, seed: int, sgd: float, sam: float) -> list[Record]:
     ]
 
 
-def runs_with_gains(by_seed: dict[int, tuple[float, ...]]) -> list[Record]:
-    """Records in which SAM gains so many points on each target."""
+def runs_with_gains(*by_seed: tuple[float, ...]) -> list[Record]:
+    """Records in which SAM gains so many points on each target, seed by seed."""
     return [
         item
-        for seed, points in by_seed.items()
+        for seed, points in enumerate(by_seed)
         for target, point in zip(TARGETS, points, strict=True)
         for item in trial(target, seed, 0.8, 0.8 + point / 100)
     ]
 
 
-UP = runs_with_gains({0: (1.0, 2.0, 1.0, 2.0), 1: (1.2, 2.2, 1.2, 2.2), 2: (0.8, 1.8, 0.8, 1.8)})
-MIXED = runs_with_gains({0: (3.0, -1.0, 1.0, 2.0), 1: (-3.0, 2.0, 0.0, 2.1), 2: (0.0, 0.0, -1.0, 1.9)})
+UP = runs_with_gains((1.0, 2.0, 1.0, 2.0), (1.2, 2.2, 1.2, 2.2), (0.8, 1.8, 0.8, 1.8))
+MIXED = runs_with_gains((3.0, -1.0, 1.0, 2.0), (-3.0, 2.0, 0.0, 2.1), (0.0, 0.0, -1.0, 1.9))
 
 
 def grid(*rows: tuple[float, float, float, float, float]) -> list[Record]:
@@ -97,37 +100,50 @@ GRID = grid(
 )
 
 
-def settings(picked: dict[str, Record]) -> dict[str, tuple[float, float]]:
-    return {name: (item.config["learning_rate"], item.config["rho"]) for name, item in picked.items()}
+def settings(records: list[Record], **options: object) -> list[tuple[float, float]]:
+    """What is chosen of one trial for SGD and for SAM: learning rate and radius."""
+    (found,) = trials(records).values()
+    picked = chosen(found.grid, **options)
+    return [(picked[name].config["learning_rate"], picked[name].config["rho"]) for name in ("SGD", "SAM")]
 
 
-def test_validation_on_the_sources_chooses_and_test_images_do_not():
-    (found,) = trials(GRID).values()
-    assert len(found.grid) == 6
-    assert settings(chosen(found.grid)) == {"SGD": (0.02, 0.0), "SAM": (0.01, 0.1)}
-    assert settings(chosen(found.grid, radius=0.05)) == {"SGD": (0.02, 0.0), "SAM": (0.02, 0.05)}
+@pytest.mark.parametrize(
+    ("options", "sgd", "sam"),
+    [
+        ({}, (0.02, 0.0), (0.01, 0.1)),  # validation on the sources: test images choose nothing
+        ({"radius": 0.05}, (0.02, 0.0), (0.02, 0.05)),
+        ({"reading": "target"}, (0.01, 0.0), (0.02, 0.1)),  # the probe's held-out tenth
+        ({"reading": "target", "radius": 0.05}, (0.01, 0.0), (0.01, 0.05)),
+    ],
+)
+def test_held_out_images_of_either_reading_choose(options, sgd, sam):
+    assert settings(GRID, **options) == [sgd, sam]
 
 
-def test_the_other_reading_lets_the_probes_held_out_tenth_choose():
-    (found,) = trials(GRID).values()
-    assert settings(chosen(found.grid, reading="target")) == {"SGD": (0.01, 0.0), "SAM": (0.02, 0.1)}
-    assert settings(chosen(found.grid, reading="target", radius=0.05)) == {"SGD": (0.01, 0.0), "SAM": (0.01, 0.05)}
-    with pytest.raises(ValueError, match="reading: expected one of 'sources', 'target', got 'both'"):
-        chosen(found.grid, reading="both")
-
-
-@pytest.mark.parametrize("reading", ["sources", "target"])
-def test_a_radius_outside_the_grid_is_refused(reading):
-    (found,) = trials(GRID).values()
-    with pytest.raises(ValueError, match=r"radius: expected one of 0\.05, 0\.1, got 0\.3"):
-        chosen(found.grid, reading=reading, radius=0.3)
-
-
-def test_ties_go_to_the_lower_rate_and_the_smaller_radius():
+@pytest.mark.parametrize("reading", READINGS)
+def test_of_runs_that_converged_ties_go_to_the_lower_rate_and_the_smaller_radius(reading):
     rows = [(rate, rho, 0.1, 0.1, 0.2) for rate in (0.02, 0.01) for rho in (0.1, 0.05, 0.0)]
-    (found,) = trials(grid(*rows)).values()
-    for reading in ("sources", "target"):
-        assert settings(chosen(found.grid, reading=reading)) == {"SGD": (0.01, 0.0), "SAM": (0.01, 0.05)}
+    assert settings(grid(*rows), reading=reading) == [(0.01, 0.0), (0.01, 0.05)]
+    diverged = changed(GRID[5], diverged=True, validation_error=None)
+    assert settings([*GRID[:5], diverged, GRID[6]])[1] == (0.02, 0.05)
+
+
+LOST = [changed(item, diverged=True) for item in GRID]
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        (GRID, {"radius": 0.3}, r"radius: expected one of 0\.05, 0\.1, got 0\.3"),
+        (GRID, {"radius": 0.3, "reading": "target"}, r"radius: expected one of 0\.05, 0\.1, got 0\.3"),
+        (GRID, {"reading": "both"}, "reading: expected one of 'sources', 'target', got 'both'"),
+        (LOST, {}, "expected at least one run that converged, got none"),
+        (LOST, {"reading": "target"}, "expected at least one run that converged, got none"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(records, options, message):
+    with pytest.raises(ValueError, match=message):
+        settings(records, **options)
 
 
 def test_every_radius_takes_its_own_best_rate():
@@ -137,34 +153,21 @@ def test_every_radius_takes_its_own_best_rate():
     assert table.gain.tolist() == pytest.approx([0, -0.02, -0.03])
 
 
-def test_a_run_that_diverged_is_never_chosen():
-    diverged = dataclasses.replace(GRID[5], metrics=GRID[5].metrics | {"diverged": True, "validation_error": None})
-    (found,) = trials([*GRID[:5], diverged, GRID[6]]).values()
-    assert settings(chosen(found.grid))["SAM"] == (0.02, 0.05)
-    lost = [dataclasses.replace(item, metrics=item.metrics | {"diverged": True}) for item in found.grid]
-    for reading in ("sources", "target"):
-        with pytest.raises(ValueError, match="expected at least one run that converged, got none"):
-            chosen(lost, reading=reading)
-
-
 def test_gains_are_paired_by_seed_and_averaged_over_targets():
     found = gains(transfer_table(UP))
     assert list(found) == [*TARGETS, MEAN]
     assert found["cartoon"].mean == pytest.approx(2.0) and found[MEAN].mean == pytest.approx(1.5)
     # Three values 1.3, 1.5, 1.7: standard deviation 0.2, t = 4.303 at two degrees of freedom.
     assert found[MEAN].high - found[MEAN].mean == pytest.approx(4.303 * 0.2 / 3**0.5, rel=1e-3)
-    assert found[MEAN].n == 3
+    corrected = effects(transfer_table(MIXED))  # the targets are one family, and their mean is its own
+    assert [corrected[name].corrected for name in TARGETS] == pytest.approx(holm([corrected[n].p for n in TARGETS]))
+    assert corrected[MEAN].corrected == corrected[MEAN].p
+    lacking = gains(transfer_table(UP[:-3]))  # the last seed's last target: that seed does not enter the mean
+    assert [lacking[name].n for name in (*TARGETS, MEAN)] == [3, 3, 3, 2, 2]
 
 
-def test_a_seed_that_lacks_a_target_does_not_enter_the_mean():
-    table = transfer_table(UP[:-3])  # the last seed's last target
-    found = over_targets(table, table.sam)
-    assert [found[name].n for name in (*TARGETS, MEAN)] == [3, 3, 3, 2, 2]
-
-
-DOWN = runs_with_gains({0: (-1.0, -2.0, -1.0, -2.0), 1: (-1.2, -2.2, -1.2, -2.2), 2: (-0.8, -1.8, -0.8, -1.8)})
-ONE_DOWN = runs_with_gains({0: (1.0, -1.0, 2.0, 9.0), 1: (1.2, -1.2, 2.2, 9.2), 2: (0.8, -0.8, 1.8, 8.8)})
-SAME = runs_with_gains({seed: (0.0,) * 4 for seed in range(3)})
+DOWN = runs_with_gains((-1.0, -2.0, -1.0, -2.0), (-1.2, -2.2, -1.2, -2.2), (-0.8, -1.8, -0.8, -1.8))
+ONE_DOWN = runs_with_gains((1.0, -1.0, 2.0, 9.0), (1.2, -1.2, 2.2, 9.2), (0.8, -0.8, 1.8, 8.8))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,6 @@ SAME = runs_with_gains({seed: (0.0,) * 4 for seed in range(3)})
         (DOWN, "contradicted", "contradicted"),
         (ONE_DOWN, "confirmed", "contradicted"),
         (MIXED, "undecided", "mixed"),
-        (SAME, "undecided", "undecided"),
         (UP[:12], "undecided", "undecided"),  # one seed
         ([], "not tested", "not tested"),
     ],
@@ -185,61 +187,34 @@ def test_verdicts_follow_from_the_intervals(records, mean, each):
         assert judge(f"domainbed-{name}-improved", results(records)).state == mean
 
 
-def test_verdicts_say_what_is_scaled_down():
-    assert (
-        judge("domainbed-pacs-improved", results(UP)).scaled_down == "densenet121 trained whole; 20 epochs at 96 pixels"
-    )
-
-
 def whole(records: list[Record], **metrics: object) -> list[Record]:
     """The same numbers of a whole ResNet-18."""
     config = {"backbone": "resnet18", "colour_jitter": True, "probe_folds": 5}
-    return [dataclasses.replace(r, config=r.config | config, metrics=r.metrics | metrics) for r in records]
+    return [changed(item, config, **metrics) for item in records]
 
 
 @pytest.mark.parametrize("id", ["domainbed-pacs-improved", "domainbed-pacs-each-target"])
 def test_the_whole_networks_runs_decide_where_they_are_complete(id):
-    part = Results("pacs_whole", "paper", tuple(whole(DOWN)[:-1]), 1)
-    verdict = judge(id, results(UP), pacs_whole=part)
-    assert verdict.state == "confirmed" and "densenet121" in verdict.scaled_down
-    ours = Results("pacs_whole", "paper", tuple(whole(DOWN)), 0)
-    verdict = judge(id, results(UP), pacs_whole=ours)
+    for n_missing, state, network in ((1, "confirmed", "densenet121"), (0, "contradicted", "resnet18")):
+        ours = Results("pacs_whole", "paper", tuple(whole(DOWN)[n_missing:]), n_missing)
+        verdict = judge(id, results(UP), pacs_whole=ours)
+        assert verdict.state == state and f"{network} trained whole" in verdict.scaled_down
     assert verdict.experiments == ("pacs_whole",)
-    assert verdict.state == "contradicted" and "resnet18 trained whole" in verdict.scaled_down
 
 
 def test_other_probes_and_a_chosen_radius_are_shown_and_decide_nothing():
-    own = [
-        dataclasses.replace(r, metrics=r.metrics | {"probe_sensitivity": {"C = 0.01": r.metrics["probe_error"] / 2}})
-        for r in whole(UP)
-    ]
-    better = {"rho": 0.1, "learning_rate": own[2].config["learning_rate"]}
-    radii = [
-        dataclasses.replace(
-            r, config=r.config | better, metrics=r.metrics | {"validation_error": 0.05, "probe_error": 0.4}
-        )
-        for r in own
-        if r.config["rho"]
-    ]
-    given = {"pacs_whole": results(own), "pacs_whole_radii": results(radii)}
-    verdict = judge("domainbed-pacs-improved", results(UP), **given)
+    own = [changed(r, probe_sensitivity={"C = 0.01": r.metrics["probe_error"] / 2}) for r in whole(UP)]
+    radii = [changed(r, {"rho": 0.1}, validation_error=0.05, probe_error=0.4) for r in own if r.config["rho"]]
+    verdict = judge("domainbed-pacs-improved", results(UP), pacs_whole=results(own), pacs_whole_radii=results(radii))
     assert verdict.state == "confirmed"
-    assert [(effect.name, effect.value.mean) for effect in verdict.shown] == [
-        ("radius chosen by validation", pytest.approx(-20.0)),
-        ("probe's C: C = 0.01", pytest.approx(0.75)),
-    ]
-
-
-def test_the_targets_are_one_family_and_their_mean_is_its_own():
-    found = effects(transfer_table(MIXED))
-    raw = [found[name].p for name in TARGETS]
-    assert [found[name].corrected for name in TARGETS] == pytest.approx(holm(raw))
-    assert found[MEAN].corrected == found[MEAN].p
+    assert {effect.name: effect.value.mean for effect in verdict.shown} == {
+        "radius chosen by validation": pytest.approx(-20.0),
+        "probe's C: C = 0.01": pytest.approx(0.75),
+    }
 
 
 def test_a_pair_of_which_one_run_diverged_is_left_out_and_named_and_its_seed_has_no_mean():
-    lost = dataclasses.replace(UP[2], metrics=UP[2].metrics | {"diverged": True, "probe_error": None})
-    records = [*UP[:2], lost, *UP[3:]]
+    records = [*UP[:2], changed(UP[2], diverged=True, probe_error=None), *UP[3:]]
     assert left_out(records) == [(TARGETS[0], 0)] and left_out(UP) == []
     found = gains(transfer_table(records))
     assert [found[name].n for name in (*TARGETS, MEAN)] == [2, 3, 3, 3, 2]
@@ -247,19 +222,22 @@ def test_a_pair_of_which_one_run_diverged_is_left_out_and_named_and_its_seed_has
     assert "1 left out, where a run diverged: Art at seed 0" in table_two.table_two_html(table_2(), {"PACS": records})
 
 
-def test_records_that_do_not_belong_together_are_refused():
-    other = record(DomainConfig(image_set="vlcs", target="SUN09", n_epochs=0))
-    with pytest.raises(ValueError, match="expected one image set, got pacs, vlcs"):
-        trials([*UP, other])
-    with pytest.raises(ValueError, match="expected one weights_sha256 for all, got None, abc"):
-        trials([*UP[:3], *whole(UP[3:6], weights_sha256="abc")])
-    with pytest.raises(ValueError, match="expected one record without training on art_painting with seed 0, got 0"):
-        trials(UP[1:])
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([*UP, record(DomainConfig(image_set="vlcs", target="SUN09", n_epochs=0))], "one image set, got pacs, vlcs"),
+        ([*UP[:3], *whole(UP[3:6], weights_sha256="abc")], "one weights_sha256 for all, got None, abc"),
+        (UP[1:], "one record without training on art_painting with seed 0, got 0"),
+    ],
+)
+def test_records_that_do_not_belong_together_are_refused(records, message):
+    with pytest.raises(ValueError, match=f"records: expected {message}"):
+        trials(records)
 
 
 def test_whole_runs_have_fresh_seeds_at_every_radius():
     configs = [c for name in ("pacs_whole", "pacs_whole_radii") for c in EXPERIMENTS[name].configs("paper")]
-    assert {c.rho for c in configs if c.n_epochs} == set(RADII) and len(set(configs)) == 12 * 5
+    assert {c.rho for c in configs if c.n_epochs} == set(RADII) == {0.0, 0.03, 0.05, 0.1}  # Appendix F's, as known
     earlier = [c for name in ("pacs", "pacs_whole_rates") for c in EXPERIMENTS[name].configs("paper")]
     assert {c.seed for c in configs} == set(WHOLE_SEEDS) and not set(WHOLE_SEEDS) & {c.seed for c in earlier}
     assert set(EXPERIMENTS["pacs_whole_sizes"].configs("paper")) & set(configs)  # 96 pixels, 6 epochs
@@ -276,45 +254,21 @@ def test_the_rates_of_whole_runs_are_those_that_validation_chose():
         assert {c.learning_rate for c in whole} == {CHOSEN[name][0]}
 
 
-@pytest.mark.parametrize("name", ["pacs", "officehome", "vlcs"])
-def test_an_experiment_has_every_setting_on_every_target_and_seed(name):
-    configs = EXPERIMENTS[name].configs("paper")
-    domains = DOMAINS[configs[0].image_set].domains
-    assert len(set(configs)) == len(configs) == N_SEEDS * 4 * (len(LEARNING_RATES) * len(RADII) + 1)
-    trained = {(c.target, c.seed, c.learning_rate, c.rho) for c in configs if c.n_epochs}
-    assert trained == set(itertools.product(domains, range(N_SEEDS), LEARNING_RATES, RADII))
-    assert sorted(RADII) == [0.0, 0.03, 0.05, 0.1]  # Appendix F's, as known
-
-
 # On the page
-
-
-def cells(html: str) -> list[list[str]]:
-    """Rows of an HTML table as text."""
-    rows = re.findall(r"<tr>(.*?)</tr>", html)
-    return [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
-
-
-def test_the_papers_twelve_pairs_are_as_printed():
-    paper = table_2()
-    assert len(paper) == 12 and (paper.sam > paper.sgd).all()
-    assert 100 * (paper.sam - paper.sgd).mean() == pytest.approx(17.6 / 12)
 
 
 def test_table_two_puts_the_paper_and_ours_side_by_side():
     rows = cells(table_two.table_two_html(table_2(), {"PACS": UP}))
     art = next(row for row in rows if row[0] == "Art")
     # Three differences .8, 1.0, 1.2: t = 8.66 at two degrees of freedom, p = .0131, the third smallest of four.
-    ours = ["70.0", "80.0", "81.0", "+1.00", "[+0.50,\u00a0+1.50]", ".026", "better", "0.65", "3"]
+    ours = ["70.0", "80.0", "81.0", "+1.00", "[+0.50, +1.50]", ".026", "better", "0.65", "3"]
     assert art == ["Art", "91.0", "91.4", "+0.4", *ours]
     mean = next(row for row in rows if row[0] == "mean")
-    ours = ["70.0", "80.0", "81.5", "+1.50", "[+1.00,\u00a0+2.00]", ".006", "better", "0.65", "3"]
+    ours = ["70.0", "80.0", "81.5", "+1.50", "[+1.00, +2.00]", ".006", "better", "0.65", "3"]
     assert mean == ["mean", "91.4", "92.7", "+1.3", *ours]
-    assert [row[0] for row in rows if row[4:] == [""] * 9] == [
-        "Art", "Clipart", "Product", "Real-World", "mean", "Caltech101", "LabelMe", "SUN09", "VOC2007", "mean"
-    ]  # fmt: skip
+    assert [row[0] for row in rows if row[4:] == [""] * 9][-3:] == ["SUN09", "VOC2007", "mean"]  # not run
     told = " ".join(row[0] for row in rows if len(row) == 1)
-    assert "DenseNet-121, trained whole, on random crops; 96 pixels; 20 epochs of 32 images of each source" in told
+    assert "DenseNet-121, trained whole, on random crops; 96 pixels; 20 epochs" in told
     assert "not run here; python -m edition runs start --experiment vlcs_whole fills it" in told
 
 
@@ -329,16 +283,13 @@ def test_levels_stand_beside_the_papers_with_what_size_and_length_move():
     assert rows["PACS: SGD"] == ["80.0 (−11.0)", "80.0 (−9.7)", "80.0 (−15.5)", "80.0 (−9.3)"]
     assert rows["SGD, whole, one seed: 64 pixels, 2 epochs"] == ["58.4 (−32.6)", "", "", "58.4 (−30.9)"]
     told = table_two.levels_sentence(table_2(), UP, sizes)
-    assert "From 64 to 112 pixels the probe after SGD moves, in points, by +4.8 on Art and +4.8 on Sketch;" in told
-    assert "from 2 to 6 epochs, at 112 pixels, by +4.0 on Art" in told
-    assert told.endswith("tell apart: Art −23.8, Cartoon −9.7, Photo −15.5, Sketch −22.1.")
+    for words in ("+4.8 on Art and +4.8 on Sketch;", "from 2 to 6 epochs, at 112 pixels, by +4.0 on Art", "Art −23.8"):
+        assert words in told
 
 
 def test_the_sentence_says_what_the_interval_says():
-    assert (
-        "20 epochs at 96 pixels) the probe's accuracy is **better** with SAM: +1.50 points [+1.00, +2.00], n = 3 seeds"
-        in (table_two.in_short({"PACS": UP}).replace("\u00a0", " "))
-    )
+    told = table_two.in_short({"PACS": UP}).replace("\u00a0", " ")
+    assert "accuracy is **better** with SAM: +1.50 points [+1.00, +2.00], n = 3 seeds" in told
     assert "**undecided**" in table_two.in_short({"PACS": MIXED})
     assert "Nothing has been run" in table_two.in_short({})
     told = table_two.controls_sentence(transfer_table(UP)).replace("\u00a0", " ")
@@ -354,7 +305,7 @@ def test_ways_of_tuning_choices_and_controls_are_tabulated():
     assert protocols[-1][0] == MEAN
     assert [cell.partition(" ")[0] for cell in protocols[-1][1:]] == ["−2.00", "−3.00", "−20.00", "−23.00"]
     choices = cells(table_two.choices_html({"PACS, last block": wide}))
-    assert choices[2] == ["Art", "0.02, 0.02", "0.01 (ρ\u00a00.1), 0.01 (ρ\u00a00.1)"]
+    assert choices[2] == ["Art", "0.02, 0.02", "0.01 (ρ 0.1), 0.01 (ρ 0.1)"]
     accuracies, ranks = table_two.controls_html(transfer_table(UP)).split("Effective rank")
     assert cells(accuracies)[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0"]
     assert cells(ranks)[1] == ["Art", "60", "40", "40", "50", "50", "45"]
@@ -362,21 +313,13 @@ def test_ways_of_tuning_choices_and_controls_are_tabulated():
 
 def moved(records: list[Record], target: str, seed: int) -> list[Record]:
     """The same records at another target and seed."""
-    return [dataclasses.replace(item, config=item.config | {"target": target, "seed": seed}) for item in records]
+    return [changed(item, {"target": target, "seed": seed}) for item in records]
 
 
 def test_figures_draw_a_point_for_every_target():
-    figure = figures.gains_beside_paper(table_2(), {"PACS": UP})
-    assert [panel.get_title() for panel in figure.axes] == ["OfficeHome: not run", "PACS", "VLCS: not run"]
-    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [
-        "Art",
-        "Cartoon",
-        "Photo",
-        "Sketch",
-        MEAN,
-    ]
-    assert len(figure.axes[1].containers) == 5 and not figure.axes[0].containers
-    assert len(figures.gain_by_radius({"PACS": UP}).axes) == 5
+    absent, pacs, _ = figures.gains_beside_paper(table_2(), {"PACS": UP}).axes
+    assert [label.get_text() for label in pacs.get_xticklabels()][::4] == ["Art", MEAN]
+    assert len(pacs.containers) == 5 and not absent.containers and absent.get_title() == "OfficeHome: not run"
     assert len(figures.gain_by_radius({"PACS": UP, "PACS, last block": UP}).axes) == 10
     assert len(figures.controls(transfer_table(UP)).axes[0].containers) == 25
     assert len(figures.rank_and_accuracy(transfer_table(UP)).axes) == 4

@@ -20,23 +20,17 @@ CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 TINY = DomainConfig(stored_size=16, image_size=16, backbone="smallnet", batch_per_domain=8, n_epochs=1)
 
 
-def pacs(root: Path, per_class: int = 4) -> Path:
-    """Images whose brightness tells the class, each domain with a tint of its own. Returns the set's folder."""
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A folder with images whose brightness tells the class, each domain with a tint of its own, prepared."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for d, domain in enumerate(PACS):
         for c, name in enumerate(CLASSES):
             (folder := root / "PACS" / domain / name).mkdir(parents=True)
-            for i in range(per_class):
+            for i in range(4):
                 pixels = rng.integers(0, 40, (16, 16, 3), dtype=np.uint8) + np.uint8(30 * c)
                 pixels[..., d % 3] //= 1 + d
                 Image.fromarray(pixels).save(folder / f"pic_{i:03d}.png")
-    return root / "PACS"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    pacs(root)
     prepare("pacs", root, size=16)
     return root
 
