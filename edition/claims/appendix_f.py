@@ -26,33 +26,29 @@ ACCURACY = "accuracy of a linear probe on the target domain's test split, SAM mi
 SETTINGS = "paired by seed, settings chosen on held-out images of the sources"
 
 
-def _enter() -> None:
-    """One claim a data set, on the targets' mean."""
-    for title, experiment in EXPERIMENTS.items():
+# One claim a data set, on the targets' mean.
+for _title, _experiment in EXPERIMENTS.items():
 
-        @claim(
-            f"domainbed-{title.lower()}-improved",
-            place="Appendix F.3, Table 2",
-            says=f"SAM outperforms SGD on {title}.",
-            statistic=f"{ACCURACY}, mean of the targets; {SETTINGS}",
-            chapter=TRANSFER,
-            figure=TABLE,
-            needs=experiment,
-            also=(WHOLE[title], OTHER_RADII) if title == "PACS" else WHOLE[title],
-        )
-        def improved(*given: Results, title: str = title) -> Judged:
-            results = dict(zip((EXPERIMENTS[title], WHOLE[title], OTHER_RADII), given, strict=False))
-            own = judged(results, title)
-            used = swept(results) if title == "PACS" else own
-            shown = other_probes(own.records)
-            if used is not own:
-                chosen = gains(transfer_table(used.records))[MEAN]
-                shown.insert(0, Effect("radius chosen by validation", chosen, "above"))
-            effect = effects(transfer_table(own.records))[MEAN]
-            return Judged([effect], scaled_down=scaled_down(own.records), shown=shown, records=used.records)
-
-
-_enter()
+    @claim(
+        f"domainbed-{_title.lower()}-improved",
+        place="Appendix F.3, Table 2",
+        says=f"SAM outperforms SGD on {_title}.",
+        statistic=f"{ACCURACY}, mean of the targets; {SETTINGS}",
+        chapter=TRANSFER,
+        figure=TABLE,
+        needs=_experiment,
+        also=(WHOLE[_title], OTHER_RADII) if _title == "PACS" else WHOLE[_title],
+    )
+    def improved(*given: Results, title: str = _title) -> Judged:
+        results = dict(zip((EXPERIMENTS[title], WHOLE[title], OTHER_RADII), given, strict=False))
+        own = judged(results, title)
+        used = swept(results) if title == "PACS" else own
+        shown = other_probes(own.records)
+        if used is not own:
+            chosen = gains(transfer_table(used.records))[MEAN]
+            shown.insert(0, Effect("radius chosen by validation", chosen, "above"))
+        effect = effects(transfer_table(own.records))[MEAN]
+        return Judged([effect], scaled_down=scaled_down(own.records), shown=shown, records=used.records)
 
 
 @claim(

@@ -1,7 +1,7 @@
 """Appendix G of the paper: what Section 6.2 finds at the end of training holds along the whole of it."""
 
 from edition.claims.claim import Judged, claim
-from edition.claims.moments import easy_side, more_uniform, poorly_fit, toy_moments
+from edition.claims.moments import Moment, easy_side, more_uniform, poorly_fit, toy_moments
 from edition.claims.rules import Effect
 from edition.claims.section_6_2_weights import (
     GINI,
@@ -10,7 +10,6 @@ from edition.claims.section_6_2_weights import (
     TOY_RHO,
     of_both,
     on_photographs,
-    poorly_fit_of,
     uniform_of_both,
 )
 from edition.runs.results import Results
@@ -40,24 +39,20 @@ def uniform_throughout(checkpoints: Results) -> list[Effect]:
     return more_uniform(toy_moments(checkpoints.records))
 
 
-def _enter_halves() -> None:
-    for role, (suffix, says) in HALVES.items():
+for _role, (_suffix, _says) in HALVES.items():
 
-        @claim(
-            f"toy-poorly-fit{suffix}-throughout",
-            place="Appendix G, Figure 8",
-            says=f"LSAM {says} throughout training.",
-            statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
-            chapter=ALONG,
-            figure=f"fig-8-{role}",
-            needs="checkpoints",
-            quantifier="every",
-        )
-        def throughout(checkpoints: Results, role: str = role) -> Judged:
-            return poorly_fit(toy_moments(checkpoints.records), role)
-
-
-_enter_halves()
+    @claim(
+        f"toy-poorly-fit{_suffix}-throughout",
+        place="Appendix G, Figure 8",
+        says=f"LSAM {_says} throughout training.",
+        statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
+        chapter=ALONG,
+        figure=f"fig-8-{_role}",
+        needs="checkpoints",
+        quantifier="every",
+    )
+    def throughout(checkpoints: Results, role: str = _role) -> Judged:
+        return poorly_fit(toy_moments(checkpoints.records), role)
 
 
 @claim(
@@ -83,10 +78,13 @@ on_photographs(
     chapter=ALONG,
     figure="fig-7-{}",
     quantifier="alike",
-    judge=uniform_of_both,
-    file=__name__,
+    judge=lambda moments: uniform_of_both(moments),
 )
 for _role, (_suffix, _says) in HALVES.items():
+
+    def of_half(moments: list[Moment], role: str = _role) -> Judged:
+        return poorly_fit(of_both(moments), role)
+
     on_photographs(
         f"poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
@@ -95,8 +93,7 @@ for _role, (_suffix, _says) in HALVES.items():
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
         quantifier="every",
-        judge=poorly_fit_of(_role, list),
-        file=__name__,
+        judge=of_half,
     )
 on_photographs(
     "easy-side",
@@ -107,5 +104,4 @@ on_photographs(
     figure="fig-8-{}-hard",
     quantifier="every",
     judge=lambda moments: easy_side(of_both(moments)),
-    file=__name__,
 )

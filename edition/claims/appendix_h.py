@@ -70,33 +70,29 @@ def degrades(table: pd.DataFrame) -> list[Effect]:
     ]
 
 
-def _enter_sizes() -> None:
-    """What the paper says of the improvement: at equal epochs, and as a control of ours at equal steps."""
-    for budget, experiment in (("epochs", "batch_size"), ("steps", "batch_size_equal_steps")):
-        ours = budget == "steps"
-        for name, says, statistic, judge in (
-            ("robust", "LSAM improves the hard feature's probing error over SGD for a wide range of batch sizes.",
-             f"{GAIN}, at each batch size but the full batch", robust),
-            ("degrades", "As the batch becomes very large, the improvement of LSAM degrades.",
-             f"gain (LSAM at rho = {REFERENCE_RHO:g} minus SGD, negative is better): largest batch against "
-             f"{PAPER_BATCH}, and rank correlation with batch size, over seeds", degrades),
-        ):  # fmt: skip
+# What the paper says of the improvement: at equal epochs, and as a control of ours at equal steps.
+for _budget, _experiment in (("epochs", "batch_size"), ("steps", "batch_size_equal_steps")):
+    _ours = _budget == "steps"
+    for _name, _says, _statistic, _judge in (
+        ("robust", "LSAM improves the hard feature's probing error over SGD for a wide range of batch sizes.",
+         f"{GAIN}, at each batch size but the full batch", robust),
+        ("degrades", "As the batch becomes very large, the improvement of LSAM degrades.",
+         f"gain (LSAM at rho = {REFERENCE_RHO:g} minus SGD, negative is better): largest batch against "
+         f"{PAPER_BATCH}, and rank correlation with batch size, over seeds", degrades),
+    ):  # fmt: skip
 
-            @claim(
-                f"toy-batch-{name}-equal-{budget}",
-                place="Appendix H.2, Figure 10" + ("; at equal steps, the control is ours" if ours else ""),
-                says=says,
-                statistic=f"{statistic} (equal {budget})",
-                chapter=BATCH,
-                figure="fig-10",
-                needs=experiment,
-                origin=OURS if ours else PAPER,
-            )
-            def judged(results: Results, judge: Callable[[pd.DataFrame], list[Effect]] = judge) -> list[Effect]:
-                return judge(results.table)
-
-
-_enter_sizes()
+        @claim(
+            f"toy-batch-{_name}-equal-{_budget}",
+            place="Appendix H.2, Figure 10" + ("; at equal steps, the control is ours" if _ours else ""),
+            says=_says,
+            statistic=f"{_statistic} (equal {_budget})",
+            chapter=BATCH,
+            figure="fig-10",
+            needs=_experiment,
+            origin=OURS if _ours else PAPER,
+        )
+        def judged(results: Results, judge: Callable[[pd.DataFrame], list[Effect]] = _judge) -> list[Effect]:
+            return judge(results.table)
 
 
 @claim(

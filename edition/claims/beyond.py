@@ -63,8 +63,7 @@ QUESTIONS = {
 def family(table: pd.DataFrame) -> dict[tuple[str, str], Effect]:
     """Estimate every comparison of `QUESTIONS` on one task, corrected together: (method, counterpart) -> effect.
 
-    Args:
-        table: what `edition.claims.controls.control_table` returned of the task; what it lacks is left out.
+    What the task's `edition.claims.controls.control_table` lacks is left out.
     """
     pairs = list(dict.fromkeys(pair for question in QUESTIONS.values() for pair in question.pairs))
     rows = chosen(table)
@@ -104,49 +103,46 @@ def _scaled_down(results: Results) -> str:
     return f"{images}{config['n_epochs']} of 20 epochs"
 
 
-def _enter() -> None:
-    """Each account of what drives the hard feature, and each question, on each task."""
-    for title, experiment in TASKS.items():
-        for account, (told, _) in ACCOUNTS.items():
+# Each account of what drives the hard feature, and each question, on each task.
+for _title, _experiment in TASKS.items():
+    for _account, (_told, _) in ACCOUNTS.items():
 
-            @claim(
-                f"controls-{title.lower()}-{account.replace('_', '-')}",
-                place="later work; the test is ours",
-                says=f"{title}: over methods, the hard feature's probing error follows {told}.",
-                statistic="rank correlation over methods and settings of the hard feature's probing error with "
-                f"{account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error (a "
-                "limit set after the toy's runs had been seen; beside it over all); corrected for three accounts; "
-                "it does not say what causes what",
-                chapter=BEYOND,
-                figure="fig-follows",
-                needs=experiment,
-                origin=OURS,
-            )
-            def follows_account(results: Results, account: str = account) -> Judged:
-                found, shown = ([part[account]] if account in part else [] for part in _accounts(results))
-                return Judged(found, scaled_down=_scaled_down(results), shown=shown)
-
-    for title, experiment in TASKS.items():
-        for question, asked in QUESTIONS.items():
-
-            @claim(
-                f"controls-{title.lower()}-{question}",
-                place="asked by the paper's reviewers and later work; the test is ours",
-                says=f"{title}: {asked.claim}",
-                statistic="probing error of the hard feature, each method minus its counterpart, paired by seed; "
-                "where a method has several settings, each seed at the one that the other seeds choose; corrected for "
-                "all comparisons of the task",
-                chapter=BEYOND,
-                figure=f"fig-methods-{title.lower()}",
-                needs=experiment,
-                origin=OURS,
-            )
-            def improves(results: Results, pairs: Sequence[tuple[str, str]] = asked.pairs) -> Judged:
-                found = _comparisons(results)
-                return Judged([found[pair] for pair in pairs if pair in found], scaled_down=_scaled_down(results))
+        @claim(
+            f"controls-{_title.lower()}-{_account.replace('_', '-')}",
+            place="later work; the test is ours",
+            says=f"{_title}: over methods, the hard feature's probing error follows {_told}.",
+            statistic="rank correlation over methods and settings of the hard feature's probing error with "
+            f"{_account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error (a "
+            "limit set after the toy's runs had been seen; beside it over all); corrected for three accounts; "
+            "it does not say what causes what",
+            chapter=BEYOND,
+            figure="fig-follows",
+            needs=_experiment,
+            origin=OURS,
+        )
+        def follows_account(results: Results, account: str = _account) -> Judged:
+            found, shown = ([part[account]] if account in part else [] for part in _accounts(results))
+            return Judged(found, scaled_down=_scaled_down(results), shown=shown)
 
 
-_enter()
+for _title, _experiment in TASKS.items():
+    for _question, _asked in QUESTIONS.items():
+
+        @claim(
+            f"controls-{_title.lower()}-{_question}",
+            place="asked by the paper's reviewers and later work; the test is ours",
+            says=f"{_title}: {_asked.claim}",
+            statistic="probing error of the hard feature, each method minus its counterpart, paired by seed; "
+            "where a method has several settings, each seed at the one that the other seeds choose; corrected for "
+            "all comparisons of the task",
+            chapter=BEYOND,
+            figure=f"fig-methods-{_title.lower()}",
+            needs=_experiment,
+            origin=OURS,
+        )
+        def improves(results: Results, pairs: Sequence[tuple[str, str]] = _asked.pairs) -> Judged:
+            found = _comparisons(results)
+            return Judged([found[pair] for pair in pairs if pair in found], scaled_down=_scaled_down(results))
 
 
 @claim(

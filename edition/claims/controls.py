@@ -2,6 +2,9 @@
 
 Methods are compared seed by seed: all share data, initialization and batch order. Where a method has several settings,
 each seed is measured at the setting that the other seeds choose.
+
+A `table` is what `control_table` returned, `rows` are those of it with one setting a method and seed, such as `chosen`
+returns, and a `metric` is a column of it, smaller being better.
 """
 
 import dataclasses
@@ -71,9 +74,7 @@ def method_of(config: ControlConfig) -> tuple[str, int]:
 def against_sgd(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], Estimate]:
     """Estimate a metric minus that of SGD at its first setting, paired by seed, for every method and setting.
 
-    Args:
-        table: what `control_table` returned.
-        metric: a column. Seeds at which either run diverged are left out; settings with none left, too.
+    Seeds at which either run diverged are left out; settings with none left, too.
     """
     sgd = table[(table.method == "SGD") & (table.setting == 0)].assign(method="SGD's first")
     found = {}
@@ -89,12 +90,6 @@ def chosen(table: pd.DataFrame, metric: str = "hard_probe_error") -> pd.DataFram
 
     They choose the lowest mean of the metric among the settings whose mean test error is at most `SOLVED` (among all
     where none is). A seed's own numbers have no say in its setting; with one seed or one setting, it is the first.
-
-    Args:
-        table: what `control_table` returned.
-        metric: a column, smaller is better.
-    Returns:
-        A row per (method, seed), as in the table.
     """
     rows = []
     for _, own in table.groupby("method", sort=False):
@@ -108,13 +103,7 @@ def chosen(table: pd.DataFrame, metric: str = "hard_probe_error") -> pd.DataFram
 
 
 def difference(rows: pd.DataFrame, treated: str, control: str, metric: str = "hard_probe_error") -> Estimate | None:
-    """Estimate one method's metric minus another's, paired by seed; None where no seed has both.
-
-    Args:
-        rows: a row per (method, seed), such as `chosen` returns.
-        treated, control: methods.
-        metric: a column.
-    """
+    """Estimate one method's metric minus another's, paired by seed; None where no seed has both."""
     values = rows.set_index(["method", "seed"])[metric].dropna()
     if not {treated, control} <= {*values.index.get_level_values("method")}:
         return None
@@ -134,12 +123,7 @@ def follows(
 ) -> dict[str, Estimate]:
     """Estimate, seed by seed, the rank correlation over methods and settings of a metric with each of `ACCOUNTS`.
 
-    Args:
-        table: what `control_table` returned.
-        metric: a column.
-        worst_test_error: networks above it are left out; 1 leaves none out.
-    Returns:
-        Account -> the estimate; none where no network is left.
+    Networks above `worst_test_error` are left out, and accounts for which none is left.
     """
     table = table[table.test_error <= worst_test_error]
     found = {}
@@ -155,13 +139,7 @@ def follows(
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what is compared, a row per method: means over seeds at the settings that the other seeds choose.
-
-    Args:
-        table: what `control_table` returned.
-    Returns:
-        Columns: "method", the metrics that the table has, and "settings": the places of the chosen settings.
-    """
+    """Return means over seeds at the settings that the other seeds choose: a row per method, metrics and "settings"."""
     metrics = ["hard_probe_error", "easy_probe_error", "test_error", "effective_rank", "sharpness", "gini_used"]
     rows = chosen(table)
     means = rows.groupby("method", sort=False)[metrics].mean()

@@ -1,4 +1,7 @@
-"""The data sets of Table 1: whose records stand for each, and what of the paper's setting they scale down."""
+"""The data sets of Table 1: whose records stand for each, and what of the paper's setting they scale down.
+
+Here `results` are by experiment; data sets whose experiments are not among them are left out.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -64,8 +67,8 @@ def _data_set(name: str, easy: str, hard: str, *, pair: bool) -> DataSet:
     fixed, roles = f"{name}_confirmatory", {"easy": easy, "hard": hard}
     if pair:
         return DataSet(name, f"{name}_grid", "pairs_equal_budget", fixed, len(pairs.CONFIRMATORY["seeds"]), roles)
-    n_seeds = len(finetune.SEEDS)
-    return DataSet(name, f"{name}_grid", "photographs_equal_budget", fixed, n_seeds, roles, f"{fixed}_more")
+    more, n_seeds = f"{fixed}_more", len(finetune.SEEDS)
+    return DataSet(name, f"{name}_grid", "photographs_equal_budget", fixed, n_seeds, roles, more)
 
 
 DATA_SETS = {
@@ -86,21 +89,21 @@ PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeb
 def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     """Return Table 1's entries of the data sets whose exploratory runs are complete.
 
-    Args:
-        results: by experiment; those that are not given or not complete are left out.
+    Below the profile "paper" one embedded set stands for all, and the titles say so.
     """
-    return {
-        _title(title, names, results[names.experiment].records): _entry(results[names.experiment].records)
-        for title, names in DATA_SETS.items()
-        if _complete(results, names.experiment)
-    }
+    found = {}
+    for title, names in DATA_SETS.items():
+        own = results.get(names.experiment)
+        if own is not None and own.complete:
+            there = _set(own.records[0])
+            found[title if there == names.experiment else f"{there} in place of {title}"] = _entry(own.records)
+    return found
 
 
 def progress(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Progress]:
-    """Return how far each data set's confirmatory runs of SGD and of one method are.
+    """Return how far each data set's confirmatory runs of SGD and of one method are; none below the profile "paper".
 
     Args:
-        results: by experiment; below the profile "paper" no confirmatory run has a meaning, and nothing is returned.
         method: "SAM", or `EQUAL_BUDGET` for SAM chosen among as many settings as SGD.
     """
     found = {}
@@ -152,10 +155,8 @@ def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
 def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     """Return the same with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
 
-    Where the confirmatory runs of it are complete, they stand for their data set, and the title says so.
-
-    Args:
-        results: by experiment, at the profile "paper"; below it nothing is tuned, and there are no entries.
+    Where the confirmatory runs of it are complete, they stand for their data set, and the title says so. Below the
+    profile "paper" nothing is tuned, and there are no entries.
     """
     found = {}
     for title, names in DATA_SETS.items():
@@ -174,16 +175,6 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
 def _entry(records: Sequence[Record]) -> Entry:
     """Records of one data set with what they scale down."""
     return Entry(records, scaled_down(records[0]))
-
-
-def _complete(results: Mapping[str, Results], name: str) -> bool:
-    """Whether all runs of an experiment are among the results."""
-    return name in results and results[name].complete
-
-
-def _title(title: str, names: DataSet, records: Sequence[Record]) -> str:
-    """The data set's title, or that of its stand-in at a reduced profile."""
-    return title if _set(records[0]) == names.experiment else f"{_set(records[0])} in place of {title}"
 
 
 def _set(record: Record) -> str:
@@ -229,9 +220,6 @@ def sensitivity(results: Mapping[str, Results]) -> pd.DataFrame:
     """Return `sensitivity_table` of the confirmatory runs at hand, complete or not, and last a row of an ablation.
 
     That row has the exploratory runs on photographs, in which only the last block of a DenseNet-121 was trained.
-
-    Args:
-        results: by experiment.
     """
     there = {title: found.records for title, found in progress(results).items()}
     seeds = {
@@ -251,23 +239,16 @@ def sensitivity(results: Mapping[str, Results]) -> pd.DataFrame:
 
 
 def in_short(results: Mapping[str, Results]) -> str:
-    """Say in a few sentences (Markdown) what is decided about the hard feature, and what the exploratory runs suggest.
-
-    Args:
-        results: by experiment.
-    """
+    """Say in Markdown what is decided about the hard feature, and what the exploratory runs suggest."""
+    decided = "By the protocol, that SAM's probing error on the hard feature is below SGD's is"
+    explored = "In the exploratory runs that error is, against SGD's,"
     told = []
-    for words, found in (
-        (
-            "By the protocol, that SAM's probing error on the hard feature is below SGD's is",
-            confirmatory_entries(results),
-        ),
-        ("In the exploratory runs that error is, against SGD's,", entries(results)),
-    ):
+    for words, found in ((decided, confirmatory_entries(results)), (explored, entries(results))):
         said: dict[str, list[str]] = {}
-        for title, row in _hard_rows(found):
-            what = f"{title} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
-            said.setdefault(row.verdict, []).append(what)
+        for row in table_one(found).itertuples():
+            if row.metric == "hard_probe_error":
+                what = f"{row.data_set} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
+                said.setdefault(row.verdict, []).append(what)
         if said:
             parts = "; ".join(f"**{word}** on {', '.join(sets)}" for word, sets in said.items())
             told.append(f"{words} {parts}.")
@@ -276,12 +257,6 @@ def in_short(results: Mapping[str, Results]) -> str:
     if late:
         told.append(f"Runs of the protocol that are not complete: {', '.join(late)}.")
     return f"**In short.** {' '.join(told) or 'Nothing has been run at this profile yet.'}"
-
-
-def _hard_rows(found: Mapping[str, Entry]) -> list[tuple[str, Any]]:
-    """The rows of the hard features' probing errors."""
-    table = table_one(found)
-    return [] if table.empty else [(r.data_set, r) for r in table[table.metric == "hard_probe_error"].itertuples()]
 
 
 def tuned_on(records: Sequence[Record]) -> str:

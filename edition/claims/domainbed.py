@@ -3,6 +3,8 @@
 Every seed has its own splits, and on every target it chooses its own settings on validation images: of the last block
 learning rate and radius; of the whole network, whose rates are chosen once, the radius alone. Test images choose
 nothing. What is judged are the whole network's runs at one radius (book/protocol.md), where they are complete.
+
+Here `results` are by experiment, `records` those of one experiment, and a `table` is what `transfer_table` returned.
 """
 
 import dataclasses
@@ -38,12 +40,7 @@ class Trial(NamedTuple):
 
 
 def judged(results: Mapping[str, Results], title: str) -> Results:
-    """Return the runs that a data set is judged by: the whole network's where they are complete, else the last block's.
-
-    Args:
-        results: by experiment.
-        title: of the data set, a key of `EXPERIMENTS`.
-    """
+    """Return a data set's runs that judge: the whole network's where they are complete, else the last block's."""
     whole = results.get(WHOLE[title])
     return whole if whole and whole.complete else results[EXPERIMENTS[title]]
 
@@ -59,8 +56,6 @@ def swept(results: Mapping[str, Results]) -> Results:
 def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
     """Return the records of the data sets whose runs are complete: those that judge first, then the other ones.
 
-    Args:
-        results: by experiment.
     Returns:
         Title -> records; the last block's rows beside the whole network's have a title of their own. Below the profile
         "paper" all experiments train one embedded set: it appears once, under a title that says what it stands for.
@@ -78,19 +73,16 @@ def complete(results: Mapping[str, Results]) -> dict[str, Sequence[Record]]:
 
 
 def trials(records: Sequence[Record]) -> dict[tuple[str, int], Trial]:
-    """Group the records of one experiment by target and seed.
+    """Group records by target and seed, in their order: (target, seed) -> the trial.
 
-    Args:
-        records: of kind "domainbed", of one image set.
-    Returns:
-        (target, seed) -> the trial, in the order of the records.
     Raises:
         ValueError: two image sets, two networks' first weights, or a trial without the untrained features.
     """
     sets = sorted({record.config["image_set"] for record in records})
     if len(sets) > 1:
         raise ValueError(f"records: expected one image set, got {', '.join(sets)}; pass one experiment's records")
-    weights = sorted({str(record.metrics.get("weights_sha256")) for record in records if not _drawn(record)})
+    pretrained = [record for record in records if record.config["backbone"] != "smallnet"]  # whose weights are drawn
+    weights = sorted({str(record.metrics.get("weights_sha256")) for record in pretrained})
     if len(weights) > 1:
         raise ValueError(
             f"records: expected one weights_sha256 for all, got {', '.join(weights)}; run them from the same weights"
@@ -146,7 +138,6 @@ def transfer_table(records: Sequence[Record], *, reading: str = "sources", radiu
     """Tabulate what both methods' chosen runs reach.
 
     Args:
-        records: of one experiment; see `trials`.
         reading, radius: see `chosen`.
     Returns:
         One row per (target, seed). Columns: "image_set", "target", "seed"; "untrained", accuracy of the probe on
@@ -206,7 +197,7 @@ def over_targets(table: pd.DataFrame, values: pd.Series) -> dict[str, Estimate]:
         table: one row per (target, seed).
         values: the quantity, one number a row. Only seeds that have it on every target enter the mean.
     Returns:
-        Target, and last "mean" -> mean over seeds with its 95 % interval.
+        Target, and last `MEAN` -> the estimate.
     """
     wide = table.assign(_value=values.astype(float).round(DIGITS)).pivot(
         index="seed", columns="target", values="_value"
@@ -226,11 +217,7 @@ def left_out(records: Sequence[Record]) -> list[tuple[str, int]]:
 
 
 def effects(table: pd.DataFrame) -> dict[str, Effect]:
-    """Return SAM's gain on each target, corrected as one family by Holm's method, and their mean, a family of its own.
-
-    Args:
-        table: what `transfer_table` returned.
-    """
+    """Return SAM's gain on each target, corrected as one family by Holm's method; their mean is a family of its own."""
     values = gains(table)
     mean = Effect("mean of the targets", values.pop(MEAN), "above")
     members = corrected([Effect(name, value, "above") for name, value in values.items()])
@@ -269,11 +256,6 @@ def _decided(trial: Trial, radius: float | None) -> bool:
     """Whether both methods have a run that converged, SAM at this radius or at any."""
     radii = {record.config["rho"] for record in converged(trial.grid)}
     return 0.0 in radii and (radius in radii if radius is not None else len(radii) > 1)
-
-
-def _drawn(record: Record) -> bool:
-    """Whether the network's first weights are drawn from the seed and not pretrained."""
-    return bool(record.config["backbone"] == "smallnet")
 
 
 def _reached(method: str, record: Record) -> dict[str, Any]:

@@ -172,11 +172,7 @@ def split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """Write the ledger for a terminal: three lines a claim, then the counts.
-
-    Args:
-        rows: those to print.
-    """
+    """Write the ledger for a terminal: three lines a claim, then the counts."""
     lines = []
     for row in rows:
         verdict = row.verdict

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import scipy
+from scipy.stats import rankdata
 
 from edition.claims.claim import Judged
 from edition.claims.pairs import method_of, pair_roles
@@ -70,11 +70,7 @@ def toy_moment(kept: KeptNetworks, rho: float) -> Moment:
 
 
 def toy_moments(records: Sequence[Record]) -> list[Moment]:
-    """Weigh the toy's training examples at every kept step: SGD's networks, then LSAM's, by step.
-
-    Args:
-        records: of the experiment "checkpoints".
-    """
+    """Weigh the toy's training examples at every kept step of "checkpoints": SGD's networks, then LSAM's, by step."""
     found = []
     for record in records:
         key = (str(record.path), record.arrays_sha256)
@@ -183,11 +179,6 @@ def last(moments: Sequence[Moment]) -> list[Moment]:
     return [max(part, key=lambda moment: moment.when) for part in by_method(moments)]
 
 
-def testable(moments: Sequence[Moment]) -> bool:
-    """Whether both methods were run with two seeds or more."""
-    return len(by_method(moments)) == 2 and min(len(moment.seeds) for moment in moments) > 1
-
-
 def ginis(importance: Importance, which: str) -> np.ndarray:
     """Return the Gini coefficient of the "real" or "phantom" weights of every member."""
     return np.array([gini(values) for values in getattr(importance, which)])
@@ -252,16 +243,12 @@ def easy_side(moments: Sequence[Moment]) -> Judged:
     return Judged(effects, shown=shown)
 
 
-def _ranks(weights: np.ndarray) -> np.ndarray:
-    """Ranks from 0; equal weights share theirs, for the order in which a sort leaves them is the processor's."""
-    return scipy.stats.rankdata(weights) - 1
-
-
 # What a group of examples weighs: by the paper's statistic, and by those of ours.
 _STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "median": lambda weights, chosen: float(np.median(weights[chosen])),
     "median / mean weight": lambda weights, chosen: float(np.median(weights[chosen]) / weights.mean()),
-    "mean rank": lambda weights, chosen: float((_ranks(weights)[chosen] / (len(weights) - 1)).mean()),
+    # From 0 to 1; equal weights share their rank, for the order in which a sort leaves them is the processor's.
+    "mean rank": lambda weights, chosen: float(((rankdata(weights) - 1)[chosen] / (len(weights) - 1)).mean()),
     "share": lambda weights, chosen: float(weights[chosen].sum() / weights.sum()),
 }
 

@@ -75,55 +75,51 @@ def _of(entry: Entry, effect: Effect) -> Effect:
     return effect if entry.fixed else replace(effect, name=f"{effect.name} (exploratory)", decides=False)
 
 
-def _enter_probes() -> None:
-    """Both features: on every data set, and over the data sets together."""
-    for role in ROLES:
+# Both features: on every data set, and over the data sets together.
+for _role in ROLES:
 
-        @claim(
-            f"table-one-{role}-improved",
-            place="Section 4.2, Table 1",
-            says=f"SAM achieves a lower probing error than SGD on the {role} feature of every data set.",
-            statistic=f"probing error of the {role} feature on the balanced test set, SAM minus SGD, {PAIRED}; "
-            f"{DECIDING}",
-            chapter=IMAGES,
-            figure=TABLE,
-            needs=EXPLORATORY,
-            also=CONFIRMATORY,
-            quantifier="every",
-        )
-        def improves(*results: Results | None, role: str = role) -> Judged:
-            found = _by_name(results)
-            judged = judged_entries(found)
-            explored = comparisons({title: entry for title, entry in judged.items() if not entry.fixed}, role)
-            compared = explored | comparisons(confirmatory_entries(found), role)
-            effects = [_of(entry, compared[title]) for title, entry in judged.items()]
-            return _judged(judged, _tested(effects), note=_lost(judged) + _how_far(found))
-
-    for role in ROLES:
-
-        @claim(
-            f"table-one-{role}-together",
-            place="Section 4.2, Table 1; the joint test is ours",
-            says=f"Over the data sets together, SAM achieves a lower probing error than SGD on the {role} feature.",
-            statistic=f"probing error of the {role} feature, SAM minus SGD: mean of the data sets' means, each with "
-            f"equal weight, interval with Satterthwaite's degrees of freedom; {DECIDING}",
-            chapter=IMAGES,
-            figure=TABLE,
-            needs=EXPLORATORY,
-            also=CONFIRMATORY,
-            origin=OURS,
-        )
-        def together(*results: Results | None, role: str = role) -> Judged:
-            found = _by_name(results)
-            judged = judged_entries(found)
-            effects = list(joint_effects(judged, role).values())
-            if not all(entry.fixed for entry in judged.values()):
-                effects = [replace(e, name=f"{e.name} (exploratory in part)", decides=False) for e in effects]
-            note = _lost(judged) + _how_far(found)
-            return _judged(judged, effects[:1], note=note)._replace(shown=effects[1:])
+    @claim(
+        f"table-one-{_role}-improved",
+        place="Section 4.2, Table 1",
+        says=f"SAM achieves a lower probing error than SGD on the {_role} feature of every data set.",
+        statistic=f"probing error of the {_role} feature on the balanced test set, SAM minus SGD, {PAIRED}; {DECIDING}",
+        chapter=IMAGES,
+        figure=TABLE,
+        needs=EXPLORATORY,
+        also=CONFIRMATORY,
+        quantifier="every",
+    )
+    def improves(*results: Results | None, role: str = _role) -> Judged:
+        found = _by_name(results)
+        judged = judged_entries(found)
+        explored = comparisons({title: entry for title, entry in judged.items() if not entry.fixed}, role)
+        compared = explored | comparisons(confirmatory_entries(found), role)
+        effects = [_of(entry, compared[title]) for title, entry in judged.items()]
+        return _judged(judged, _tested(effects), note=_lost(judged) + _how_far(found))
 
 
-_enter_probes()
+for _role in ROLES:
+
+    @claim(
+        f"table-one-{_role}-together",
+        place="Section 4.2, Table 1; the joint test is ours",
+        says=f"Over the data sets together, SAM achieves a lower probing error than SGD on the {_role} feature.",
+        statistic=f"probing error of the {_role} feature, SAM minus SGD: mean of the data sets' means, each with "
+        f"equal weight, interval with Satterthwaite's degrees of freedom; {DECIDING}",
+        chapter=IMAGES,
+        figure=TABLE,
+        needs=EXPLORATORY,
+        also=CONFIRMATORY,
+        origin=OURS,
+    )
+    def together(*results: Results | None, role: str = _role) -> Judged:
+        found = _by_name(results)
+        judged = judged_entries(found)
+        effects = list(joint_effects(judged, role).values())
+        if not all(entry.fixed for entry in judged.values()):
+            effects = [replace(e, name=f"{e.name} (exploratory in part)", decides=False) for e in effects]
+        note = _lost(judged) + _how_far(found)
+        return _judged(judged, effects[:1], note=note)._replace(shown=effects[1:])
 
 
 @claim(
@@ -171,30 +167,24 @@ def sgd_relies_on_easy(fixed: Results) -> Judged:
     return Judged(effects if sgd.seed.nunique() > 1 else [], scaled_down=scaled_down(fixed.records[0]))
 
 
-def _enter_fixed() -> None:
-    """Both features of the pair at one setting that was fixed beforehand."""
-    for role in ("hard", "easy"):
+# Both features of the pair at one setting that was fixed beforehand.
+for _role in ("hard", "easy"):
 
-        @claim(
-            f"pair-{role}-improved",
-            place=FIXED,
-            says=f"SAM achieves a lower probing error than SGD on the {role} feature.",
-            statistic=f"probing error of the {role} feature on the balanced test set, SAM minus SGD at one setting "
-            "fixed beforehand, paired by seed; two seeds or more",
-            chapter=IMAGES,
-            figure="fig-pair-errors",
-            needs="cifar_mnist_fixed",
-            origin=OURS,
-        )
-        def improved(fixed: Results, role: str = role) -> Judged:
-            table = pair_table(fixed.records)
-            effect = Effect(
-                f"{role} feature ({table[role].iloc[0]})", difference(table, f"{role}_probe_error"), "below"
-            )
-            return Judged(_tested([effect]), scaled_down=scaled_down(fixed.records[0]))
-
-
-_enter_fixed()
+    @claim(
+        f"pair-{_role}-improved",
+        place=FIXED,
+        says=f"SAM achieves a lower probing error than SGD on the {_role} feature.",
+        statistic=f"probing error of the {_role} feature on the balanced test set, SAM minus SGD at one setting "
+        "fixed beforehand, paired by seed; two seeds or more",
+        chapter=IMAGES,
+        figure="fig-pair-errors",
+        needs="cifar_mnist_fixed",
+        origin=OURS,
+    )
+    def improved(fixed: Results, role: str = _role) -> Judged:
+        table = pair_table(fixed.records)
+        effect = Effect(f"{role} feature ({table[role].iloc[0]})", difference(table, f"{role}_probe_error"), "below")
+        return Judged(_tested([effect]), scaled_down=scaled_down(fixed.records[0]))
 
 
 @claim(

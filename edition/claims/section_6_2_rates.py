@@ -11,31 +11,27 @@ EFFECTS = "04_two_effects"
 AT = f"at rho = {REFERENCE_RHO:g}, {WHERE_HARD}"
 
 
-def _enter() -> None:
-    """The paper's sentence has two halves, and each is judged."""
-    for id, role, verb, side in (
-        ("toy-rates-scaled", "hard", "raises", "above"),
-        ("toy-easy-rate-lowered", "easy", "lowers", "below"),
-    ):
+# The paper's sentence has two halves, and each is judged.
+for _id, _role, _verb, _side in (
+    ("toy-rates-scaled", "hard", "raises", "above"),
+    ("toy-easy-rate-lowered", "easy", "lowers", "below"),
+):
 
-        @claim(
-            id,
-            place="Section 6.2, Figure 4",
-            says=f"LSAM {verb} the effective learning rate of the {role} feature.",
-            statistic=f"the paper's ratio v~_{role} / v_{role}, mean over training, {AT}; {verb} means {side} 1",
-            chapter=EFFECTS,
-            figure="fig-4",
-            needs="complexity",
-        )
-        def scaled(complexity: Results, role: str = role, side: str = side) -> list[Effect]:
-            rows = pick(where_hard(complexity.table), rho=REFERENCE_RHO)
-            return [
-                Effect(name, estimate(part[f"{role}_rate"].to_numpy(dtype=float)), side, 1.0)
-                for name, part in complexities(rows)
-            ]
-
-
-_enter()
+    @claim(
+        _id,
+        place="Section 6.2, Figure 4",
+        says=f"LSAM {_verb} the effective learning rate of the {_role} feature.",
+        statistic=f"the paper's ratio v~_{_role} / v_{_role}, mean over training, {AT}; {_verb} means {_side} 1",
+        chapter=EFFECTS,
+        figure="fig-4",
+        needs="complexity",
+    )
+    def scaled(complexity: Results, role: str = _role, side: str = _side) -> list[Effect]:
+        rows = pick(where_hard(complexity.table), rho=REFERENCE_RHO)
+        return [
+            Effect(name, estimate(part[f"{role}_rate"].to_numpy(dtype=float)), side, 1.0)
+            for name, part in complexities(rows)
+        ]
 
 
 @claim(

@@ -23,7 +23,6 @@ from edition.claims.moments import (
     poorly_fit,
     reading_changes,
     reading_name,
-    testable,
     toy_moments,
 )
 from edition.claims.rules import Effect
@@ -55,12 +54,6 @@ SAYS_ONLY_EASY = "gives more weight to examples that the easy feature classifies
 TOY_RHO = f"rho = {REFERENCE_RHO:g}"
 
 
-def of_sgd_and_lsam(moments: list[Moment]) -> tuple[Moment, Moment]:
-    """The last moment of SGD's networks and of LSAM's."""
-    sgd, lsam = last(moments)
-    return sgd, lsam
-
-
 @claim(
     "toy-weights-uniform",
     place="Section 6.2, Figure 3 (left)",
@@ -71,7 +64,7 @@ def of_sgd_and_lsam(moments: list[Moment]) -> tuple[Moment, Moment]:
     needs="checkpoints",
 )
 def weights_more_uniform(checkpoints: Results) -> list[Effect]:
-    sgd, lsam = of_sgd_and_lsam(toy_moments(checkpoints.records))
+    sgd, lsam = last(toy_moments(checkpoints.records))
     pairs = {
         "at SGD's parameters: phantom - real": (sgd, "phantom", sgd, "real"),
         "at LSAM's parameters: phantom - real": (lsam, "phantom", lsam, "real"),
@@ -83,23 +76,19 @@ def weights_more_uniform(checkpoints: Results) -> list[Effect]:
     ]
 
 
-def _enter_halves() -> None:
-    for role, (suffix, says) in HALVES.items():
+for _role, (_suffix, _says) in HALVES.items():
 
-        @claim(
-            f"toy-poorly-fit{suffix}",
-            place="Section 6.2, Figure 5 (left)",
-            says=f"LSAM {says}.",
-            statistic=f"{POORLY} ({TOY_RHO}), mean over seeds",
-            chapter=EFFECTS,
-            figure="fig-5",
-            needs="checkpoints",
-        )
-        def gains(checkpoints: Results, role: str = role) -> Judged:
-            return poorly_fit(last(toy_moments(checkpoints.records)), role)
-
-
-_enter_halves()
+    @claim(
+        f"toy-poorly-fit{_suffix}",
+        place="Section 6.2, Figure 5 (left)",
+        says=f"LSAM {_says}.",
+        statistic=f"{POORLY} ({TOY_RHO}), mean over seeds",
+        chapter=EFFECTS,
+        figure="fig-5",
+        needs="checkpoints",
+    )
+    def gains(checkpoints: Results, role: str = _role) -> Judged:
+        return poorly_fit(last(toy_moments(checkpoints.records)), role)
 
 
 @claim(
@@ -120,7 +109,6 @@ def on_photographs(
     says: str,
     figure: str,
     judge: Callable[[list[Moment]], Judged],
-    file: str,
     own_radius: bool = False,
     **words: Any,
 ) -> None:
@@ -130,8 +118,7 @@ def on_photographs(
         name: of the claim, behind the set's.
         says: the claim; the set's title is put before it.
         figure: as `claim` takes it, "{}" standing for the set's name.
-        judge: of the set's moments, SGD's first.
-        file: the `__name__` of the file that enters it.
+        judge: of the set's moments, SGD's first; a function of the file that enters the claim.
         own_radius: read the phantom at the radius that SAM trained with, where the runs recorded several.
         words: what else `claim` takes.
     """
@@ -152,22 +139,15 @@ def on_photographs(
                 note += f"; {DECIDING}"
             return found._replace(effects=effects, note=note, scaled_down=entry.note, records=entry.records)
 
-        judged.__module__ = file
-        place = figure.format(experiment)
-        enter = claim(
-            f"{experiment}-{name}", says=f"{title}: {says}", figure=place, needs=experiment, also=also, **words
-        )
-        enter(judged)
-
-
-def poorly_fit_of(role: str, at: Callable[[list[Moment]], list[Moment]]) -> Callable[[list[Moment]], Judged]:
-    """A judge of one half at some of the moments of photographs."""
-    return lambda moments: poorly_fit(at(of_both(moments)), role)
+        judged.__module__ = judge.__module__
+        words |= {"says": f"{title}: {says}", "figure": figure.format(experiment)}
+        claim(f"{experiment}-{name}", needs=experiment, also=also, **words)(judged)
 
 
 def of_both(moments: list[Moment]) -> list[Moment]:
     """The moments; none where a method lacks two seeds."""
-    return moments if testable(moments) else []
+    methods = {moment.method for moment in moments}
+    return moments if len(methods) == 2 and min(len(moment.seeds) for moment in moments) > 1 else []
 
 
 def uniform_of_both(moments: list[Moment]) -> Judged:
@@ -198,9 +178,12 @@ on_photographs(
     figure="fig-3-{}",
     quantifier="alike",
     judge=uniform_of_both,
-    file=__name__,
 )
 for _role, (_suffix, _says) in HALVES.items():
+
+    def of_half(moments: list[Moment], role: str = _role) -> Judged:
+        return poorly_fit(last(of_both(moments)), role)
+
     on_photographs(
         f"poorly-fit{_suffix}",
         place="Section 6.2, Figure 5 (centre and right)",
@@ -208,8 +191,7 @@ for _role, (_suffix, _says) in HALVES.items():
         statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
         chapter=EFFECTS,
         figure="fig-5-{}",
-        judge=poorly_fit_of(_role, last),
-        file=__name__,
+        judge=of_half,
     )
 on_photographs(
     "joint-fit",
@@ -218,7 +200,6 @@ on_photographs(
     statistic=ONLY_EASY,
     figure=f"{EFFECTS}#fig-5-{{}}",
     judge=lambda moments: only_easy_fits(last(of_both(moments))),
-    file=__name__,
 )
 on_photographs(
     "sam-more-uniform",
@@ -230,7 +211,6 @@ on_photographs(
     chapter=EFFECTS,
     figure="fig-3-{}",
     judge=lambda moments: _against_sgd(moments, "phantom"),
-    file=__name__,
     own_radius=True,
     origin=OURS,
 )
@@ -243,7 +223,6 @@ on_photographs(
     chapter=EFFECTS,
     figure="fig-3-{}",
     judge=lambda moments: _against_sgd(moments, "real"),
-    file=__name__,
     origin=OURS,
 )
 
@@ -262,34 +241,30 @@ def _modes(records: Sequence[Record], name: str) -> list[Effect]:
     return found
 
 
-def _enter_modes() -> None:
-    """Batch statistics, on each set of photographs."""
-    for title, experiment in PHOTOGRAPHS.items():
+# Batch statistics, on each set of photographs.
+for _title, _experiment in PHOTOGRAPHS.items():
+    _names = DATA_SETS[_title]
+
+    @claim(
+        f"{_experiment}-batch-statistics",
+        place="Section 6.2, Figure 3; the question is ours",
+        says=f"{_title}: At SGD's parameters, batch statistics take the phantom's effect on the weights away.",
+        statistic=f"{GINI} (batches of {JUDGING[1]}, rho = {RADIUS:g}), in training mode minus in evaluation mode, "
+        "after each recorded epoch, paired by seed; beside it networks that were trained with frozen statistics",
+        chapter=EFFECTS,
+        figure=f"fig-map-{_experiment}",
+        needs=_names.confirmatory,
+        also=(_names.more, f"{_names.confirmatory}_frozen"),
+        origin=OURS,
+    )
+    def modes(own: Results, more: Results | None, frozen: Results | None, title: str = _title) -> Judged:
         names = DATA_SETS[title]
-
-        @claim(
-            f"{experiment}-batch-statistics",
-            place="Section 6.2, Figure 3; the question is ours",
-            says=f"{title}: At SGD's parameters, batch statistics take the phantom's effect on the weights away.",
-            statistic=f"{GINI} (batches of {JUDGING[1]}, rho = {RADIUS:g}), in training mode minus in evaluation mode, "
-            "after each recorded epoch, paired by seed; beside it networks that were trained with frozen statistics",
-            chapter=EFFECTS,
-            figure=f"fig-map-{experiment}",
-            needs=names.confirmatory,
-            also=(names.more, f"{names.confirmatory}_frozen"),
-            origin=OURS,
-        )
-        def modes(own: Results, more: Results | None, frozen: Results | None, title: str = title) -> Judged:
-            names = DATA_SETS[title]
-            given = {names.confirmatory: own} | ({names.more: more} if more is not None else {})
-            found = confirmatory_entries(given)
-            if not found:
-                return Judged([])
-            entry = found[title]
-            shown = _modes(frozen.records, "frozen statistics") if frozen else []
-            effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
-            used = [*entry.records, *(frozen.records if frozen else ())]
-            return Judged(effects, scaled_down=entry.note, shown=shown, records=used)
-
-
-_enter_modes()
+        given = {names.confirmatory: own} | ({names.more: more} if more is not None else {})
+        found = confirmatory_entries(given)
+        if not found:
+            return Judged([])
+        entry = found[title]
+        shown = _modes(frozen.records, "frozen statistics") if frozen else []
+        effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
+        used = [*entry.records, *(frozen.records if frozen else ())]
+        return Judged(effects, scaled_down=entry.note, shown=shown, records=used)

@@ -1,7 +1,7 @@
 """The toy's claims over the space of the lost constants: every setting judged by the rules of the ledger, all at once.
 
-`STATISTICS` says for each claim what is measured in a setting, as the claim's own function does from a table; the rules
-are those of `edition.claims.rules`, in arrays. Tests hold both to the slow way.
+`JUDGED` says for each claim what is measured in a setting, as the claim's own function does from a table; the rules are
+those of `edition.claims.rules`, in arrays. Tests hold both to the slow way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -412,7 +412,6 @@ def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
     """Enter one sentence about the space into the ledger."""
     many = "In most settings of the lost constants"
     few = f"In fewer than {least:.0%} of the settings of the lost constants is the contrary the case of this"
-    says = f"{many if side == 'above' else few}: {CLAIMS[of].says}"
     statistic = (
         f"share of the settings drawn in which '{of}' is {state} by its {len(SearchConfig().seeds)} seeds, of those in "
         f"which {PREMISE}; Wilson interval"
@@ -421,6 +420,16 @@ def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
         statistic += "; contradicted if it is contradicted in most, for an undecided setting is no evidence against; "
         statistic += "beside it the share in which every mean lies as predicted"
 
+    @claim(
+        id,
+        place=f"{CLAIMS[of].place}; the question is ours",
+        says=f"{many if side == 'above' else few}: {CLAIMS[of].says}",
+        statistic=statistic,
+        chapter=CHAPTER,
+        figure="fig-space-shares",
+        needs="search",
+        origin=OURS,
+    )
     def judge(search: Results) -> Judged:
         found = space(search.records)
         row = found.shares.loc[of]
@@ -434,11 +443,6 @@ def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
         if against.low > least:
             effect = Effect(f"{named}: contradicted", against, "below", least)
         return Judged([effect], shown=[Effect(f"{named}: means as predicted", found.favoured(of), side, least)])
-
-    judge.__module__ = __name__
-    place = f"{CLAIMS[of].place}; the question is ours"
-    words = {"place": place, "says": says, "statistic": statistic, "chapter": CHAPTER, "figure": "fig-space-shares"}
-    claim(id, needs="search", origin=OURS, **words)(judge)
 
 
 for _id, _sentence in SENTENCES.items():

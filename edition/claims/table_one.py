@@ -2,6 +2,8 @@
 
 All numbers of one data set come from the same seeds: those at which SGD and SAM both converged. The table has verdicts
 on probing errors alone; that SAM succeeds in training is a claim of its own (`edition.claims.section_4`).
+
+Here `entries` are by the data set's title, and a `role` is "hard" or "easy".
 """
 
 import math
@@ -56,8 +58,6 @@ class Entry(NamedTuple):
 def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
     """Tabulate every error of every data set.
 
-    Args:
-        entries: title of the data set -> its records.
     Returns:
         One row per (data set, metric of `METRICS`). Columns: "data_set"; "metric"; "feature" (the easy or hard one's
         name, "" for the test error); "sgd_mean", "sgd_sd", "sam_mean", "sam_sd" (errors as shares of 1; the standard
@@ -91,10 +91,6 @@ def comparisons(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
 
     The p-values are corrected by Holm's method as `N_SETS` of one family; data sets that are not here count with
     p = 1, so that whatever they bring, what is decided stays decided.
-
-    Args:
-        entries: title of the data set -> its records.
-        role: "hard" or "easy".
     """
     effects = []
     for title, entry in entries.items():
@@ -111,9 +107,6 @@ def joint_effects(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
     Stratified: the mean of the data sets' means (`samlib.measures.statistics.joint_effect`). Seed by seed: the mean
     over the data sets at each seed that all of them have; left out where these are fewer than two.
 
-    Args:
-        entries: title of the data set -> its records.
-        role: "hard" or "easy".
     Returns:
         Both effects, not corrected; none where a data set has fewer than two seeds.
     """
@@ -135,7 +128,6 @@ def sensitivity_table(entries: Mapping[str, Entry], alone: str = "") -> pd.DataF
     """Tabulate the paired difference of both probing errors under other ways to the probe's penalty.
 
     Args:
-        entries: title of the data set -> its records.
         alone: what the one row of these records is called; "" gives a row for `CROSS_VALIDATED`, which decides, and
             one for each other way that the records hold.
     Returns:
