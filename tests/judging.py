@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ def image_record(rho, seed, hard, *, easy=0.02, curve=(), head=(0.0, 0.5), test=
     given = to_dict(make(**({"trained": "last block"} if kind == "finetune" else {}) | config))
     given |= {"learning_rate": learning_rate, "rho": rho, "seed": seed}
     return Record(kind, f"{rho}-{seed}", given, metrics, {"device": "one core"}, Path("none"))
+
+
+def changed(item: Record, config: Mapping[str, object] | None = None, **metrics: object) -> Record:
+    """The same record with other metrics, and another configuration."""
+    return replace(item, config=item.config | dict(config or {}), metrics=item.metrics | metrics)
 
 
 def judge(id: str, *found: Results | pd.DataFrame, **also: Results) -> Verdict:

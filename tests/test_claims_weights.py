@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 
 from edition.claims import appendix_g, data_sets, moments, section_6_2_weights
 from edition.claims.moments import Moment, photograph_moments, reading_changes, toy_moments
+from edition.claims.table_one import Entry
 from edition.figures import importance as figures
 from edition.figures import style
 from edition.page import demonstrations
@@ -155,16 +156,6 @@ THROUGHOUT = {"uniform-throughout": GINI, "easy-side": MEDIANS}
 THROUGHOUT |= dict.fromkeys(("poorly-fit-throughout", "poorly-fit-easy-throughout"), MEDIANS)
 
 
-def fix(monkeypatch) -> None:
-    """Take runs for those whose analysis was fixed beforehand."""
-    judged_entries, roles = section_6_2_weights.judged_entries, {"easy": "background", "hard": "bird"}
-
-    def entries(found):
-        return {title: entry._replace(roles=roles) for title, entry in judged_entries(found).items()}
-
-    monkeypatch.setattr(section_6_2_weights, "judged_entries", entries)
-
-
 def judged(monkeypatch, id: str, found: list[Moment]):
     """A verdict from moments: reading them from records is tested above."""
     for module in (section_6_2_weights, appendix_g):
@@ -177,7 +168,7 @@ def judged(monkeypatch, id: str, found: list[Moment]):
 @pytest.mark.parametrize("claim", [*AT_THE_END, *THROUGHOUT])
 @pytest.mark.parametrize("data", ["toy", "waterbirds", "celeba"])
 def test_a_claim_looks_at_both_methods_moments_at_the_end_or_at_all_of_them(monkeypatch, data, claim):
-    fix(monkeypatch)
+    monkeypatch.setattr(Entry, "fixed", True)  # as if the analysis had been fixed beforehand
     toy, pairs = data == "toy", (AT_THE_END | THROUGHOUT)[claim]
     throughout = claim in THROUGHOUT or (claim == "weights-uniform" and not toy)
     methods = ("SGD", "LSAM" if toy else "SAM")
@@ -210,7 +201,7 @@ def test_the_weights_of_sams_networks_are_compared_with_sgds_own_on_common_seeds
     explored = judge("waterbirds-sam-trained-uniform", results(records))
     assert (explored.state, explored.counts) == ("undecided", "0 of 1 hold, 1 exploratory")
     assert "training mode, batches of 2, rho = 0.05; exploratory runs" in explored.statistic
-    fix(monkeypatch)
+    monkeypatch.setattr(Entry, "fixed", True)  # as if the analysis had been fixed beforehand
     for name, state in (("sam-more-uniform", own), ("sam-trained-uniform", trained)):
         verdict = judge(f"waterbirds-{name}", results(records))
         assert verdict.state == state and verdict.effects[0].value.n == 6

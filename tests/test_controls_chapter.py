@@ -5,19 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judging import holm, judge, numbers, results
+from judging import changed, holm, judge, numbers, results
 
+from edition.claims import controls as claims
 from edition.claims.beyond import QUESTIONS, family
-from edition.claims.controls import (
-    ACCOUNTS,
-    against_sgd,
-    chosen,
-    comparison,
-    control_table,
-    difference,
-    follows,
-    method_of,
-)
 from edition.experiments import EXPERIMENTS
 from edition.experiments.controls import image_methods, methods
 from edition.figures.methods import comparison_html, in_short, methods_against_sgd, quality_follows, without_rule
@@ -46,16 +37,15 @@ def toy_records() -> list[Record]:
     found = []
     for k, config in enumerate(config for each in methods().values() for config in each):
         error = np.array([0.300, 0.302, 0.298] * 4) - 0.004 * k
-        found.append(
-            record(
-                small(config, range(12)),  # seeds enough to decide by agreeing
-                hard_probe_error=error.tolist(),
-                sharpness=(10 * error).tolist(),
-                gini_used=(1 - error).tolist(),
-                effective_rank=[5.0 + (-1) ** (seed + k // (1 + seed)) for seed in range(12)],
-            )
-        )
-    return found
+        rank = [5.0 + (-1) ** (seed + k // (1 + seed)) for seed in range(12)]
+        measured = {"sharpness": (10 * error).tolist(), "gini_used": (1 - error).tolist(), "effective_rank": rank}
+        found.append(record(small(config, range(12)), hard_probe_error=error.tolist(), **measured))
+    return found  # of seeds enough to decide by agreeing
+
+
+@pytest.fixture(scope="module")
+def table():
+    return claims.control_table(toy_records())
 
 
 @pytest.mark.parametrize("name", ["controls_toy", "three_features", "controls_images"])
@@ -63,37 +53,36 @@ def toy_records() -> list[Record]:
 def test_every_configuration_of_the_experiments_is_a_named_method_and_setting(name, profile):
     configs = EXPERIMENTS[name].configs(profile)
     seeds = {config.seeds for config in configs}
-    assert len({method_of(config) for config in configs}) == len(set(configs)) / len(seeds)
+    assert len({claims.method_of(config) for config in configs}) == len(set(configs)) / len(seeds)
 
 
 def test_every_method_has_as_many_settings_as_every_other_and_no_question_asks_for_one_that_is_not_run():
     assert {len(found) for found in methods().values()} == {3}
     assert set(methods()) == set(image_methods(0))
     assert set(methods()) == {name for question in QUESTIONS.values() for pair in question.pairs for name in pair}
-    assert method_of(ControlConfig(rho=1.0, perturbed="last layer")) == ("last layer only", 2)
+    assert claims.method_of(ControlConfig(rho=1.0, perturbed="last layer")) == ("last layer only", 2)
     with pytest.raises(ValueError, match="expected one of the methods of the experiments"):
-        method_of(ControlConfig(rho=0.123))
+        claims.method_of(ControlConfig(rho=0.123))
 
 
 def test_differences_are_paired_with_sgds_first_setting_and_a_seed_that_diverged_is_left_out_of_its_pair():
     records = toy_records()
-    found = against_sgd(control_table(records), "hard_probe_error")
+    found = claims.against_sgd(claims.control_table(records), "hard_probe_error")
     assert ("SGD", 0) not in found and ("SGD", 1) in found
     sam = found["SAM", 0]
     assert sam.mean == pytest.approx(-0.012) and sam.n == 12 and sam.high - sam.low < 1e-9
-    place = next(i for i, r in enumerate(records) if method_of(small(ControlConfig(**r.config))) == ("SAM", 0))
-    lost = {"hard_probe_error": [None] + [0.2] * 11, "diverged": [True] + [False] * 11}
-    records[place] = dataclasses.replace(records[place], metrics=records[place].metrics | lost)
-    assert against_sgd(control_table(records), "hard_probe_error")["SAM", 0].n == 11
+    place = next(i for i, r in enumerate(records) if claims.method_of(small(ControlConfig(**r.config))) == ("SAM", 0))
+    errors, diverged = [None] + [0.2] * 11, [True] + [False] * 11
+    records[place] = changed(records[place], hard_probe_error=errors, diverged=diverged)
+    assert claims.against_sgd(claims.control_table(records), "hard_probe_error")["SAM", 0].n == 11
 
 
-def test_accounts_are_judged_by_rank_correlation_over_methods():
-    table = control_table(toy_records())
-    found = follows(table)
+def test_accounts_are_judged_by_rank_correlation_over_methods(table):
+    found = claims.follows(table)
     assert found["sharpness"].mean == pytest.approx(1) and found["gini_used"].mean == pytest.approx(-1)
     assert abs(found["effective_rank"].mean) < 0.3
     given = results(toy_records())
-    verdicts = [judge(f"controls-toy-{account.replace('_', '-')}", given) for account in ACCOUNTS]
+    verdicts = [judge(f"controls-toy-{account.replace('_', '-')}", given) for account in claims.ACCOUNTS]
     assert [verdict.state for verdict in verdicts] == ["confirmed", "undecided", "contradicted"]
     effects = [verdict.effects[0] for verdict in verdicts]
     assert [effect.corrected for effect in effects] == pytest.approx(holm([effect.p for effect in effects]))
@@ -123,7 +112,7 @@ def test_a_question_is_answered_by_its_comparisons(question):
 
 
 def test_the_comparisons_of_a_task_are_one_family():
-    found = family(control_table(controls({"SAM": WEAK, "ASAM": CLEAR})))
+    found = family(claims.control_table(controls({"SAM": WEAK, "ASAM": CLEAR})))
     assert len(found) == 15
     effects = list(found.values())
     assert [effect.corrected for effect in effects] == pytest.approx(holm([effect.p for effect in effects]))
@@ -144,32 +133,31 @@ def sgd_and_sam(sgd: dict[int, list[float]], sam: dict[int, list[float]], **test
 def test_a_seed_is_measured_at_the_setting_that_the_other_seeds_choose():
     sgd = {0: [0.3, 0.3, 0.3], 1: [0.1, 0.3, 0.9], 2: [0.5, 0.5, 0.5]}
     sam = {0: [0.2, 0.2, 0.2], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}
-    table = control_table(sgd_and_sam(sgd, sam))
-    found = chosen(table)
+    found = claims.chosen(claims.control_table(sgd_and_sam(sgd, sam)))
     rows = found.set_index(["method", "seed"])
     # Seed 2 of SGD: the others' means are .3, .2 and .5, so it is measured at setting 1, its own worst.
     assert [rows.setting["SGD", s] for s in SEEDS] == [0, 0, 1]
     assert [rows.hard_probe_error["SGD", s] for s in SEEDS] == [0.3, 0.3, 0.9]
-    assert difference(found, "SAM", "SGD").mean == pytest.approx(-(0.1 + 0.1 + 0.7) / 3)
-    assert difference(found, "Adam", "SGD") is None
+    assert claims.difference(found, "SAM", "SGD").mean == pytest.approx(-(0.1 + 0.1 + 0.7) / 3)
+    assert claims.difference(found, "Adam", "SGD") is None
 
 
 def test_settings_that_have_not_learned_the_task_are_not_chosen():
     sgd, sam = {0: [0.3] * 3, 1: [0.3] * 3, 2: [0.3] * 3}, {0: [0.2] * 3, 1: [0.25] * 3, 2: [0.1] * 3}
     for unsolved, chosen_one in (([2], 0), ([0, 1, 2], 2)):  # where none has learned it, the best of all
         tests = {f"SAM{place}": [0.5] * 3 for place in unsolved}
-        found = chosen(control_table(sgd_and_sam(sgd, sam, **tests)))
+        found = claims.chosen(claims.control_table(sgd_and_sam(sgd, sam, **tests)))
         assert set(found.setting[found.method == "SAM"]) == {chosen_one}
 
 
 def test_networks_that_have_not_learned_the_task_do_not_decide_what_quality_follows():
     records = toy_records()
-    broken = records[5].metrics | {"test_error": [0.5] * 12, "hard_probe_error": [9.0] * 12, "sharpness": [0.0] * 12}
-    records[5] = dataclasses.replace(records[5], metrics=broken)
-    table = control_table(records)
-    assert follows(table)["sharpness"].mean == pytest.approx(1)
+    broken = {"test_error": 0.5, "hard_probe_error": 9.0, "sharpness": 0.0}
+    records[5] = changed(records[5], **{name: [value] * 12 for name, value in broken.items()})
+    table = claims.control_table(records)
+    assert claims.follows(table)["sharpness"].mean == pytest.approx(1)
     # One of 51 differs by 50 places and the others by one: 1 - 6 (50^2 + 50) / (51 (51^2 - 1)).
-    assert follows(table, worst_test_error=1.0)["sharpness"].mean == pytest.approx(1 - 6 * 2550 / (51 * 2600))
+    assert claims.follows(table, worst_test_error=1.0)["sharpness"].mean == pytest.approx(1 - 6 * 2550 / (51 * 2600))
     assert "Toy: 12 of 612 networks left out; with them, sharpness +0.88" in without_rule({"Toy": table})
 
 
@@ -177,7 +165,7 @@ def test_one_seed_decides_nothing():
     found = [record(dataclasses.replace(c[0], seeds=(0,))) for c in methods().values()]
     verdict = judge("controls-toy-l2", results(found))
     assert verdict.state == "undecided" and np.isinf(verdict.effects[0].value.low)
-    page = comparison_html(control_table(found))
+    page = comparison_html(claims.control_table(found))
     assert page.count(">0.0</td>") == 16 and "inf" not in page  # each method minus SGD, without an interval
 
 
@@ -193,7 +181,7 @@ def test_the_easy_feature_of_images_is_decided_by_sgds_probes_and_the_runs_are_s
         for k, config in enumerate(image_methods(seed).values()):
             cifar = 0.3 - (0.01 + 1e-6 * seed) * k + 0.001 * seed
             found.append(other_features(record(config), mnist=[0.01 + 0.001 * seed], cifar=[cifar]))
-    table = control_table(found)
+    table = claims.control_table(found)
     assert table.hard.unique().tolist() == ["cifar"] and table.easy.unique().tolist() == ["mnist"]
     verdict = judge("controls-cifar-mnist-parts", results(found))
     assert (verdict.state, verdict.scaled_down) == ("confirmed", "8,000 of 9,000 training images; 10 of 20 epochs")
@@ -203,44 +191,43 @@ def test_the_easy_feature_of_images_is_decided_by_sgds_probes_and_the_runs_are_s
 def test_three_features_are_judged_on_the_two_harder_ones():
     found, gains = [], (0.01, -0.01)
     for config in EXPERIMENTS["three_features"].configs("quick"):
-        k = 0 if method_of(config)[0] == "SGD" else 1
-        first, second = ([0.1 + 0.001 * s - gain * k * (1 + s / 1000) for s in SEEDS] for gain in gains)
-        features = {"line": [0.0] * 3, "three_quarter_turn": first, "full_turn": second}
+        k = 0 if claims.method_of(config)[0] == "SGD" else 1
+        easier, harder = ([0.1 + 0.001 * s - gain * k * (1 + s / 1000) for s in SEEDS] for gain in gains)
+        features = {"line": [0.0] * 3, "three_quarter_turn": easier, "full_turn": harder}
         found.append(other_features(record(small(config)), **features))
     verdict = judge("controls-three-features", results(found))
-    names = [
-        f"{feature}, {name}" for feature in ("three quarter turn", "full turn") for name in ("SAM", "last layer only")
-    ]
-    assert list(numbers(verdict)) == names and verdict.outcomes == ["holds", "holds", "reversed", "reversed"]
+    first, *_, last = numbers(verdict)
+    assert (first, last) == ("three quarter turn, SAM", "full turn, last layer only")
+    assert verdict.outcomes == ["holds", "holds", "reversed", "reversed"]
 
 
-def test_records_of_two_tasks_are_refused():
-    with pytest.raises(ValueError, match="expected one task, got cifar_mnist, toy"):
-        control_table([record(ControlConfig()), record(image_methods(0)["SGD"])])
-    with pytest.raises(ValueError, match="expected one task, got none"):
-        control_table([])
+@pytest.mark.parametrize(
+    ("records", "found"), [([ControlConfig(), image_methods(0)["SGD"]], "cifar_mnist, toy"), ([], "none")]
+)
+def test_records_of_no_single_task_are_refused(records, found):
+    with pytest.raises(ValueError, match=f"expected one task, got {found}"):
+        claims.control_table([record(config) for config in records])
 
 
-def test_figures_draw_every_method():
-    table = control_table(toy_records())
+def test_figures_and_table_show_every_method(table):
     figure = methods_against_sgd({"Toy": table})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(methods())
     assert len(figure.axes[0].containers) == 50  # every setting but SGD's first
     assert len(quality_follows({"Toy": table}).axes) == 3
-    told = comparison(table).set_index("method")
-    assert len(told) == 17 and told.settings["just train twice"] == [2]
-    assert told.hard_probe_error["just train twice"] == pytest.approx(0.3 - 0.004 * 50)
-    assert comparison_html(table).count("<tr>") == 18 and "−19.2" in comparison_html(table)
+    told = claims.comparison(table).set_index("method").loc["just train twice"]
+    assert (told.settings, told.hard_probe_error) == ([2], pytest.approx(0.3 - 0.004 * 50))
+    page = comparison_html(table)
+    assert page.count("<tr>") == 18 and "−19.2" in page
 
 
-def test_the_answer_in_short_is_computed():
+def test_the_answer_in_short_is_computed(table):
     assert "Nothing has been run" in in_short({})
-    told = in_short({"Toy": control_table(toy_records())})
+    told = in_short({"Toy": table})
     assert "just train twice (−19.2)" in told and "Adam with SAM" not in told  # Adam alone is better than with SAM
     assert "14 of 15 comparisons" in told and told.endswith("follows **flatness**.")
 
 
-def test_a_slider_shows_every_measure_of_every_method():
-    frames = measure_explorer({"Toy": control_table(toy_records())})
+def test_a_slider_shows_every_measure_of_every_method(table):
+    frames = measure_explorer({"Toy": table})
     assert frames.texts[:2] == ("hard probe, %", "easy probe, %") and len(frames.pictures) == 6
     assert "from 10.0 (just train twice, large) to 30.0 (SGD, middle)" in frames.pictures[0].alt

@@ -5,23 +5,12 @@ import itertools
 from pathlib import Path
 
 import pytest
-from judging import cells, holm, judge, results
+from judging import cells, changed, holm, judge, results
 
-from edition.claims.domainbed import (
-    MEAN,
-    READINGS,
-    chosen,
-    complete,
-    effects,
-    gains,
-    left_out,
-    radius_table,
-    transfer_table,
-    trials,
-)
+from edition.claims import domainbed as claims
 from edition.claims.paper_tables import table_2
 from edition.experiments import EXPERIMENTS
-from edition.experiments.domainbed import CHOSEN, RADII, WHOLE_SEEDS
+from edition.experiments.domainbed import CHOSEN, LEARNING_RATES, N_SEEDS, RADII, WHOLE_SEEDS
 from edition.figures import domainbed as figures
 from edition.figures import table_two
 from edition.page.chapter import Chapter, Results
@@ -50,10 +39,6 @@ def record(config: DomainConfig, **metrics: object) -> Record:
     usual["curves"] = {"validation_error": [usual["validation_error"]], "train_loss": [0.5]}
     provenance = {"device": "a processor", "revision": "abc"}
     return Record("domainbed", repr(config), to_dict(config), usual, provenance, Path("x.json"))
-
-
-def changed(item: Record, config: dict[str, object] | None = None, **metrics: object) -> Record:
-    return dataclasses.replace(item, config=item.config | (config or {}), metrics=item.metrics | metrics)
 
 
 def trial(target: str, seed: int, sgd: float, sam: float) -> list[Record]:
@@ -102,8 +87,8 @@ GRID = grid(
 
 def settings(records: list[Record], **options: object) -> list[tuple[float, float]]:
     """What is chosen of one trial for SGD and for SAM: learning rate and radius."""
-    (found,) = trials(records).values()
-    picked = chosen(found.grid, **options)
+    (found,) = claims.trials(records).values()
+    picked = claims.chosen(found.grid, **options)
     return [(picked[name].config["learning_rate"], picked[name].config["rho"]) for name in ("SGD", "SAM")]
 
 
@@ -120,7 +105,7 @@ def test_held_out_images_of_either_reading_choose(options, sgd, sam):
     assert settings(GRID, **options) == [sgd, sam]
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", claims.READINGS)
 def test_of_runs_that_converged_ties_go_to_the_lower_rate_and_the_smaller_radius(reading):
     rows = [(rate, rho, 0.1, 0.1, 0.2) for rate in (0.02, 0.01) for rho in (0.1, 0.05, 0.0)]
     assert settings(grid(*rows), reading=reading) == [(0.01, 0.0), (0.01, 0.05)]
@@ -147,23 +132,25 @@ def test_what_cannot_be_chosen_is_refused(records, options, message):
 
 
 def test_every_radius_takes_its_own_best_rate():
-    table = radius_table(GRID)
+    table = claims.radius_table(GRID)
     assert table.rho.tolist() == [0.0, 0.05, 0.1]
     assert table.learning_rate.tolist() == [0.02, 0.02, 0.01]
     assert table.gain.tolist() == pytest.approx([0, -0.02, -0.03])
 
 
 def test_gains_are_paired_by_seed_and_averaged_over_targets():
-    found = gains(transfer_table(UP))
-    assert list(found) == [*TARGETS, MEAN]
-    assert found["cartoon"].mean == pytest.approx(2.0) and found[MEAN].mean == pytest.approx(1.5)
+    found = claims.gains(claims.transfer_table(UP))
+    assert list(found) == [*TARGETS, claims.MEAN]
+    assert found["cartoon"].mean == pytest.approx(2.0) and found[claims.MEAN].mean == pytest.approx(1.5)
     # Three values 1.3, 1.5, 1.7: standard deviation 0.2, t = 4.303 at two degrees of freedom.
-    assert found[MEAN].high - found[MEAN].mean == pytest.approx(4.303 * 0.2 / 3**0.5, rel=1e-3)
-    corrected = effects(transfer_table(MIXED))  # the targets are one family, and their mean is its own
+    assert found[claims.MEAN].high - found[claims.MEAN].mean == pytest.approx(4.303 * 0.2 / 3**0.5, rel=1e-3)
+    corrected = claims.effects(claims.transfer_table(MIXED))  # the targets are one family, and their mean is its own
     assert [corrected[name].corrected for name in TARGETS] == pytest.approx(holm([corrected[n].p for n in TARGETS]))
-    assert corrected[MEAN].corrected == corrected[MEAN].p
-    lacking = gains(transfer_table(UP[:-3]))  # the last seed's last target: that seed does not enter the mean
-    assert [lacking[name].n for name in (*TARGETS, MEAN)] == [3, 3, 3, 2, 2]
+    assert corrected[claims.MEAN].corrected == corrected[claims.MEAN].p
+    lacking = claims.gains(
+        claims.transfer_table(UP[:-3])
+    )  # the last seed's last target: that seed does not enter the mean
+    assert [lacking[name].n for name in (*TARGETS, claims.MEAN)] == [3, 3, 3, 2, 2]
 
 
 DOWN = runs_with_gains((-1.0, -2.0, -1.0, -2.0), (-1.2, -2.2, -1.2, -2.2), (-0.8, -1.8, -0.8, -1.8))
@@ -215,10 +202,10 @@ def test_other_probes_and_a_chosen_radius_are_shown_and_decide_nothing():
 
 def test_a_pair_of_which_one_run_diverged_is_left_out_and_named_and_its_seed_has_no_mean():
     records = [*UP[:2], changed(UP[2], diverged=True, probe_error=None), *UP[3:]]
-    assert left_out(records) == [(TARGETS[0], 0)] and left_out(UP) == []
-    found = gains(transfer_table(records))
-    assert [found[name].n for name in (*TARGETS, MEAN)] == [2, 3, 3, 3, 2]
-    assert radius_table(records).query("rho > 0").seed.tolist().count(0) == 3
+    assert claims.left_out(records) == [(TARGETS[0], 0)] and claims.left_out(UP) == []
+    found = claims.gains(claims.transfer_table(records))
+    assert [found[name].n for name in (*TARGETS, claims.MEAN)] == [2, 3, 3, 3, 2]
+    assert claims.radius_table(records).query("rho > 0").seed.tolist().count(0) == 3
     assert "1 left out, where a run diverged: Art at seed 0" in table_two.table_two_html(table_2(), {"PACS": records})
 
 
@@ -232,7 +219,7 @@ def test_a_pair_of_which_one_run_diverged_is_left_out_and_named_and_its_seed_has
 )
 def test_records_that_do_not_belong_together_are_refused(records, message):
     with pytest.raises(ValueError, match=f"records: expected {message}"):
-        trials(records)
+        claims.trials(records)
 
 
 def test_whole_runs_have_fresh_seeds_at_every_radius():
@@ -252,6 +239,14 @@ def test_the_rates_of_whole_runs_are_those_that_validation_chose():
         assert errors[CHOSEN[name][0]] == min(errors.values())
         whole = [c for c in EXPERIMENTS["pacs_whole"].configs("paper") if c.n_epochs and (c.rho > 0) == (name == "SAM")]
         assert {c.learning_rate for c in whole} == {CHOSEN[name][0]}
+
+
+@pytest.mark.parametrize("name", claims.EXPERIMENTS.values())
+def test_an_experiment_has_every_setting_on_every_target_and_seed(name):
+    trained = [config for config in EXPERIMENTS[name].configs("paper") if config.n_epochs]
+    domains = DOMAINS[trained[0].image_set].domains
+    settings = itertools.product(domains, range(N_SEEDS), LEARNING_RATES, RADII)
+    assert sorted((c.target, c.seed, c.learning_rate, c.rho) for c in trained) == sorted(settings)
 
 
 # On the page
@@ -292,7 +287,7 @@ def test_the_sentence_says_what_the_interval_says():
     assert "accuracy is **better** with SAM: +1.50 points [+1.00, +2.00], n = 3 seeds" in told
     assert "**undecided**" in table_two.in_short({"PACS": MIXED})
     assert "Nothing has been run" in table_two.in_short({})
-    told = table_two.controls_sentence(transfer_table(UP)).replace("\u00a0", " ")
+    told = table_two.controls_sentence(claims.transfer_table(UP)).replace("\u00a0", " ")
     assert "+10.00 [in every seed] points with SGD and by +11.50 [+11.00, +12.00] with SAM" in told
     assert "minus SGD's is 0.00 [in every seed]" in told
 
@@ -302,11 +297,11 @@ def test_ways_of_tuning_choices_and_controls_are_tabulated():
     one = [item for item in wide if item.config["rho"] in (0.0, 0.05)]
     protocols = cells(table_two.protocols_html({"PACS": one, "PACS, last block": wide}))
     assert [row[0] for row in protocols if len(row) == 1] == ["PACS: ρ = 0.05", "PACS, last block: ρ = 0.05, 0.1"]
-    assert protocols[-1][0] == MEAN
+    assert protocols[-1][0] == claims.MEAN
     assert [cell.partition(" ")[0] for cell in protocols[-1][1:]] == ["−2.00", "−3.00", "−20.00", "−23.00"]
     choices = cells(table_two.choices_html({"PACS, last block": wide}))
     assert choices[2] == ["Art", "0.02, 0.02", "0.01 (ρ 0.1), 0.01 (ρ 0.1)"]
-    accuracies, ranks = table_two.controls_html(transfer_table(UP)).split("Effective rank")
+    accuracies, ranks = table_two.controls_html(claims.transfer_table(UP)).split("Effective rank")
     assert cells(accuracies)[1] == ["Art", "70.0", "80.0", "81.0", "60.0", "60.0", "90.0", "90.0"]
     assert cells(ranks)[1] == ["Art", "60", "40", "40", "50", "50", "45"]
 
@@ -318,22 +313,22 @@ def moved(records: list[Record], target: str, seed: int) -> list[Record]:
 
 def test_figures_draw_a_point_for_every_target():
     absent, pacs, _ = figures.gains_beside_paper(table_2(), {"PACS": UP}).axes
-    assert [label.get_text() for label in pacs.get_xticklabels()][::4] == ["Art", MEAN]
+    assert [label.get_text() for label in pacs.get_xticklabels()][::4] == ["Art", claims.MEAN]
     assert len(pacs.containers) == 5 and not absent.containers and absent.get_title() == "OfficeHome: not run"
     assert len(figures.gain_by_radius({"PACS": UP, "PACS, last block": UP}).axes) == 10
-    assert len(figures.controls(transfer_table(UP)).axes[0].containers) == 25
-    assert len(figures.rank_and_accuracy(transfer_table(UP)).axes) == 4
+    assert len(figures.controls(claims.transfer_table(UP)).axes[0].containers) == 25
+    assert len(figures.rank_and_accuracy(claims.transfer_table(UP)).axes) == 4
     assert len(figures.domain_sizes(DOMAINS).axes) == 3
 
 
 def test_only_complete_experiments_are_shown_and_a_stand_in_once():
     absent = {name: Results(name, "paper", (), 5) for name in ("officehome", "vlcs")}
     last, ours = (Results(name, "paper", tuple(UP), 0) for name in ("pacs", "pacs_whole"))
-    assert list(complete(absent | {"pacs": last})) == ["PACS"]
-    assert list(complete(absent | {"pacs": last, "pacs_whole": ours})) == ["PACS", "PACS, last block"]
+    assert list(claims.complete(absent | {"pacs": last})) == ["PACS"]
+    assert list(claims.complete(absent | {"pacs": last, "pacs_whole": ours})) == ["PACS", "PACS, last block"]
     stand_in = DomainConfig(image_set="digit_domains", target="plain", stored_size=32, image_size=32)
     small = Results("pacs", "smoke", (record(stand_in),), 0)
-    found = complete({name: small for name in ("pacs", "pacs_whole", "officehome", "vlcs")})
+    found = claims.complete({name: small for name in ("pacs", "pacs_whole", "officehome", "vlcs")})
     assert list(found) == ["digit_domains in place of PACS"]
 
 
