@@ -37,11 +37,6 @@ class PhotographSet(NamedTuple):
     published: bool = True
     embedded: bool = False
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of its table."""
-        return "split", "label", "attribute", "group", "file"
-
 
 class DomainSet(NamedTuple):
     """Images of the same classes in several domains.
@@ -58,11 +53,6 @@ class DomainSet(NamedTuple):
     domains: dict[str, int]
     n_classes: int
     folders: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of its table."""
-        return "domain", "class", "file"
 
     @property
     def embedded(self) -> bool:

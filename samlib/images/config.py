@@ -14,8 +14,6 @@ VALIDATION_SHARE = 0.1  # of a domain's training split (Appendix F)
 
 
 class _Shape:
-    """What all three share."""
-
     @property
     def shape(self) -> tuple[Any, ...]:
         """All but learning rate, radius and seed: runs of one shape cost the same a step."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from samlib.config import check_choice
-from samlib.images.catalogue import DOMAINS, PHOTOGRAPHS, DomainSet, PhotographSet
+from samlib.images.catalogue import DOMAINS, PHOTOGRAPHS
 from samlib.images.config import DomainConfig, FinetuneConfig
 from samlib.images.tiles import Block, Tiles, digits_patches
 from samlib.shapes import Float, Int64, UInt8
@@ -73,7 +73,7 @@ def load_prepared(name: str, size: int, root: str | Path | None) -> PreparedSet:
     time: only their number, side and type are looked at.
 
     Args:
-        name: a key of `PHOTOGRAPHS` or `DOMAINS`, whose row says which columns the table has.
+        name: a key of `PHOTOGRAPHS` or `DOMAINS`.
         size: side of the stored images, pixels.
         root: the data folder.
     Returns:
@@ -82,8 +82,7 @@ def load_prepared(name: str, size: int, root: str | Path | None) -> PreparedSet:
         FileNotFoundError: folder or file is not there; the message says what is, and what to run.
         ValueError: no root, or what is there is damaged or something else.
     """
-    rows: dict[str, PhotographSet | DomainSet] = {**PHOTOGRAPHS, **DOMAINS}
-    check_choice("name", name, tuple(rows))
+    check_choice("name", name, (*PHOTOGRAPHS, *DOMAINS))
     if root is None:
         raise ValueError(
             f"root: expected the folder that holds the prepared images of {name!r}, got None; point SAMLIB_DATA at it, "
@@ -94,13 +93,13 @@ def load_prepared(name: str, size: int, root: str | Path | None) -> PreparedSet:
     _check_files(folder, name, command)
     again = f"remove the folder and run `{command}`"
     manifest = _read_manifest(folder / "manifest.json", {"schema": SCHEMA, "name": name, "size": size}, again)
-    table = _read_table(folder / "table.csv", manifest, rows[name].columns, again)
+    columns = ("split", "label", "attribute", "group", "file") if name in PHOTOGRAPHS else ("domain", "class", "file")
+    table = _read_table(folder / "table.csv", manifest, columns, again)
     images = _read_images(folder / "images.npy", (len(table), size, size, 3), again)
     return PreparedSet(name, images, table, manifest["sha256"]["images.npy"], manifest["coverage"])
 
 
 def _check_files(folder: Path, name: str, command: str) -> None:
-    """Refuse a folder that is missing, or lacks one of its files."""
     if not folder.is_dir():
         there = sorted(path.name for path in folder.parent.glob(f"{name}-*"))
         raise FileNotFoundError(
@@ -117,7 +116,6 @@ def _check_files(folder: Path, name: str, command: str) -> None:
 
 
 def _read_manifest(path: Path, expected: dict[str, Any], again: str) -> dict[str, Any]:
-    """Read the manifest of the set that was asked for, in the format that this module knows."""
     try:
         manifest = json.loads(path.read_bytes())
         found = {key: manifest[key] for key in expected}
@@ -130,7 +128,6 @@ def _read_manifest(path: Path, expected: dict[str, Any], again: str) -> dict[str
 
 
 def _read_table(path: Path, manifest: dict[str, Any], columns: tuple[str, ...], again: str) -> "pd.DataFrame":
-    """Read the table and compare it with the manifest."""
     import pandas as pd
 
     content = path.read_bytes()
@@ -153,7 +150,6 @@ def _read_table(path: Path, manifest: dict[str, Any], columns: tuple[str, ...], 
 
 
 def _read_images(path: Path, shape: tuple[int, ...], again: str) -> UInt8[np.ndarray, "image side side 3"]:
-    """Map the images and check their number, side and type."""
     try:
         images = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:

@@ -137,7 +137,6 @@ def weighted_error(seen: Seen, frequencies: Sequence[float]) -> tuple[float, lis
 
 
 def _measure(test: Seen, probed: Seen, frequencies: Sequence[float], config: FinetuneConfig) -> dict[str, Any]:
-    """Return all errors of the trained network."""
     error, errors, counts = weighted_error(test, frequencies)
     measured = dict(zip(TEST_METRICS, (error, max(errors), errors, counts), strict=True))
     n_folds = config.probe_folds

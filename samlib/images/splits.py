@@ -137,7 +137,6 @@ def _by_class(source: PairSource, split: str, generator: torch.Generator) -> tup
 
 
 def _shuffled(groups: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Shuffle the rows of every group or class."""
     return [rows[torch.randperm(len(rows), generator=generator)] for rows in groups]
 
 
@@ -177,7 +176,6 @@ def _balanced(orders: Orders, n_most: int, least: int) -> Int64[Tensor, "example
 
 
 def _compose(tiles: list[Tiles], rows: Int64[Tensor, "example 2"]) -> PairImages:
-    """Put the chosen tiles of both features above each other."""
     halves = [part.images[rows[:, i]].expand(-1, 3, -1, -1) for i, part in enumerate(tiles)]
     labels = torch.stack([part.labels[rows[:, i]] for i, part in enumerate(tiles)], 1)
     return PairImages(torch.cat(halves, 2), labels)
@@ -299,7 +297,6 @@ def _check_set(data: PreparedSet, config: FinetuneConfig | DomainConfig) -> None
 
 
 def _check_request(data: PreparedSet, config: FinetuneConfig) -> None:
-    """Refuse another set, and a number of training images that the set cannot give."""
     _check_set(data, config)
     available = int((data.table["split"] == "train").sum())
     if config.split == "drawn" and config.n_train is None:
@@ -315,14 +312,12 @@ def _check_request(data: PreparedSet, config: FinetuneConfig) -> None:
 
 
 def _group_rows(data: PreparedSet, split: str) -> list[Tensor]:
-    """Row numbers of the images of a split, by group."""
     groups = torch.tensor(data.table["group"].to_numpy())
     inside = torch.tensor((data.table["split"] == split).to_numpy())
     return [torch.nonzero(inside & (groups == group))[:, 0] for group in range(N_GROUPS)]
 
 
 def _check_groups(name: str, counts: list[int], least: int, official: dict[str, list[Tensor]], advice: str) -> None:
-    """Refuse a set in which a group has too few images."""
     if min(counts) < least:
         there = "; ".join(f"{split} {[len(rows) for rows in groups]}" for split, groups in official.items())
         raise ValueError(
@@ -401,7 +396,6 @@ def class_labels(table: "pd.DataFrame") -> tuple[tuple[str, ...], Int64[Tensor, 
 
 
 def _check_domains(data: PreparedSet, config: DomainConfig) -> None:
-    """Refuse another set, and one with a domain or a class missing."""
     import pandas as pd
 
     _check_set(data, config)

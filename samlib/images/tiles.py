@@ -118,7 +118,6 @@ _ADVICE = "put the official files there or point SAMLIB_DATA at the folder that 
 
 
 def _missing(expected: str, folder: Path) -> FileNotFoundError:
-    """Error for a set that is not under the data root."""
     there = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "no such folder"
     return FileNotFoundError(f"{folder}: expected {expected}, found {there or 'an empty folder'}; {_ADVICE}")
 
@@ -254,17 +253,8 @@ def _patch_block() -> Block:
         grey = np.rint(load_sample_image(photograph).mean(2)).astype(np.uint8)
         border = int(TRAIN_SHARE * grey.shape[1]) // side * side
         for patches, part in zip(splits, (grey[:, :border], grey[:, border:]), strict=True):
-            patches.append(enlarge(_grid(torch.from_numpy(part.copy()), side)))
-    train, test = (Tiles(torch.cat(parts), _class_labels(parts)) for parts in splits)
+            squares = torch.from_numpy(part.copy()).unfold(0, side, side).unfold(1, side, side)
+            patches.append(enlarge(squares.reshape(-1, side, side)))  # from (row, column, side, side)
+    labels = ([torch.full((len(part),), k) for k, part in enumerate(parts)] for parts in splits)
+    train, test = (Tiles(torch.cat(parts), torch.cat(classes)) for parts, classes in zip(splits, labels, strict=True))
     return Block("patches", train, test)
-
-
-def _grid(picture: UInt8[Tensor, "height width"], side: int) -> UInt8[Tensor, "tile side side"]:
-    """Cut a picture into whole squares that share no pixel, row by row."""
-    squares = picture.unfold(0, side, side).unfold(1, side, side)  # (row, column, side, side)
-    return squares.reshape(-1, side, side)
-
-
-def _class_labels(parts: list[Tensor]) -> Int64[Tensor, " tile"]:
-    """Label every tile with the position of its part."""
-    return torch.cat([torch.full((len(part),), k) for k, part in enumerate(parts)])

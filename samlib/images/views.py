@@ -110,7 +110,6 @@ class ImageViews:
         self._kept = torch.from_numpy(data.images[self._rows]).to(device) if str(device) != "cpu" else None
 
     def _images(self, places: Tensor) -> Tensor:
-        """Return the stored images."""
         if self._kept is not None:
             return self._kept[places.to(self._kept.device)]
         return torch.from_numpy(np.ascontiguousarray(self._on_disk[self._rows[places.numpy()]]))

@@ -297,7 +297,6 @@ def _group_size(train: FrozenFeatures, n_groups: int) -> int:
 def _predict(
     train: FrozenFeatures, features: Float[Tensor, "row feature"], strength: float, penalty: str
 ) -> Int64[Tensor, " row"]:
-    """Fit a probe and return its predictions, on the CPU."""
     probe = fit_probe(train.features, train.labels, strength=strength, penalty=penalty)
     return torch.from_numpy(probe.predict(as_array(features)))
 
@@ -309,7 +308,6 @@ def as_array(features: Float[Tensor, "row feature"]) -> Float[np.ndarray, "row f
 
 
 def _check_classes(name: str, labels: Int64[Tensor, " example"]) -> None:
-    """Refuse labels of one class alone."""
     if len(labels.unique()) < 2:
         raise ValueError(
             f"{name}: expected labels of two classes or more, got only {labels[0].item()}; pass several examples of "
@@ -318,7 +316,6 @@ def _check_classes(name: str, labels: Int64[Tensor, " example"]) -> None:
 
 
 def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:
-    """Refuse a set that is empty, misshapen, not finite or without one of the groups."""
     n = len(data.features)
     if not data.features.is_floating_point():
         raise ValueError(

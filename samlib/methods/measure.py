@@ -1,7 +1,5 @@
 """What is measured of a trained network beside its errors: sharpness, rank of its features, spread of importance."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -37,7 +35,9 @@ def largest_curvature(
         vector = [part / network.spread(norm, part) for part in vector]
         along = torch.stack([(g * part).sum() for g, part in zip(gradients, vector, strict=True)]).sum()
         product = torch.autograd.grad(along, parameters, retain_graph=True)
-        quotient = _inner(network, vector, product)
+        # The inner product of both through |a + b|^2 - |a - b|^2.
+        terms = [network.squared(a + b) - network.squared(a - b) for a, b in zip(vector, product, strict=True)]
+        quotient = torch.stack(terms).sum(0).detach() / 4
         vector = [part.detach() for part in product]
     return quotient.tolist()
 
@@ -56,9 +56,3 @@ def ginis(weights: Float[Tensor, "member example"]) -> list[float | None]:
     """Return the Gini coefficient of every member's weights; None where all are zero or one is not finite."""
     usable = weights.isfinite().all(1) & (weights.sum(1) > 0)
     return [gini(row.double().numpy()) if fine else None for row, fine in zip(weights, usable, strict=True)]
-
-
-def _inner(network: MemberNetwork, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " member"]:
-    """Every member's inner product of two lists of tensors, through |a + b|^2 - |a - b|^2."""
-    terms = [network.squared(a + b) - network.squared(a - b) for a, b in zip(first, second, strict=True)]
-    return torch.stack(terms).sum(0).detach() / 4

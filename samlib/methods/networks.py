@@ -17,16 +17,18 @@ LAST_LAYER_INIT = 2.0  # as in chapter 2
 class MemberNetwork(nn.Module):
     """Networks of m members with features and a last layer. Outputs are logits (member, example, class)."""
 
-    last_layer: tuple[str, ...] = ()  # names of its parameters
+    last_layer: tuple[str, ...] = ("v",)  # names of its parameters
     biases: tuple[str, ...] = ()
+    v: nn.Parameter
 
     def features(self, inputs: Tensor) -> Float[Tensor, "member example feature"]:
         """Return what the last layer reads."""
         raise NotImplementedError
 
     def read(self, features: Float[Tensor, "member example feature"]) -> Float[Tensor, "member example class"]:
-        """Apply the last layer."""
-        raise NotImplementedError
+        """Apply the last layer: logits (0, v . Phi), whose cross-entropy is the logistic loss."""
+        margin = (features * self.v[:, None]).sum(2)
+        return torch.stack([torch.zeros_like(margin), margin], dim=2)
 
     def representation(self, inputs: Tensor) -> Float[Tensor, "member example feature"]:
         """Return the features whose rank is measured."""
@@ -61,7 +63,6 @@ class MemberNetwork(nn.Module):
 class ToyNetworks(MemberNetwork):
     """Chapter 2's disentangled networks (Eq 4), one a seed, with chapter 2's initial weights."""
 
-    last_layer = ("v",)
     biases = ("b1", "b2", "b3")
     w1: nn.Parameter
     b1: nn.Parameter
@@ -69,7 +70,6 @@ class ToyNetworks(MemberNetwork):
     b2: nn.Parameter
     w3: nn.Parameter
     b3: nn.Parameter
-    v: nn.Parameter
 
     def __init__(self, seeds: Sequence[int], *, hidden: int = 50) -> None:
         super().__init__()
@@ -93,16 +93,9 @@ class ToyNetworks(MemberNetwork):
         """Return the second hidden layers of both halves: two features alone have no rank to speak of."""
         return self._hidden(inputs).transpose(1, 2).flatten(2)
 
-    def read(self, features: Tensor) -> Tensor:
-        """Return the logits (0, v . Phi): their cross-entropy is the logistic loss."""
-        return _two_classes((features * self.v[:, None]).sum(2))
-
 
 class MixedNetworks(MemberNetwork):
     """Networks that see all coordinates at once: three hidden ReLU layers, the third of them the features, and v."""
-
-    last_layer = ("v",)
-    v: nn.Parameter
 
     def __init__(self, seeds: Sequence[int], *, inputs: int, widths: Sequence[int] = (100, 100, 50)) -> None:
         super().__init__()
@@ -117,10 +110,6 @@ class MixedNetworks(MemberNetwork):
         for i in range(len(self.biases)):
             inputs = torch.baddbmm(getattr(self, f"b{i}"), inputs, getattr(self, f"w{i}")).relu()
         return inputs
-
-    def read(self, features: Tensor) -> Tensor:
-        """Return the logits (0, v . Phi)."""
-        return _two_classes((features * self.v[:, None]).sum(2))
 
 
 class ImageNetwork(MemberNetwork):
@@ -153,11 +142,6 @@ class ImageNetwork(MemberNetwork):
     def spread(values: Tensor, tensor: Tensor) -> Tensor:
         """Return the only member's number."""
         return values[0]
-
-
-def _two_classes(margin: Float[Tensor, "member example"]) -> Float[Tensor, "member example 2"]:
-    """Turn one output into two logits, class 1 where it is positive."""
-    return torch.stack([torch.zeros_like(margin), margin], dim=2)
 
 
 def _layers(seed: int, sizes: Sequence[int]) -> dict[str, Tensor]:

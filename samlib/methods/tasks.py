@@ -77,7 +77,9 @@ def make_task(config: ControlConfig, root: Path | None) -> Task:
         inputs = torch.stack([part.inputs for part in parts]).float()
         labels = torch.stack([part.labels[:, 0] for part in parts])
         return Task(MixedNetworks(config.seeds, inputs=2 * len(TURNS)), inputs, labels)
-    pair = _pair(config)
+    # But for the images, the pair is chapter 1's.
+    n_probe = 2000 if config.task == "cifar_mnist" else 200
+    pair = PairConfig(pair=config.task, n_train=config.n_train, n_probe=n_probe, seed=config.seeds[0])
     sets = pair_sets(load_pair(pair.pair, root), pair)
     network = build_backbone(pair.backbone, n_classes=sets.n_classes, seed=pair.seed)
     labels = sets.train.labels[:, 0]
@@ -169,21 +171,14 @@ def _three_errors(config: ControlConfig, network: MemberNetwork) -> dict[str, li
     for i, name in enumerate(TURNS):
         found[f"{name}_probe_error"] = []
         for member, seed in enumerate(config.seeds):
-            frozen = [
-                FrozenFeatures(seen[split][member], part[member].labels[:, i], torch.zeros(N_PROBE, dtype=torch.long))
-                for split, part in (("probe train", sets["probe train"]), ("probe test", sets["probe test"]))
-            ]
-            result = probe_error(*frozen, n_groups=1, generator=stream(seed, "probe"), strengths=PROBE_STRENGTHS)
+            train, test = (
+                FrozenFeatures(seen[split][member], sets[split][member].labels[:, i], torch.zeros(N_PROBE).long())
+                for split in ("probe train", "probe test")
+            )
+            result = probe_error(train, test, n_groups=1, generator=stream(seed, "probe"), strengths=PROBE_STRENGTHS)
             found[f"{name}_probe_error"].append(result.error)
     return found
 
 
 def _stacked(parts: Sequence[Examples]) -> Examples:
-    """Put examples of several seeds together, member axis first."""
     return Examples(*(torch.stack(each) for each in zip(*parts, strict=True)))
-
-
-def _pair(config: ControlConfig) -> PairConfig:
-    """The pair's configuration with this run's images; chapter 1's otherwise."""
-    n_probe = 2000 if config.task == "cifar_mnist" else 200
-    return PairConfig(pair=config.task, n_train=config.n_train, n_probe=n_probe, seed=config.seeds[0])

@@ -49,12 +49,15 @@ def train_method(
     task = make_task(config, root)
     weights = _counts(config, task)
     seen = _fit(config, task, weights, report)
-    parts = _by_member(task)
+    # All parameters with a member axis first, in their own memory.
+    parts = [p.detach() if task.mean is None else p.detach()[None] for p in task.network.parameters()]
     fine = torch.stack([part.flatten(1).isfinite().all(1) for part in parts]).all(0)
     fine &= seen["train_loss"].isfinite() & _importance(task).isfinite().all(1)
     for part in parts:
         part[~fine] = 0.0  # finite, so that one computation can measure the others
-    found = errors(config, task) | _measured(task)
+    few, more = _chunks(task, N_SHARPNESS)[0], _chunks(task, N_RANK)[0]
+    sharpness = largest_curvature(task.network, task.inputs(few), task.classes(few))
+    found = errors(config, task) | {"sharpness": sharpness} | ranks(task.network, task.inputs(more))
     found |= {"train_loss": seen["train_loss"].tolist(), "missed": ((weights > 1).double().mean(1)).tolist()}
     found |= {name: seen[name] for name in ("gini_used", "gini_real")}
     told = {name: [value if ok else None for ok, value in zip(fine, found[name], strict=True)] for name in found}
@@ -62,15 +65,16 @@ def train_method(
 
 
 def _fit(
-    config: ControlConfig,
-    task: Task,
-    counts: Float[Tensor, "member example"],
-    report: Callable[[float], None] = lambda share: None,
+    config: ControlConfig, task: Task, counts: Float[Tensor, "member example"], report: Callable[[float], None]
 ) -> dict[str, Any]:
     """Run all epochs; return the last epoch's losses and the Gini coefficients on the way."""
     network = task.network
     parameters = list(network.parameters())
-    optimizer = _optimizer(config, parameters)
+    optimizer = (  # it works element by element, so members do not meet
+        torch.optim.Adam(parameters, lr=config.learning_rate)
+        if config.base == "adam"
+        else torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum)
+    )
     orders = [stream(seed, "batch order") for seed in config.seeds]
     groups = _Groups(config, task.labels)
     looks = {max(1, math.ceil(share * config.n_epochs)) for share in SHARES}
@@ -98,13 +102,6 @@ def _fit(
             real.append(ginis(_importance(task)))
         report((epoch + 1) / config.n_epochs)
     return {"train_loss": loss, "gini_used": _means(used), "gini_real": _means(real)}
-
-
-def _optimizer(config: ControlConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The base optimizer; it works element by element, so members do not meet."""
-    if config.base == "adam":
-        return torch.optim.Adam(parameters, lr=config.learning_rate)
-    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum)
 
 
 class _Groups:
@@ -144,7 +141,7 @@ def _counts(config: ControlConfig, task: Task) -> Float[Tensor, "member example"
         seeds=config.seeds,
     )
     trial = task._replace(network=copy.deepcopy(task.network))
-    _fit(first, trial, ones)
+    _fit(first, trial, ones, report=lambda share: None)
     answers = torch.cat([trial.network(trial.inputs(rows)).argmax(2) for rows in _chunks(task)], dim=1)
     return torch.where(answers == task.labels, 1.0, config.upweight)
 
@@ -156,25 +153,9 @@ def _importance(task: Task) -> Float[Tensor, "member example"]:
     return torch.cat(parts, dim=1)
 
 
-def _chunks(task: Task) -> tuple[Tensor, ...]:
+def _chunks(task: Task, size: int = CHUNK) -> tuple[Tensor, ...]:
     """Rows of all training examples, some at a time."""
-    return torch.arange(task.labels.shape[1]).expand(task.labels.shape).split(CHUNK, dim=1)
-
-
-def _measured(task: Task) -> dict[str, Any]:
-    """Sharpness and ranks on the first training examples."""
-    everything = torch.arange(task.labels.shape[1]).expand(task.labels.shape)
-    few, more = everything[:, :N_SHARPNESS], everything[:, :N_RANK]
-    sharpness = largest_curvature(task.network, task.inputs(few), task.classes(few))
-    return {"sharpness": sharpness} | ranks(task.network, task.inputs(more))
-
-
-def _by_member(task: Task) -> list[Tensor]:
-    """All parameters with a member axis first, in their own memory."""
-    members = len(task.labels)
-    return [
-        p.detach() if members == len(p) and task.mean is None else p.detach()[None] for p in task.network.parameters()
-    ]
+    return torch.arange(task.labels.shape[1]).expand(task.labels.shape).split(size, dim=1)
 
 
 def _means(values: list[list[float | None]]) -> list[float | None]:

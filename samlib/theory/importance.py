@@ -1,7 +1,5 @@
 """How an ascent step changes the importance weights of its batch: exactly, and to first order (Eqs 12-23)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -171,23 +169,17 @@ def first_order(
     """
     check_number("rho", rho, low=0)
     direction = ascent_direction(network, inputs, labels, loss=loss, perturbed=perturbed)
-    slope = -labels * _along(network, inputs, direction)
+    hidden = hidden_layers(network, inputs)
+    along = (hidden[-1] * direction[0][..., None, :]).sum(-1)  # <grad f(x_i), direction>
+    for back, below, part in zip(pulled_back(network, hidden), hidden, direction[1:], strict=False):
+        along = along + ((back @ part) * below).sum(-1)
+    slope = -labels * along
     if loss == "logistic":
         slope = slope * torch.sigmoid(labels * logits(network, inputs))
     return rho * slope
 
 
-def _along(network: Network, inputs: Tensor, direction: Sequence[Tensor]) -> Tensor:
-    """Return <grad f(x_i), direction> for every example."""
-    hidden = hidden_layers(network, inputs)
-    total = (hidden[-1] * direction[0][..., None, :]).sum(-1)
-    for back, below, part in zip(pulled_back(network, hidden), hidden, direction[1:], strict=False):
-        total = total + ((back @ part) * below).sum(-1)
-    return total
-
-
 def _check_labels(inputs: Tensor, labels: Tensor) -> None:
-    """Refuse labels that do not belong to the inputs or are not -1 or +1."""
     if labels.shape != inputs.shape[:-1]:
         raise ValueError(
             f"labels: expected one an example, {tuple(inputs.shape[:-1])}, got {tuple(labels.shape)}; a batch of one "

@@ -92,7 +92,7 @@ def hidden_layers(network: Network, inputs: Float[Tensor, "... example feature"]
 
 def logits(network: Network, inputs: Float[Tensor, "... example feature"]) -> Float[Tensor, "... example"]:
     """Return f(x) = v . Phi(x) (Eq 11), raising as `hidden_layers` does."""
-    return _dot(hidden_layers(network, inputs)[-1], network.v[..., None, :])
+    return (hidden_layers(network, inputs)[-1] * network.v[..., None, :]).sum(-1)
 
 
 def pulled_back(network: Network, hidden: Sequence[Tensor]) -> list[Tensor]:
@@ -168,10 +168,4 @@ def _weighted_sum(hidden: Sequence[Tensor], coefficients: Sequence[Tensor]) -> T
 
 
 def _squared(vectors: Tensor) -> Tensor:
-    """Squared length along the last axis."""
     return vectors.square().sum(-1)
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """Inner product along the last axis."""
-    return (first * second).sum(-1)

@@ -125,19 +125,16 @@ def probing_errors(
 def _networks(
     members: list[tuple[ToyConfig, int]], *, engine: str, device: torch.device | str, dtype: torch.dtype
 ) -> BatchedEngine | CompiledEngine:
-    """Draw the members' initial weights and hand them to an engine."""
     starts = [(seed, config.last_layer_init, config.last_layer_draw) for config, seed in members]
-    drawn = list(dict.fromkeys(starts))
-    rows = torch.tensor([drawn.index(start) for start in starts])
-    hidden = members[0][0].hidden
-    each = [
-        initial_weights([seed], hidden=hidden, last_layer_init=[init], last_layer_draw=kind)
-        for seed, init, kind in drawn
-    ]
-    weights = Weights(*(torch.cat(parts) for parts in zip(*each, strict=True)))
+    drawn = {
+        (seed, init, kind): initial_weights(
+            [seed], hidden=members[0][0].hidden, last_layer_init=[init], last_layer_draw=kind
+        )
+        for seed, init, kind in set(starts)
+    }
     return make_engine(
         engine,
-        Weights(*(part.to(dtype)[rows] for part in weights)),
+        Weights(*(torch.cat(parts) for parts in zip(*(drawn[start] for start in starts), strict=True))),
         learning_rate=[config.learning_rate for config, _ in members],
         rho=[config.rho for config, _ in members],
         interventions=[config.intervention for config, _ in members],
@@ -203,9 +200,9 @@ class _Watch:
         self._weights = networks.weights
         v = networks.weights.v
         self._test = stack_examples(members, "test", like=v)
-        self.stops = {*members[0][0].snapshots, *(step for config, _ in members for step in config.checkpoints)}
-        self._checkpoint_steps = [set(config.checkpoints) for config, _ in members]
+        self._checkpoint_steps = {step for config, _ in members for step in config.checkpoints}
         self._snapshot_steps = members[0][0].snapshots
+        self.stops = {*self._snapshot_steps, *self._checkpoint_steps}
         self._counts = torch.zeros(len(COUNTS), len(members), dtype=torch.float64, device=v.device)
         self._windows: list[Tensor] = []
         self._curves: dict[str, list[Tensor]] = {name: [] for name in CURVES}
@@ -228,7 +225,7 @@ class _Watch:
 
     def look(self, step: int) -> None:
         """Take the checkpoints and the snapshot that are due after `step` steps."""
-        if any(step in steps for steps in self._checkpoint_steps):
+        if step in self._checkpoint_steps:
             self._checkpoints[step] = Weights(*(part.cpu().float().clone() for part in self._weights))
         if step and step in self._snapshot_steps:
             errors, test_error, _ = probing_errors(self._weights, self._test)
@@ -256,9 +253,9 @@ class _Watch:
         config, _ = self._members[rows.start]
         metrics["linear_baseline_error"] = [_baseline(config.data, seed) for seed in config.seeds]
         metrics["curves"] = {name: _rounded(value.T) for name, value in curves.items()}
-        steps = sorted(step for step in self._checkpoint_steps[rows.start])
         arrays = {}
-        if steps:
+        if config.checkpoints:
+            steps = sorted(set(config.checkpoints))
             kept = [Weights(*(part[rows] for part in self._checkpoints[step])) for step in steps]
             arrays = {name: torch.stack(parts).numpy() for name, *parts in zip(Weights._fields, *kept, strict=True)}
         return ToyResult(metrics, arrays)
