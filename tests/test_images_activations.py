@@ -1,5 +1,6 @@
 """Stored outputs of the frozen part: equal to computing them, computed once, and never half a file."""
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Counted:
     """A backbone, and the number of images that went through its frozen part."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.backbone: Backbone = build_backbone("smallnet", n_classes=2, trained="last block", seed=seed)
+        self.backbone = build_backbone("smallnet", n_classes=2, trained="last block", seed=seed)
         self.images = 0
         self.backbone.lower.register_forward_hook(self._count)
 
@@ -54,9 +55,8 @@ def direct(data: PreparedSet, backbone: Backbone, *, mirrored: bool = False) -> 
     return torch.cat([backbone.lower(centre_view(images[row : row + 1], SIZE)) for row in ROWS.tolist()])
 
 
-def the_file(folder: Path) -> Path:
-    (path,) = (folder / "activations").glob("*.npy")
-    return path
+def files(folder: Path) -> list[Path]:
+    return list((folder / "activations").glob("*.npy"))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -71,9 +71,8 @@ def test_stored_equals_computed(mirrored: bool, data: PreparedSet, tmp_path: Pat
         torch.testing.assert_close(result.float(), expected, rtol=1e-3, atol=1e-4)
         assert torch.equal(result, results[0])
     assert expected.std() > 0.1
-    assert np.array_equal(np.load(the_file(tmp_path)), results[0])
     results[2].zero_()  # a copy: the file is not written to
-    assert torch.equal(counted.stored(data, tmp_path, mirrored=mirrored), results[0])
+    assert np.array_equal(np.load(files(tmp_path)[0]), results[0])
 
 
 def test_a_run_draws_the_activations_of_each_crop_or_of_its_mirror_image(data: PreparedSet) -> None:
@@ -86,38 +85,28 @@ def test_a_run_draws_the_activations_of_each_crop_or_of_its_mirror_image(data: P
     assert torch.equal(views.augmented(places, stream(0, "augmentation")), torch.where(turned, mirrored, plain))
 
 
-def test_whatever_decides_the_outputs_is_in_the_name(data: PreparedSet, tmp_path: Path) -> None:
-    counted, other = Counted(), Counted(seed=1)
-    changed = PreparedSet(data.name, data.images, data.table, "1" * 64, data.coverage)
-    for i, stored in enumerate(
-        (
-            lambda: counted.stored(data, tmp_path),
-            lambda: counted.stored(data, tmp_path, mirrored=True),
-            lambda: counted.stored(data, tmp_path, size=7),
-            lambda: counted.stored(data, tmp_path, rows=ROWS.flip(0)),
-            lambda: counted.stored(changed, tmp_path),
-            lambda: other.stored(data, tmp_path),
-        ),
-        start=1,
-    ):
-        stored()
-        assert len(list((tmp_path / "activations").glob("*.npy"))) == i
-
-
-def test_head_and_trunk_are_not_in_the_name(data: PreparedSet, tmp_path: Path) -> None:
-    counted = Counted()
+def test_whatever_decides_the_outputs_is_in_the_name_and_what_is_trained_is_not(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    counted, changed = Counted(), dataclasses.replace(data, images_sha256="1" * 64)
     counted.stored(data, tmp_path)
+    counted.stored(data, tmp_path, mirrored=True)
+    counted.stored(data, tmp_path, size=7)
+    counted.stored(data, tmp_path, rows=ROWS.flip(0))
+    counted.stored(changed, tmp_path)
+    Counted(seed=1).stored(data, tmp_path)
+    assert len(files(tmp_path)) == 6
     with torch.no_grad():
         for parameter in (*counted.backbone.trunk.parameters(), *counted.backbone.head.parameters()):
             parameter.add_(1)
     counted.stored(data, tmp_path)
-    assert counted.images == len(ROWS)
+    assert len(files(tmp_path)) == 6
 
 
 def test_damaged_file_is_computed_again(data: PreparedSet, tmp_path: Path) -> None:
     counted = Counted()
     expected = counted.stored(data, tmp_path)
-    path = the_file(tmp_path)
+    (path,) = files(tmp_path)
     whole = path.read_bytes()
 
     def with_other_byte(i: int) -> bytes:
@@ -132,7 +121,7 @@ def test_damaged_file_is_computed_again(data: PreparedSet, tmp_path: Path) -> No
         assert path.read_bytes() == whole
 
 
-def test_two_at_once_compute_once(data: PreparedSet, tmp_path: Path) -> None:
+def test_several_at_once_compute_once(data: PreparedSet, tmp_path: Path) -> None:
     counted = Counted()
     ready = threading.Barrier(4)
     results: list[Tensor] = []
@@ -150,33 +139,27 @@ def test_two_at_once_compute_once(data: PreparedSet, tmp_path: Path) -> None:
     assert counted.images == len(ROWS)
 
 
-def test_folder_that_cannot_be_written_is_done_without(data: PreparedSet, tmp_path: Path) -> None:
-    counted = Counted()
-    file = tmp_path / "file"
-    file.write_text("no folder")
-    assert torch.equal(counted.stored(data, file), counted.stored(data, None))
-    assert file.read_text() == "no folder"
-
-
-def test_full_disk_costs_the_file_and_nothing_else(
+def test_no_folder_or_a_full_disk_costs_the_file_and_nothing_else(
     data: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    counted = Counted()
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        result = counted.stored(data, tmp_path)
-    assert counted.images == len(ROWS)
-    assert not list((tmp_path / "activations").glob("*.npy*")) + list((tmp_path / "activations").glob(".*"))
-    assert torch.equal(counted.stored(data, tmp_path), result)
+    counted, file = Counted(), tmp_path / "file"
+    expected = counted.stored(data, None)
+    file.write_text("no folder")
+    assert torch.equal(counted.stored(data, file), expected)
+    assert file.read_text() == "no folder"
+    monkeypatch.setattr("os.fsync", full)
+    assert torch.equal(counted.stored(data, tmp_path), expected)
+    assert counted.images == 3 * len(ROWS)
+    assert {path.suffix for path in (tmp_path / "activations").iterdir()} <= {".lock"}
 
 
 def test_what_a_killed_writer_left_is_removed(data: PreparedSet, tmp_path: Path) -> None:
     counted = Counted()
     counted.stored(data, tmp_path)
-    path = the_file(tmp_path)
+    (path,) = files(tmp_path)
     path.unlink()
     leftover = path.with_name(f"{temporary_prefix(path)}abc")
     leftover.write_bytes(b"half")

@@ -1,9 +1,8 @@
-"""Importance weights of a network in training mode, against double-precision references and hand-worked sigmoids."""
+"""Importance weights of a network at its phantoms, against double-precision references and hand-worked sigmoids."""
 
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,10 @@ INPUTS = torch.randn(N, 3, generator=stream(0, "inputs"), dtype=torch.float64)
 LABELS = torch.randint(0, 2, (N,), generator=stream(0, "labels"))
 
 
-def as_trained(network, inputs, labels, *, rho: float, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
+def as_trained(network, inputs, labels, *, rho: float = RHO, batch_size: int = BATCH) -> tuple[Tensor, Tensor]:
     """The reading of the phantom that training itself has, at one radius."""
-    real, phantom = image_importance(
-        network, inputs.__getitem__, labels, readings=(("training", batch_size),), radii=(rho,)
-    )
+    readings = (("training", batch_size),)
+    real, phantom = image_importance(network, inputs.__getitem__, labels, readings=readings, radii=(rho,))
     return real[0], phantom[0, 0]
 
 
@@ -57,22 +55,34 @@ def slow_importance(
     return real, phantom
 
 
-@pytest.mark.parametrize("norm", [False, True])
-def test_weights_equal_a_plain_loop_over_batches_the_smaller_one_included(norm):
+@pytest.mark.parametrize(
+    ("norm", "n_frozen"), [(False, 0), (True, 0), (False, 1)], ids=["plain", "batch statistics", "a frozen layer"]
+)
+def test_weights_equal_a_plain_loop_over_batches_the_smaller_one_included(norm, n_frozen):
     network = small_network(norm=norm).eval()  # the weights are those of training mode all the same
-    found = as_trained(network, INPUTS, LABELS, rho=RHO)
+    network[:n_frozen].requires_grad_(False)
+    found = as_trained(network, INPUTS, LABELS)
     expected = slow_importance(network, INPUTS, LABELS, RHO)
     for values, wanted in zip(found, expected, strict=True):
         assert (values.shape, values.dtype, values.device.type) == ((N,), torch.float32, "cpu")
         assert values.tolist() == pytest.approx(wanted, abs=1e-7)
     assert (found[0] - found[1]).abs().min() > 1e-4
+    with torch.no_grad():  # a caller may have switched gradients off
+        assert all(torch.equal(a, b) for a, b in zip(as_trained(network, INPUTS, LABELS), found, strict=True))
 
 
-def test_frozen_parameters_stay_out_of_the_norm():
-    network = small_network(norm=False)
-    network[0].requires_grad_(False)
-    found = as_trained(network, INPUTS, LABELS, rho=RHO)
-    assert found[1].tolist() == pytest.approx(slow_importance(network, INPUTS, LABELS, RHO)[1], abs=1e-7)
+def test_every_reading_of_the_phantom_equals_a_plain_loop_in_one_pass_or_several(monkeypatch):
+    network = small_network(norm=True)
+    network[1].running_mean.add_(0.3)
+    real, phantom = every_reading(network)
+    assert phantom.shape == (len(READINGS), len(READING_RADII), N)
+    for i, (mode, size) in enumerate(READINGS):
+        for j, rho in enumerate(READING_RADII):
+            expected = slow_importance(network, INPUTS, LABELS, rho, size=size or N, training=mode == "training")
+            for found, wanted in zip((real[i], phantom[i, j]), expected, strict=True):
+                assert found.tolist() == pytest.approx(wanted, abs=1e-6)
+    monkeypatch.setattr("samlib.images.importance.CHUNK", 3)  # of those that share one gradient
+    assert torch.allclose(every_reading(network)[1], phantom, atol=1e-6)
 
 
 def linear(*rows: float) -> nn.Linear:
@@ -84,21 +94,14 @@ def linear(*rows: float) -> nn.Linear:
 
 def test_with_two_classes_the_weight_is_the_sigmoid_of_minus_the_signed_difference():
     x = torch.tensor([[1.0], [1.0], [2.0]])
-    real, _ = as_trained(linear(0.0, math.log(3)), x, torch.tensor([1, 0, 1]), rho=0.1, batch_size=3)
+    real, _ = as_trained(linear(0.0, math.log(3)), x, torch.tensor([1, 0, 1]), batch_size=3)
     assert real.tolist() == pytest.approx([1 / 4, 3 / 4, 1 / 10])  # 1 / (1 + 3), 3 / (1 + 3), 1 / (1 + 9)
-
-
-def test_the_phantom_of_one_example_by_hand():
+    one = torch.ones(1, 1), torch.tensor([1])
+    real, _ = as_trained(linear(0.0, 30.0), *one, batch_size=1)
+    assert real.item() == pytest.approx(math.exp(-30), rel=1e-5)  # not rounded to zero
     # At w = 0 the gradient is (1/2, -1/2); the phantom is rho (1, -1) / sqrt 2 and f = -rho sqrt 2 = -log 3.
-    real, phantom = as_trained(
-        linear(0.0, 0.0), torch.ones(1, 1), torch.tensor([1]), rho=math.log(3) / math.sqrt(2), batch_size=1
-    )
+    real, phantom = as_trained(linear(0.0, 0.0), *one, rho=math.log(3) / math.sqrt(2), batch_size=1)
     assert (real.item(), phantom.item()) == (0.5, pytest.approx(3 / 4))
-
-
-def test_tiny_weights_are_not_rounded_to_zero():
-    real, _ = as_trained(linear(0.0, 30.0), torch.ones(1, 1), torch.tensor([1]), rho=0.0, batch_size=1)
-    assert real.item() == pytest.approx(math.exp(-30), rel=1e-5)
 
 
 class Failing(nn.Module):
@@ -115,14 +118,6 @@ class Failing(nn.Module):
         return inputs
 
 
-def test_a_reading_of_another_mode_and_no_radius_are_refused():
-    given = linear(0.0, 0.0), torch.ones(1, 1).__getitem__, torch.tensor([1])
-    with pytest.raises(ValueError, match="mode: expected one of 'evaluation', 'training', got 'train'"):
-        image_importance(*given, readings=(("train", 4),), radii=(0.1,))
-    with pytest.raises(ValueError, match="radii: expected at least one radius, got none"):
-        image_importance(*given, readings=READINGS, radii=())
-
-
 @pytest.mark.parametrize("calls", [100, 0, 1, 2, 3])  # none fails; at w or at the phantom of the first or second batch
 def test_the_network_is_left_as_it_was_also_after_an_error(calls):
     network = nn.Sequential(*small_network(norm=True), Failing(calls))
@@ -132,23 +127,15 @@ def test_the_network_is_left_as_it_was_also_after_an_error(calls):
     network[0].weight.grad = gradient
     before = {name: value.clone() for name, value in network.state_dict().items()}
     if calls == 100:
-        as_trained(network, INPUTS, LABELS, rho=RHO)
+        as_trained(network, INPUTS, LABELS)
     else:
         with pytest.raises(RuntimeError, match="as planned"):
-            as_trained(network, INPUTS, LABELS, rho=RHO)
+            as_trained(network, INPUTS, LABELS)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert [module.training for module in network] == [True] + [False] * 4
     assert network[0].weight.grad is gradient and (gradient == 1).all()
     assert network[0].bias.grad is None
     assert network[1].track_running_stats
-
-
-def test_works_where_the_caller_has_switched_gradients_off():
-    network = small_network(norm=True)
-    with torch.no_grad():
-        found = as_trained(network, INPUTS, LABELS, rho=RHO)
-    expected = as_trained(network, INPUTS, LABELS, rho=RHO)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_under_autocast_every_pass_uses_the_weights_of_its_moment():
@@ -161,51 +148,34 @@ def test_under_autocast_every_pass_uses_the_weights_of_its_moment():
     assert (found[1] - found[0]).abs().max() > 0.3
 
 
-def test_unusable_arguments_are_refused():
-    network = small_network(norm=False)
-    with pytest.raises(ValueError, match="at least one example"):
-        as_trained(network, INPUTS[:0], LABELS[:0], rho=RHO)
-    with pytest.raises(ValueError, match="batch_size"):
-        as_trained(network, INPUTS, LABELS, rho=RHO, batch_size=0)
-    with pytest.raises(ValueError, match="rho"):
-        as_trained(network, INPUTS, LABELS, rho=-1.0)
-    with pytest.raises(ValueError, match="finite gradient"):
-        as_trained(network, INPUTS * math.nan, LABELS, rho=RHO)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": LABELS[:0]}, "at least one example"),
+        ({"readings": (("train", 4),)}, "mode: expected one of 'evaluation', 'training', got 'train'"),
+        ({"readings": (("training", 0),)}, "batch_size"),
+        ({"radii": ()}, "radii: expected at least one radius, got none"),
+        ({"radii": (-1.0,)}, "rho"),
+        ({"inputs": (INPUTS * math.nan).__getitem__}, "finite gradient"),
+    ],
+)
+def test_unusable_arguments_are_refused(changed, message):
+    usual = {"inputs": INPUTS.__getitem__, "labels": LABELS, "readings": (("training", 4),), "radii": (RHO,)}
+    with pytest.raises(ValueError, match=message):
+        image_importance(small_network(norm=False), **usual | changed)
 
 
 def test_a_probe_on_one_symmetric_feature_has_its_boundary_in_the_middle():
     train = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]])
+    train_labels, labels = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, 0, 1])
     features = torch.tensor([[1.0], [1.0], [-1.0], [0.0]])
-    found = signed_contributions(
-        train, torch.tensor([0, 0, 1, 1]), features, torch.tensor([1, 0, 0, 1]), strength=1.0
-    ).tolist()
+    expected = signed_contributions(train, train_labels, features, labels, strength=1.0)
+    found = expected.tolist()
     assert found[0] > 0 and found[1:] == pytest.approx([-found[0], found[0], 0.0], abs=1e-5)
     # Standardized features are -1 and 1, so the slope w solves w = C sum_i sigma(-w) = 4 sigma(-w).
     assert found[0] == pytest.approx(4 / (1 + math.exp(found[0])), abs=1e-3)
-
-
-def test_contributions_match_a_plain_reference():
-    generator = stream(0, "features")
-    train = torch.randn(40, 3, generator=generator)
-    train_labels = (train[:, 0] + torch.randn(40, generator=generator) > 0).long()
-    features, labels = torch.randn(8, 3, generator=generator), torch.tensor([0, 1] * 4)
-    found = signed_contributions(train, train_labels, features, labels, strength=0.1)
-    assert (found.shape, found.dtype) == ((8,), torch.float32)
-    mean, deviation = train.double().mean(0), train.double().std(0, correction=0)
-    x, y = (train.double() - mean) / deviation, 2.0 * train_labels - 1
-    w = torch.zeros(4, dtype=torch.float64)
-    for _ in range(5000):  # gradient descent on C * sum of logistic losses + |w|^2 / 2, the bias unpenalized
-        pull = torch.sigmoid(-y * (x @ w[:3] + w[3])) * y
-        w += 0.05 * torch.cat([0.1 * (x.T @ pull) - w[:3], 0.1 * pull.sum()[None]])
-    logits = (features.double() - mean) / deviation @ w[:3] + w[3]
-    assert found.tolist() == pytest.approx(np.where(labels == 1, logits, -logits), abs=1e-3)
-
-
-def test_contributions_take_features_in_half_precision_or_with_a_graph():
-    features, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
-    expected = signed_contributions(features, labels, features, labels, strength=1.0)
-    for given in (features.bfloat16(), features.clone().requires_grad_()):
-        assert torch.equal(signed_contributions(given, labels, given, labels, strength=1.0), expected)
+    for given in (train.bfloat16(), train.clone().requires_grad_()):
+        assert torch.equal(signed_contributions(given, train_labels, features, labels, strength=1.0), expected)
 
 
 def test_contributions_need_two_classes():
@@ -213,26 +183,3 @@ def test_contributions_need_two_classes():
     for train_labels, labels in (([0, 1, 2], [0, 1, 1]), ([1, 1, 1], [0, 1, 1]), ([0, 1, 1], [0, 1, 2])):
         with pytest.raises(ValueError, match="expected 0 and 1"):
             signed_contributions(features, torch.tensor(train_labels), features, torch.tensor(labels), strength=1.0)
-
-
-def test_every_reading_of_the_phantom_equals_a_plain_loop():
-    network = small_network(norm=True)
-    network[1].running_mean.add_(0.3)
-    before = copy.deepcopy(network.state_dict())
-    real, phantom = every_reading(network)
-    assert phantom.shape == (len(READINGS), len(READING_RADII), N)
-    for i, (mode, size) in enumerate(READINGS):
-        for j, rho in enumerate(READING_RADII):
-            expected = slow_importance(network, INPUTS, LABELS, rho, size=size or N, training=mode == "training")
-            for found, wanted in zip((real[i], phantom[i, j]), expected, strict=True):
-                assert found.tolist() == pytest.approx(wanted, abs=1e-6)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_the_gradient_of_all_examples_is_the_same_in_one_pass_and_in_several(monkeypatch):
-    network = small_network(norm=True)
-    whole = READINGS.index(("evaluation", None))
-    once = every_reading(network)[1][whole]
-    monkeypatch.setattr("samlib.images.importance.CHUNK", 3)
-    assert torch.allclose(every_reading(network)[1][whole], once, atol=1e-6)
