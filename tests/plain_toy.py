@@ -1,14 +1,35 @@
-"""The toy training as a plain loop over one network, two autograd passes a step: what the engines must equal."""
+"""The toy training as a plain loop over one network, what the engines must equal; settings that reach all of them."""
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from samlib.toy.config import Intervention, ToyConfig
+from samlib.toy.compiled import available
+from samlib.toy.config import VECTORS, Intervention, ToyConfig
 from samlib.toy.data import Examples, batch_order, sample
 from samlib.toy.interventions import MEMORY
 from samlib.toy.network import DisentangledNetwork
 from samlib.toy.reference import lsam_step
+
+needs_numba = pytest.mark.skipif(not available(), reason="numba is not installed")
+SGD = (Intervention(), 0.0)
+LSAM = (Intervention(), 0.7)
+# (intervention, rho): every term with every length, gradient of v and vector.
+INTERVENED = [
+    *(
+        (Intervention(term=term, ratio=1.5, norm=norm, last_layer=last_layer), 0.0)
+        for term in ("importance", "rate", "both")
+        for norm in ("initial", "matched")
+        for last_layer in ("plain", "weighted")
+    ),
+    *(
+        (Intervention(term=term, vector=vector, last_layer=last_layer), 0.7)
+        for vector in VECTORS[1:]
+        for term in ("importance", "rate", "both")
+        for last_layer in ("plain", "weighted")
+    ),
+]
 
 
 def train_reference(config: ToyConfig, *, seed: int, n_steps: int) -> DisentangledNetwork:
@@ -18,7 +39,7 @@ def train_reference(config: ToyConfig, *, seed: int, n_steps: int) -> Disentangl
     start = float(network.v.detach().norm())
     inputs, labels = sample(config.data, seed=seed, split="train")
     per_epoch = config.data.n_train // config.batch_size
-    order = batch_order(config.data.n_train, -(-n_steps // per_epoch), seed=seed).view(-1, config.batch_size)
+    order = batch_order(config.data.n_train, 1 + n_steps // per_epoch, seed=seed).view(-1, config.batch_size)
     directions: list[Tensor] = []
     for step, batch in enumerate(order[:n_steps]):
         if config.intervention.term == "none":
@@ -37,11 +58,7 @@ def train_reference(config: ToyConfig, *, seed: int, n_steps: int) -> Disentangl
 
 
 def intervention_step(
-    network: DisentangledNetwork,
-    inputs: Tensor,
-    labels: Tensor,
-    config: ToyConfig,
-    hat: Tensor,
+    network: DisentangledNetwork, inputs: Tensor, labels: Tensor, config: ToyConfig, hat: Tensor
 ) -> None:
     """Take one SGD step with terms of Eq 6 computed with another last-layer vector (Eqs 8-10), in place."""
     settings, v = config.intervention, network.v.detach().clone()
