@@ -29,11 +29,6 @@ def record(kind: str, config) -> Record:
     return Record(kind, f"{config.learning_rate:g}-{config.rho:g}", to_dict(config), {}, {}, Path("none"))
 
 
-def test_every_data_set_has_its_runs_and_its_grid() -> None:
-    for names in DATA_SETS.values():
-        assert EXPERIMENTS[names.experiment].kind == EXPERIMENTS[names.grid].kind
-
-
 def settings(entry) -> set[tuple[float, float]]:
     return {(r.config["learning_rate"], r.config["rho"]) for r in entry.records}
 
@@ -94,13 +89,6 @@ def test_every_selected_setting_is_run_at_the_same_seeds(name: str) -> None:
     runs = {(c.learning_rate, c.rho, c.seed) for c in own}
     assert len(runs) == len(own)
     assert runs == {(*setting, seed) for setting in chosen for seed in range(4)}
-
-
-@pytest.mark.parametrize("name", ["waterbirds", "celeba"])
-def test_importance_weights_are_kept_of_one_network_a_method_and_seed(name: str) -> None:
-    kept = [c for c in EXPERIMENTS[name].configs("paper") if c.importance_epochs]
-    assert sorted((c.rho > 0, c.seed) for c in kept) == [(sam, seed) for sam in (False, True) for seed in range(4)]
-    assert {c.importance_epochs for c in kept} == {(1, 3, 6, 10)}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samlib.measures.importance import Importance, binned_medians, gini, importance_weights, lorenz
+from samlib.measures.importance import binned_medians, gini, importance_weights, lorenz
 from samlib.toy.data import Examples
 from samlib.toy.network import DisentangledNetwork, initial_weights
 
@@ -33,7 +33,8 @@ def slow_importance(network: DisentangledNetwork, inputs, labels, order, rho: fl
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 2.0])
-def test_weights_equal_a_plain_loop_over_batches_and_examples(rho):
+def test_weights_equal_a_plain_loop_over_batches_and_examples_and_contributions_are_y_v_phi(rho):
+    before = [part.clone() for part in WEIGHTS]
     found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=rho, batch_size=BATCH)
     for member, (seed, init) in enumerate(zip(SEEDS, (2.0, 0.7), strict=True)):
         network = DisentangledNetwork(hidden=6, last_layer_init=init, seed=seed)
@@ -41,21 +42,8 @@ def test_weights_equal_a_plain_loop_over_batches_and_examples(rho):
         real, moved = slow_importance(network, inputs, labels, ORDER[member], rho)
         assert found.real[member] == pytest.approx([real[i] for i in range(N)], abs=1e-12)
         assert found.phantom[member] == pytest.approx([moved[i] for i in range(N)], abs=1e-12)
-
-
-def test_contributions_are_y_times_v_times_phi():
-    found = importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH)
-    assert [part.shape for part in found] == [(2, N), (2, N), (2, 2, N)]
-    network = DisentangledNetwork(hidden=6, last_layer_init=0.7, seed=1)
-    expected = (EXAMPLES.labels[1][:, None] * network.features(EXAMPLES.inputs[1]) * network.v).T
-    assert np.allclose(found.contributions[1], expected.detach(), atol=1e-12)
-    margins = found.contributions.sum(1)
-    assert np.allclose(found.real, 1 / (1 + np.exp(margins)), atol=1e-12)
-
-
-def test_weights_are_left_as_they_were():
-    before = [part.clone() for part in WEIGHTS]
-    assert isinstance(importance_weights(WEIGHTS, EXAMPLES, ORDER, rho=1.0, batch_size=BATCH), Importance)
+        expected = (labels[:, None] * network.features(inputs) * network.v).T
+        assert np.allclose(found.contributions[member], expected.detach(), atol=1e-12)
     assert all(torch.equal(a, b) for a, b in zip(before, WEIGHTS, strict=True))
 
 
@@ -70,22 +58,11 @@ def test_lorenz_curve_of_one_to_four():
         ([2.0, 2.0, 2.0], 0.0),
         ([0.0, 0.0, 0.0, 1.0], 0.75),
         ([1.0, 2.0, 3.0, 4.0], 0.25),  # 2 * (1 + 4 + 9 + 16) / (4 * 10) - 5 / 4
-        ([1.0, 3.0], 0.25),  # mean absolute difference 1 over twice the mean 2
+        ([3000.0, 1000.0], 0.25),  # mean absolute difference 1000 over twice the mean 2000, in any order and unit
     ],
 )
 def test_gini_of_hand_worked_values(values, expected):
     assert gini(np.array(values)) == pytest.approx(expected, abs=1e-12)
-
-
-def test_gini_depends_on_neither_order_nor_unit():
-    values = np.random.default_rng(0).random(30)
-    assert gini(values) == gini(values[::-1]) == pytest.approx(gini(1000 * values), abs=1e-11)
-
-
-def test_gini_equals_the_mean_absolute_difference_over_twice_the_mean():
-    values = np.random.default_rng(1).random(25)
-    differences = np.abs(values[:, None] - values[None]).mean()
-    assert gini(values) == pytest.approx(differences / (2 * values.mean()), abs=1e-11)
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 0.0], [1.0, -0.1], [1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
@@ -95,15 +72,9 @@ def test_what_cannot_be_ranked_is_refused_with_the_likely_cause(values):
             measure(np.array(values))
 
 
-def test_medians_per_bin_with_counts():
+def test_medians_per_bin_with_counts_and_none_for_an_empty_bin():
     position = np.array([-1.0, -0.5, 0.0, 0.2, 0.9, 5.0])
     values = np.array([1.0, 9.0, 2.0, 4.0, 6.0, 100.0])
-    medians, counts = binned_medians(position, values, np.array([-1.0, 0.0, 1.0]))
-    assert counts.tolist() == [2, 3]  # a bin holds its lower end; 5.0 lies outside
-    assert medians.tolist() == [5.0, 4.0]
-
-
-def test_an_empty_bin_has_no_median():
-    medians, counts = binned_medians(np.array([0.5]), np.array([1.0]), np.array([0.0, 1.0, 2.0]))
-    assert counts.tolist() == [1, 0]
-    assert np.isnan(medians[1])
+    medians, counts = binned_medians(position, values, np.array([-1.0, 0.0, 1.0, 2.0]))
+    assert counts.tolist() == [2, 3, 0]  # a bin holds its lower end; 5.0 lies outside
+    assert medians.tolist() == pytest.approx([5.0, 4.0, np.nan], nan_ok=True)

@@ -9,6 +9,7 @@ from samlib.measures.probe import (
     PENALTIES,
     STRENGTHS,
     FrozenFeatures,
+    ProbeResult,
     balanced_rows,
     fit_probe,
     group_errors,
@@ -18,48 +19,40 @@ from samlib.measures.probe import (
 from samlib.streams import stream
 
 
-def groups_of(n_groups: int, per_group: int) -> Tensor:
-    return torch.arange(n_groups).repeat_interleave(per_group)
-
-
-def make_set(purpose: str, *, scale: float, per_group: int = 50, n_features: int = 5) -> FrozenFeatures:
+def make_set(purpose: str, *, scale: float = 1.0, per_group: int = 50, n_features: int = 5) -> FrozenFeatures:
     """Four groups (label, attribute); feature 0 is scale times the label's sign, the others are noise."""
-    groups = groups_of(4, per_group)
+    groups = torch.arange(4).repeat_interleave(per_group)
     labels = groups // 2
     features = torch.randn(len(groups), n_features, generator=stream(0, purpose))
     features[:, 0] += scale * (2 * labels - 1)
     return FrozenFeatures(features, labels, groups)
 
 
-def probe(train: FrozenFeatures, test: FrozenFeatures, **options: object):
+TRAIN, TEST = make_set("train"), make_set("test")
+APART = make_set("train", scale=20.0), make_set("test", scale=20.0)  # without an error
+
+
+def probe(train: FrozenFeatures, test: FrozenFeatures, **options: object) -> ProbeResult:
     return probe_error(train, test, n_groups=4, generator=stream(0, "probe"), **options)  # type: ignore[arg-type]
 
 
-def test_separable_features_give_no_error() -> None:
-    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0))
-    assert result.error == result.worst_group_error == 0
-    assert result.group_errors == [0, 0, 0, 0]
-    assert result.group_counts == [50, 50, 50, 50]
-    assert result.n_train == 200
-
-
-def test_label_independent_features_give_chance() -> None:
-    result = probe(make_set("train", scale=0.0), make_set("test", scale=0.0, per_group=500))
-    assert abs(result.error - 0.5) < 0.05  # 2000 test examples: four standard deviations are 0.045
+@pytest.mark.parametrize(("n_folds", "strengths"), [(0, (1.0, 0.1)), (5, STRENGTHS)])
+def test_separable_features_give_no_error_and_ties_go_to_the_stronger_penalty(n_folds: int, strengths) -> None:
+    result = probe(*APART, n_folds=n_folds, strengths=strengths)
+    assert result == ProbeResult(0, 0, [0, 0, 0, 0], [50, 50, 50, 50], min(strengths), 200, 0)
 
 
 def test_errors_match_a_plain_reference() -> None:
-    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
-    result = probe(train, test, strengths=(0.1,))
-    x, y = train.features.double(), 2.0 * train.labels - 1
+    result = probe(TRAIN, TEST, strengths=(0.1,))
+    x, y = TRAIN.features.double(), 2.0 * TRAIN.labels - 1
     mean, deviation = x.mean(0), x.std(0, correction=0)
     x = (x - mean) / deviation
     w = torch.zeros(6, dtype=torch.float64)
     for _ in range(5000):  # gradient descent on C * sum of logistic losses + |w|^2 / 2, the bias unpenalized
         pull = torch.sigmoid(-y * (x @ w[:5] + w[5])) * y
         w += 0.02 * torch.cat([0.1 * (x.T @ pull) - w[:5], 0.1 * pull.sum()[None]])
-    answers = ((test.features.double() - mean) / deviation @ w[:5] + w[5] > 0).long()
-    wrong = (answers != test.labels).double().view(4, 50).mean(1).tolist()
+    answers = ((TEST.features.double() - mean) / deviation @ w[:5] + w[5] > 0).long()
+    wrong = (answers != TEST.labels).double().view(4, 50).mean(1).tolist()
     assert 0 < result.error < 0.5
     assert result.group_errors == pytest.approx(wrong, abs=1e-12)
     assert result.error == pytest.approx(np.mean(wrong), abs=1e-12)
@@ -67,23 +60,20 @@ def test_errors_match_a_plain_reference() -> None:
 
 
 def test_test_labels_do_not_choose_the_strength() -> None:
-    train, test = make_set("train", scale=0.5), make_set("test", scale=0.5)
-    flipped = test._replace(labels=1 - test.labels)
-    first, second = probe(train, test), probe(train, flipped)
+    first, second = probe(TRAIN, TEST), probe(TRAIN, TEST._replace(labels=1 - TEST.labels))
     assert first.strength == second.strength
     assert second.error == pytest.approx(1 - first.error, abs=1e-12)
 
 
 def test_an_l1_penalty_silences_features_that_say_nothing_and_folds_do_not_know_it() -> None:
-    data = make_set("train", scale=1.0)
     kept = {
-        penalty: np.count_nonzero(fit_probe(data.features, data.labels, strength=0.03, penalty=penalty)[-1].coef_)
+        penalty: np.count_nonzero(fit_probe(TRAIN.features, TRAIN.labels, strength=0.03, penalty=penalty)[-1].coef_)
         for penalty in PENALTIES
     }
-    assert kept["l2"] == data.features.shape[1] and 0 < kept["l1"] < 4
-    assert probe(data, data, penalty="l1", strengths=(0.03,)).error < 0.2
+    assert kept["l2"] == 5 and 0 < kept["l1"] < 4
+    assert probe(TRAIN, TRAIN, penalty="l1", strengths=(0.03,)).error < 0.2
     with pytest.raises(ValueError, match="penalty: expected one of 'l2', got 'l1'"):
-        probe(data, data, penalty="l1", n_folds=2)
+        probe(TRAIN, TRAIN, penalty="l1", n_folds=2)
 
 
 def test_the_strength_with_the_lowest_held_out_error_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,38 +85,23 @@ def test_the_strength_with_the_lowest_held_out_error_is_chosen(monkeypatch: pyte
         return right if strength == 0.3 else 1 - right
 
     monkeypatch.setattr("samlib.measures.probe._predict", predict)
-    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0, per_group=5), strengths=(1, 0.3, 0.1))
+    result = probe(*APART, strengths=(1, 0.3, 0.1))
     assert (result.strength, result.error) == (0.3, 0)
     assert sorted(calls[:3]) == [(c, 152, 48, [38] * 4) for c in (0.1, 0.3, 1)]  # 12 of 50 are a quarter, down
-    assert calls[3:] == [(0.3, 200, 20, [50] * 4)]
-
-
-def test_standardization_uses_the_training_set_alone() -> None:
-    train = make_set("train", scale=20.0)
-    shifted = make_set("test", scale=20.0)
-    shifted.features[:, 0] += 100.0  # with its own statistics the test set would look as before
-    assert probe(train, shifted).group_errors == [1, 1, 0, 0]
-
-
-def test_ties_go_to_the_stronger_penalty() -> None:
-    assert probe(make_set("train", scale=20.0), make_set("test", scale=20.0), strengths=(1.0, 0.1)).strength == 0.1
+    assert calls[3:] == [(0.3, 200, 200, [50] * 4)]
 
 
 def test_unequal_test_groups_count_equally() -> None:
-    train = make_set("train", scale=20.0)
     rows = torch.tensor([0, 50, 100, 150, 151, 152])  # one, one, one and three examples
-    test = FrozenFeatures(*(part[rows].clone() for part in train))
+    test = FrozenFeatures(*(part[rows].clone() for part in APART[0]))
     test.features[0, 0] *= -1  # the only example of group 0 now looks like the other label
-    result = probe(train, test)
-    assert result.group_errors == [1, 0, 0, 0]
-    assert result.group_counts == [1, 1, 1, 3]
-    assert result.error == 0.25
+    result = probe(APART[0], test)
+    assert (result.group_errors, result.group_counts, result.error) == ([1, 0, 0, 0], [1, 1, 1, 3], 0.25)
 
 
 def test_same_generator_state_same_result_and_global_generators_untouched() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    train, test = make_set("train", scale=0.7), make_set("test", scale=0.7)
-    assert probe(train, test) == probe(train, test)
+    assert probe(TRAIN, TEST) == probe(TRAIN, TEST)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
@@ -136,23 +111,18 @@ def test_group_errors_are_hand_checkable() -> None:
     assert group_errors(wrong, torch.tensor([0, 0, 0, 1, 2]), n_groups=3) == ([2 / 3, 0.0, 1.0], [3, 1, 1])
 
 
-def test_numbers_are_no_statement_of_what_is_wrong() -> None:
-    with pytest.raises(TypeError, match=r"wrong: expected booleans, got torch.int64; pass `predictions != labels`"):
-        group_errors(torch.tensor([1, 0, 0]), torch.tensor([0, 0, 1]), n_groups=2)
-
-
-def test_absent_group_raises_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"none of \[1\].*use a larger set"):
-        group_errors(torch.tensor([True, False]), torch.tensor([0, 2]), n_groups=3)
-    train = make_set("train", scale=1.0)
-    part = FrozenFeatures(*(values[:150] for values in train))
-    with pytest.raises(ValueError, match=r"test.groups: .*none of \[3\]"):
-        probe(train, part)
-
-
-def test_group_out_of_range_raises() -> None:
-    with pytest.raises(ValueError, match=r"expected values 0\.\.1, got 0\.\.2"):
-        group_errors(torch.tensor([True, False]), torch.tensor([0, 2]), n_groups=2)
+@pytest.mark.parametrize(
+    ("wrong", "groups", "error", "words"),
+    [
+        ([1, 0, 0], [0, 0, 1], TypeError, "wrong: expected booleans, got torch.int64; pass `predictions != labels`"),
+        ([True], [0, 1], ValueError, r"wrong: expected shape \(2,\) as of groups, got \(1,\)"),
+        ([True, False], [0, 0], ValueError, r"none of \[1\].*use a larger set"),
+        ([True, False], [0, 2], ValueError, r"expected values 0\.\.1, got 0\.\.2"),
+    ],
+)
+def test_group_errors_of_what_does_not_fit_are_refused(wrong, groups, error, words) -> None:
+    with pytest.raises(error, match=words):
+        group_errors(torch.tensor(wrong), torch.tensor(groups), n_groups=2)
 
 
 def test_balanced_rows_draw_each_group_equally_without_repeats() -> None:
@@ -164,25 +134,28 @@ def test_balanced_rows_draw_each_group_equally_without_repeats() -> None:
         balanced_rows(groups, n_groups=3, generator=stream(0, "rows"), per_group=3)
 
 
-GOOD = make_set("train", scale=1.0)
-ONE_MORE = FrozenFeatures(*(torch.cat([part, part[:1]]) for part in GOOD))
+def some(rows: Tensor) -> FrozenFeatures:
+    return FrozenFeatures(*(part[rows] for part in TRAIN))
+
+
+FIRST = torch.arange(200)
 EMPTY = FrozenFeatures(torch.empty(0, 5), torch.empty(0).long(), torch.empty(0).long())
-BROKEN = GOOD._replace(features=GOOD.features.clone().index_fill_(0, torch.tensor([3]), float("nan")))
-STRENGTHLESS = r"strengths: expected one or more finite C > 0"
+BROKEN = TRAIN._replace(features=TRAIN.features.clone().index_fill_(0, torch.tensor([3]), float("nan")))
+WRONG_STRENGTHS = (), (0.0,), (float("nan"),), np.array([]), (float("inf"), 1.0)
 REFUSED = [  # training set, test set, options, words
-    (ONE_MORE, GOOD, {}, r"groups of one size.*\[50, 51\].*balanced_rows"),
-    (EMPTY, GOOD, {}, r"train: .*at least one example, got \(0, 5\)"),
-    (GOOD, EMPTY, {}, r"test: .*at least one example"),
-    (GOOD._replace(labels=GOOD.labels[:-1]), GOOD, {}, r"train: expected labels of shape \(200,\), got \(199,\)"),
-    (GOOD._replace(groups=GOOD.groups[:, None]), GOOD, {}, r"expected groups of shape \(200,\), got \(200, 1\)"),
-    (GOOD, GOOD._replace(features=GOOD.features[:, :4]), {}, r"expected 5 features as in train, got 4"),
-    (BROKEN, GOOD, {}, r"train: expected finite features, got NaN"),
-    (GOOD._replace(labels=torch.ones_like(GOOD.labels)), GOOD, {}, r"two classes or more, got only 1"),
-    (GOOD._replace(features=GOOD.features.long()), GOOD, {}, r"floating type, got torch\.int64"),
-    (GOOD, GOOD, {"held_out_share": 1.0}, "held_out_share: expected"),
-    (make_set("train", scale=1.0, per_group=3), GOOD, {"n_folds": 4}, r"n_folds: expected .*\[2, 3\], got 4"),
-    *((GOOD, GOOD, {"strengths": wrong}, STRENGTHLESS) for wrong in ((), (0.0,), (float("nan"),), np.array([]))),
-    (GOOD, GOOD, {"strengths": (float("inf"), 1.0)}, STRENGTHLESS),
+    (some(torch.cat([FIRST, FIRST[:1]])), TEST, {}, r"groups of one size.*\[50, 51\].*balanced_rows"),
+    (EMPTY, TEST, {}, r"train: .*at least one example, got \(0, 5\)"),
+    (TRAIN, EMPTY, {}, r"test: .*at least one example"),
+    (TRAIN, some(FIRST[:150]), {}, r"test.groups: .*none of \[3\]"),
+    (TRAIN._replace(labels=TRAIN.labels[:-1]), TEST, {}, r"train: expected labels of shape \(200,\), got \(199,\)"),
+    (TRAIN._replace(groups=TRAIN.groups[:, None]), TEST, {}, r"expected groups of shape \(200,\), got \(200, 1\)"),
+    (TRAIN, TEST._replace(features=TEST.features[:, :4]), {}, r"expected 5 features as in train, got 4"),
+    (BROKEN, TEST, {}, r"train: expected finite features, got NaN"),
+    (TRAIN._replace(labels=torch.ones_like(TRAIN.labels)), TEST, {}, r"two classes or more, got only 1"),
+    (TRAIN._replace(features=TRAIN.features.long()), TEST, {}, r"floating type, got torch\.int64"),
+    (TRAIN, TEST, {"held_out_share": 1.0}, "held_out_share: expected"),
+    (make_set("train", per_group=3), TEST, {"n_folds": 4}, r"n_folds: expected .*\[2, 3\], got 4"),
+    *((TRAIN, TEST, {"strengths": wrong}, "strengths: expected one or more finite C > 0") for wrong in WRONG_STRENGTHS),
 ]
 
 
@@ -192,20 +165,28 @@ def test_unusable_sets_and_options_are_refused(train, test, options, words) -> N
         probe(train, test, **options)
 
 
+@pytest.mark.parametrize(("n_folds", "part"), [(0, "the held-out part"), (2, "a fold")])
+def test_a_class_that_is_held_out_whole_is_refused(n_folds: int, part: str) -> None:
+    labels = (torch.arange(8) == 0).long()
+    data = FrozenFeatures(torch.randn(8, 2, generator=stream(0, "one class")), labels, torch.zeros(8).long())
+    with pytest.raises(ValueError, match=f"train without {part}: expected labels of two classes or more, got only 0"):
+        for seed in range(20):  # the only example of class 1 is held out in some of them
+            probe_error(data, data, n_groups=1, generator=stream(seed, "probe"), n_folds=n_folds)
+
+
 @pytest.mark.parametrize(("per_group", "n_features"), [(20, 5), (12, 90)])
 def test_cross_validation_matches_a_plain_reference(per_group: int, n_features: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    train = make_set("train", scale=1.0, per_group=per_group, n_features=n_features)
-    test = make_set("test", scale=1.0, n_features=n_features)
+    train = make_set("train", per_group=per_group, n_features=n_features)
+    test = make_set("test", n_features=n_features)
     strengths = (0.001, 0.1, 1.0)
     result = probe(train, test, strengths=strengths, n_folds=4)
 
     rows = balanced_rows(train.groups, n_groups=4, generator=stream(0, "probe")).view(4, per_group)
     x, y = ((train.features - train.features.mean(0)) / train.features.std(0, correction=0)).double(), train.labels
-    wrong = {}
+    wrong = dict.fromkeys(strengths, 0)
     for c in strengths:
-        wrong[c] = 0
         for i in range(4):
             out = rows[:, i::4].flatten()
             kept = torch.tensor([row for row in range(len(y)) if row not in out.tolist()])
@@ -236,34 +217,19 @@ def test_a_constant_feature_is_not_scaled_although_its_mean_is_rounded() -> None
 @pytest.mark.parametrize("value", [0.0, 0.1])
 @pytest.mark.parametrize("n_features", [5, 90])  # fewer and more than examples
 def test_features_that_never_vary_are_probed_at_chance(n_features: int, value: float) -> None:
-    train, test = make_set("train", scale=1.0, per_group=10), make_set("test", scale=1.0)
     dead = [
-        part._replace(features=torch.full((len(part.labels), n_features), value).double()) for part in (train, test)
+        part._replace(features=torch.full((len(part.labels), n_features), value).double())
+        for part in (make_set("train", per_group=10), TEST)
     ]
     for n_folds in (0, 2):
         assert probe(*dead, n_folds=n_folds).error == 0.5
 
 
-@pytest.mark.parametrize("n_folds, part", [(0, "the held-out part"), (2, "a fold")])
-def test_a_class_that_is_held_out_whole_is_refused(n_folds: int, part: str) -> None:
-    labels = (torch.arange(8) == 0).long()
-    data = FrozenFeatures(torch.randn(8, 2, generator=stream(0, "one class")), labels, torch.zeros(8).long())
-    with pytest.raises(ValueError, match=f"train without {part}: expected labels of two classes or more, got only 0"):
-        for seed in range(20):  # the only example of class 1 is held out in some of them
-            probe_error(data, data, n_groups=1, generator=stream(seed, "probe"), n_folds=n_folds)
-
-
-def test_ties_of_the_cross_validation_go_to_the_smallest_strength() -> None:
-    result = probe(make_set("train", scale=20.0), make_set("test", scale=20.0), n_folds=5)
-    assert (result.strength, result.held_out_error, result.error) == (min(STRENGTHS), 0, 0)
-
-
 @pytest.mark.parametrize("n_folds", [0, 4])
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
 def test_features_of_any_precision_are_probed_as_their_values_are(kind: torch.dtype, n_folds: int) -> None:
-    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
-    given = [part._replace(features=part.features.to(kind)) for part in (train, test)]
-    plain = [part._replace(features=part.features.to(kind).float()) for part in (train, test)]
+    given = [part._replace(features=part.features.to(kind)) for part in (TRAIN, TEST)]
+    plain = [part._replace(features=part.features.float()) for part in given]
     found, expected = probe(*given, n_folds=n_folds), probe(*plain, n_folds=n_folds)
     if kind == torch.float64:
         assert found.error == pytest.approx(expected.error, abs=0.02)
@@ -272,6 +238,5 @@ def test_features_of_any_precision_are_probed_as_their_values_are(kind: torch.dt
 
 
 def test_features_with_a_gradient_and_strengths_in_an_array_are_taken() -> None:
-    train, test = make_set("train", scale=1.0), make_set("test", scale=1.0)
-    tracked = [part._replace(features=part.features.clone().requires_grad_()) for part in (train, test)]
-    assert probe(*tracked, strengths=np.array([0.01, 0.1])) == probe(train, test, strengths=(0.01, 0.1))
+    tracked = [part._replace(features=part.features.clone().requires_grad_()) for part in (TRAIN, TEST)]
+    assert probe(*tracked, strengths=np.array([0.01, 0.1])) == probe(TRAIN, TEST, strengths=(0.01, 0.1))

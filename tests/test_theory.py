@@ -80,17 +80,14 @@ def test_a_relu_that_is_off_cuts_its_layer_out():
 
 
 @networks
-def test_logits_equal_the_plain_computation(net):
+def test_logits_and_squared_norms_equal_automatic_differentiation_layer_by_layer(net):
     inputs, _ = batch()
-    expected = torch.stack([reference(net, x) for x in inputs])
-    assert torch.allclose(logits(net, inputs), expected, rtol=0, atol=1e-12)
-
-
-@networks
-def test_squared_norms_equal_automatic_differentiation_layer_by_layer(net):
-    inputs, _ = batch()
+    plain = torch.stack([reference(net, x) for x in inputs])
+    assert torch.allclose(logits(net, inputs), plain, rtol=0, atol=1e-12)
     expected = torch.stack([torch.stack([part.square().sum() for part in row]) for row in autograd(net, inputs)])
     assert torch.allclose(squared_norms(net, inputs), expected, rtol=1e-10, atol=1e-10)
+    exact = torch.allclose(linear_estimate(net, inputs), expected.sum(1), rtol=1e-10)
+    assert exact == (net.activation == "linear")
 
 
 @networks
@@ -157,26 +154,16 @@ def test_an_example_on_the_wrong_side_of_its_batch_loses_weight():
     assert found.tolist() == pytest.approx([-0.6, 0.2])
 
 
-def test_the_direction_has_length_one_whatever_the_size_of_the_weights():
+def test_weights_however_large_have_a_phantom_and_a_radius_of_zero_changes_nothing():
     huge = Network(1000 * RELU.v, RELU.layers, "relu")  # exp(-y f) alone would overflow
     inputs, labels = batch()
     assert flat(ascent_direction(huge, inputs, labels)).norm().item() == pytest.approx(1)
     assert log_ratio(huge, inputs, labels, rho=0.1).isfinite().all()
-
-
-def test_a_radius_of_zero_changes_nothing():
-    inputs, labels = batch()
     assert log_ratio(RELU, inputs, labels, rho=0).abs().max() == 0
 
 
-def test_the_linear_estimate_is_exact_for_linear_networks_only():
-    inputs, _ = batch()
-    deep = draw((4, 6, 5), "linear", seed=0)
-    assert torch.allclose(linear_estimate(deep, inputs), squared_norms(deep, inputs).sum(1), rtol=1e-12)
-    assert (linear_estimate(RELU, inputs) - squared_norms(RELU, inputs).sum(1)).abs().min() > 0.01
-
-
 X, Y = batch(3)
+DEAD = Network(ONE, (-TWO,), "relu")
 BAD = [
     (lambda: Network(ONE, ()), ValueError, "at least one W_l"),
     (lambda: Network(numbers(1, 1), (TWO,)), ValueError, r"got v \(2,\) and \(1, 1\)"),
@@ -194,6 +181,9 @@ BAD = [
     (lambda: log_ratio(RELU, X, Y, rho=0.1, loss="hinge"), ValueError, "loss: expected one of"),
     (lambda: log_ratio(RELU, X, Y, rho=0.1, perturbed="first"), ValueError, "perturbed: expected one of"),
     (lambda: gradient_norm(RELU, X, perturbed="first"), ValueError, "perturbed: expected one of"),
+    # The one unit is off at 3, on at -3: one of two batches has a gradient of zero. Then two examples that cancel.
+    (lambda: phantom(DEAD, numbers([[3]], [[-3]]), numbers([1], [1]), rho=0.1), ValueError, "zero for 1 of 2 batches"),
+    (lambda: log_ratio(Network(0 * ONE, (TWO,)), numbers([3], [3]), numbers(1, -1), rho=0.1), ValueError, "1 of 1"),
 ]
 
 
@@ -201,18 +191,3 @@ BAD = [
 def test_bad_input_is_refused_with_advice(call, error, words):
     with pytest.raises(error, match=words):
         call()
-
-
-DEAD = Network(ONE, (-TWO,), "relu")
-
-
-def test_a_dead_network_has_a_gradient_of_zero_and_no_phantom():
-    x = numbers([3], [-3])  # the one unit is off at 3, on at -3
-    assert gradient_norm(DEAD, x).tolist() == pytest.approx([0, math.sqrt(45)])
-    with pytest.raises(ValueError, match="got zero for 1 of 2 batches: Eq 13 divides by its norm"):
-        phantom(DEAD, x[:, None], numbers([1], [1]), rho=0.1)
-
-
-def test_examples_that_cancel_have_no_phantom():
-    with pytest.raises(ValueError, match="zero for 1 of 1 batches"):
-        log_ratio(Network(0 * ONE, (TWO,)), numbers([3], [3]), numbers(1, -1), rho=0.1)
