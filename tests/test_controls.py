@@ -309,16 +309,13 @@ def test_a_run_whose_seeds_all_diverge_reports_the_same_names(task):
     assert found.keys() | {"diverged"} == train_method(fine).keys()
 
 
+BAD = {"rho": -1.0, "per_perturbation": 6, "start": 1.0, "end": 1.5, "upweight": 0.5, "momentum": 1.0, "n_train": 0}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rho": -1.0}, "rho: expected"),
-        ({"per_perturbation": 6}, "per_perturbation: expected"),
-        ({"end": 1.5}, "end: expected"),
-        ({"start": 1.0}, "start: expected"),
-        ({"upweight": 0.5}, "upweight: expected"),
-        ({"momentum": 1.0}, "momentum: expected"),
-        ({"n_train": 0}, "n_train: expected"),
+        *(({name: value}, f"{name}: expected") for name, value in BAD.items()),
         ({"seeds": ()}, "seeds: expected"),
         ({"part": "loss"}, "part: expected one of 'both', 'logit', 'jacobian'"),
         ({"task": "cifar_mnist"}, "n_train: expected a number of images for 'cifar_mnist', got None"),

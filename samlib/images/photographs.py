@@ -123,7 +123,10 @@ def train_finetune(
         if diverged:
             metrics: dict[str, Any] = dict.fromkeys([*TEST_METRICS, *feature_metrics(config.features)])
         else:
-            metrics = _measure(test.see(network, config), probed, splits.train_frequencies, config)
+            tested, folds = test.see(network, config), config.probe_folds
+            error, errors, counts = weighted_error(tested, splits.train_frequencies)
+            metrics = dict(zip(TEST_METRICS, (error, max(errors), errors, counts), strict=True))
+            metrics |= feature_errors(config.features, probed, tested, seed=config.seed, n_folds=folds, lasso=True)
     metrics["validation_error"] = None if diverged else curves["validation_error"][-1]
     metrics |= {f"n_{name}": len(getattr(splits, name)) for name in ("train", "validation", "test", "probe_train")}
     metrics |= {"train_frequencies": splits.train_frequencies} | origin(data, network)
@@ -134,13 +137,6 @@ def weighted_error(seen: Seen, frequencies: Sequence[float]) -> tuple[float, lis
     """Return the error weighted by the training split's group frequencies (Appendix B), group errors and counts."""
     errors, counts = group_errors(seen.answers != seen.labels[:, 0], seen.groups, n_groups=N_GROUPS)
     return sum(error * share for error, share in zip(errors, frequencies, strict=True)), errors, counts
-
-
-def _measure(test: Seen, probed: Seen, frequencies: Sequence[float], config: FinetuneConfig) -> dict[str, Any]:
-    error, errors, counts = weighted_error(test, frequencies)
-    measured = dict(zip(TEST_METRICS, (error, max(errors), errors, counts), strict=True))
-    n_folds = config.probe_folds
-    return measured | feature_errors(config.features, probed, test, seed=config.seed, n_folds=n_folds, lasso=True)
 
 
 def _weigh(network: Backbone, train: Part, config: FinetuneConfig, probed: Seen) -> dict[str, Tensor]:

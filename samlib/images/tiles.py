@@ -181,6 +181,7 @@ def _cifar_block(root: Path) -> Block:
         parts = [(part.data, np.asarray(part.targets)) for part in sets]
     else:
         raise _missing(f"{CIFAR_FILE} or the official folder {CIFAR_FOLDER}", root)
+    splits = []
     for images, labels in parts:
         if images.dtype != np.uint8 or images.shape[1:] != (TILE, TILE, 3) or labels.shape != images.shape[:1]:
             raise ValueError(
@@ -189,15 +190,10 @@ def _cifar_block(root: Path) -> Block:
             )
         if not {0, 1} <= set(labels.tolist()):
             raise ValueError(f"{root}: expected airplanes (0) and automobiles (1), one is missing; prepare them again")
-    train, test = (_colour_tiles(images, labels) for images, labels in parts)
-    return Block("cifar", train, test)
-
-
-def _colour_tiles(images: np.ndarray, labels: np.ndarray) -> Tiles:
-    """Keep classes 0 and 1 and move the channels in front of the pixels."""
-    kept = labels < 2
-    tiles = torch.from_numpy(np.ascontiguousarray(images[kept].transpose(0, 3, 1, 2)))
-    return Tiles(tiles, torch.from_numpy(labels[kept].astype(np.int64)))
+        kept = labels < 2
+        channels_first = np.ascontiguousarray(images[kept].transpose(0, 3, 1, 2))
+        splits.append(Tiles(torch.from_numpy(channels_first), torch.from_numpy(labels[kept].astype(np.int64))))
+    return Block("cifar", splits[0], splits[1])
 
 
 def digits_patches() -> PairSource:

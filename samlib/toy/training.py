@@ -154,7 +154,10 @@ def _train(
     train = stack_examples(members, "train", like=networks.weights.v)
     inputs = train.inputs.view(len(members), n, 2, 2)
     lends = any(config.intervention.vector == "permuted" for config, _ in members)
-    orders, turns = _orders(members, -(-config.n_steps // per_epoch), like=inputs)
+    seeds = list(dict.fromkeys(seed for _, seed in members))
+    epochs = [batch_order(n, -(-config.n_steps // per_epoch), seed=seed) for seed in seeds]
+    orders = torch.stack(epochs, dim=1).to(inputs.device)  # (epoch, seed, example)
+    turns = torch.tensor([seeds.index(seed) for _, seed in members], device=inputs.device)  # which seed is a member's
     rows = torch.arange(len(members), device=inputs.device)[:, None]
     watch.look(0)
     step = 0
@@ -182,14 +185,6 @@ def stack_examples(members: list[tuple[ToyConfig, int]], split: str, *, like: Te
     sets = {(data, seed): sample(data, seed=seed, split=split) for data, seed in set(keys)}
     each = [sets[key] for key in keys]
     return Examples(*(torch.stack(parts).to(like) for parts in zip(*each, strict=True)))
-
-
-def _orders(members: list[tuple[ToyConfig, int]], n_epochs: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Batch orders (epoch, seed, example), and which of these seeds is each member's; on the device of `like`."""
-    seeds = list(dict.fromkeys(seed for _, seed in members))
-    orders = [batch_order(members[0][0].data.n_train, n_epochs, seed=seed) for seed in seeds]
-    turns = torch.tensor([seeds.index(seed) for _, seed in members])
-    return torch.stack(orders, dim=1).to(like.device), turns.to(like.device)
 
 
 class _Watch:
