@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,29 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-def skipped_table(reports: list[Any]) -> list[str]:
-    """Two lines a reason: how many tests were skipped and why; the command that runs them.
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print for each reason how many tests were skipped, and the command that runs them.
 
-    Args:
-        reports: of skipped tests, whose `longrepr` is (file, line, "Skipped: reason").
+    pytest-xdist's workers have no terminal and print none.
     """
     files: dict[str, list[str]] = defaultdict(list)
-    for report in reports:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2]  # after file and line
         files[reason.removeprefix("Skipped: ").strip()].append(report.nodeid.partition("::")[0])
     lines = []
     for reason, found in sorted(files.items()):
         before = next((f"{command} && " for word, command in FIRST.items() if word in reason), "")
-        lines += [
-            f"{len(found):4}  {reason}",
-            f"      {before}.venv/bin/python -m pytest {' '.join(sorted(set(found)))}",
-        ]
-    return lines
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table, where a test was skipped; pytest-xdist's workers have no terminal and print none."""
-    lines = skipped_table(terminalreporter.stats.get("skipped", []))
+        command = f"{before}.venv/bin/python -m pytest {' '.join(sorted(set(found)))}"
+        lines += [f"{len(found):4}  {reason}", f"      {command}"]
     if terminalreporter.config.option.markexpr == "not slow":
         lines += ["   .. slow: faults, trainers, several processes", "      make test ALL=1"]
     if lines:

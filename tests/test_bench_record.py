@@ -1,13 +1,13 @@
 """Benchmark records and the page drawn from them: what is shown comes from the record, and an edited one is refused."""
 
-import json
+from pathlib import Path
 
 import pytest
 
 from edition.bench import __main__ as command
-from edition.bench.record import is_gpu, load, save
+from edition.bench.record import is_gpu, load, load_untimed, save, save_untimed
 from edition.figures import performance
-from edition.page.lists import benchmark_box, benchmark_source
+from edition.page.lists import benchmark_box, benchmark_source, uses_table
 from edition.records.store import RecordError, Store
 
 
@@ -40,29 +40,43 @@ def test_a_place_for_no_record_is_told_before_anything_is_measured(tmp_path, mon
     assert f"error: {tmp_path / 'bench'}: expected to write a record there" in capsys.readouterr().err
 
 
-def test_a_record_survives_a_round_trip_and_is_named_after_its_machine(tmp_path):
+def test_a_machine_has_one_record_which_survives_a_round_trip_and_is_named_after_it(tmp_path):
     store = Store(tmp_path)
-    path = save({"step": [1.5]}, store, device="cpu", wall_seconds=2.0)
+    for number in (1.0, 1.5):  # the second replaces the first
+        path = save({"step": [number]}, store, device="cpu", wall_seconds=2.0)
     [record] = load(store).values()
     assert record["measured"] == {"step": [1.5]} and record["path"] == path
     assert path.parent.name == "bench" and not is_gpu(record)
     assert path.name in benchmark_source(record)
 
 
-def test_a_machine_that_is_measured_again_replaces_its_record(tmp_path):
-    for number in (1, 2):
-        save({"step": [number]}, Store(tmp_path), device="cpu", wall_seconds=2.0)
-    assert [record["measured"]["step"] for record in load(Store(tmp_path)).values()] == [[2]]
+def test_the_record_of_uses_survives_a_round_trip_and_is_shown_escaped(tmp_path):
+    store = Store(tmp_path)
+    assert load_untimed("uses", store) is None and "bench uses --record" in uses_table(None)
+    rows = [{"use": "a", "what": "A <use>", "sam": "right", "two_step_sam": "wrong"}]
+    save_untimed("uses", rows, store, wall_seconds=1.0)
+    shown = uses_table(load_untimed("uses", store))
+    assert "<td>A &lt;use&gt;</td><td>right</td><td>wrong</td>" in shown
+    assert "two-step 0 right, two-step 1 wrong" in shown
 
 
-@pytest.mark.parametrize("change", ["edit", "truncate"])
+def _edit(path: Path) -> None:
+    path.write_text(path.read_text().replace("1.5", "1.0"))
+
+
+def _truncate(path: Path) -> None:
+    path.write_text(path.read_text()[:40])
+
+
+@pytest.mark.parametrize("change", [_edit, _truncate])
 def test_a_changed_record_is_named_and_refused(tmp_path, change):
-    path = save({"step": [1.5]}, Store(tmp_path), device="cpu", wall_seconds=2.0)
-    body = json.loads(path.read_text())
-    body["measured"]["step"] = [1.0]
-    path.write_text(json.dumps(body) if change == "edit" else path.read_text()[:40])
-    with pytest.raises(RecordError, match=rf"{path.name}.*measure again"):
-        load(Store(tmp_path))
+    store = Store(tmp_path)
+    machine = save({"step": [1.5]}, store, device="cpu", wall_seconds=2.0)
+    untimed = save_untimed("memory", [{"copies": 1.5}], store, wall_seconds=2.0)
+    for path, read in ((machine, lambda: load(store)), (untimed, lambda: load_untimed("memory", store))):
+        change(path)
+        with pytest.raises(RecordError, match=rf"{path.name}.*measure again"):
+            read()
 
 
 def test_aims_are_judged_by_the_record():

@@ -1,15 +1,12 @@
 """The matrix of uses: outcomes are found by trying, and ours are never silently wrong."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
 
-from edition.bench.record import load_untimed, save_untimed
+from edition.bench.record import load_untimed
 from edition.bench.uses import OUTCOMES, USES, Implementation, _outcome, implementations, measure_uses
-from edition.page.lists import uses_table
-from edition.records.store import RecordError, Store
 from edition.runs import store_for
 from samlib.optim import SAM
 
@@ -51,21 +48,7 @@ def test_rows_name_the_use_and_leave_the_global_generator_alone():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_the_record_survives_a_round_trip_and_an_edited_one_is_refused(tmp_path):
-    store = Store(tmp_path)
-    assert load_untimed("uses", store) is None and "bench uses --record" in uses_table(None)
-    rows = [{"use": "a", "what": "A <use>", "sam": "right", "two_step_sam": "wrong"}]
-    path = save_untimed("uses", rows, store, wall_seconds=1.0)
-    shown = uses_table(load_untimed("uses", store))
-    assert (
-        "<td>A &lt;use&gt;</td><td>right</td><td>wrong</td>" in shown and "two-step 0 right, two-step 1 wrong" in shown
-    )
-    path.write_text(path.read_text().replace('"wrong"', '"right"'))
-    with pytest.raises(RecordError, match="checksum does not match"):
-        load_untimed("uses", store)
-
-
 def test_the_committed_record_has_a_row_for_each_use():
     record = load_untimed("uses", store_for("paper"))
     assert [row["use"] for row in record["measured"]] == list(USES)
-    assert json.dumps(record["measured"]) and "wrong" not in {row["sam"] for row in record["measured"]}
+    assert "wrong" not in {row["sam"] for row in record["measured"]}

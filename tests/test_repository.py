@@ -65,6 +65,7 @@ def test_numbered_equations_break_lines_with_cr(path):
 
 
 def test_no_file_names_a_private_path():
+    assert {"Makefile", "edition/runs/schedule.py", ".ci/run"} <= set(map(name, text_files()))
     found = [
         f"{name(path)}: {part}"
         for path in text_files()
@@ -73,11 +74,6 @@ def test_no_file_names_a_private_path():
         if part in PICTURE.sub("", path.read_text(errors="replace"))
     ]
     assert found == []
-
-
-def test_the_search_for_private_paths_sees_the_repository():
-    seen = {name(path) for path in text_files()}
-    assert {"Makefile", "pyproject.toml", "edition/runs/schedule.py", ".ci/run", "_toc.yml"} <= seen
 
 
 def pins() -> dict[str, str]:
@@ -91,16 +87,6 @@ def pins() -> dict[str, str]:
     return found
 
 
-def test_every_requirement_is_pinned_to_one_version():
-    assert {"torch", "numpy", "jupyter-book", "pytest"} <= set(pins())
-
-
-def test_what_the_library_declares_is_pinned():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [*declared["dependencies"], *declared["optional-dependencies"]["edition"]]
-    assert {re.split(r"[<>=!~]", item)[0].strip() for item in declared} <= set(pins())
-
-
 def imported(path: Path) -> set[str]:
     """Top-level names of the packages a file imports."""
     names = set()
@@ -112,7 +98,10 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_every_package_that_is_imported_is_pinned():
+def test_every_package_that_is_declared_or_imported_is_pinned_to_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["edition"]]
+    assert {re.split(r"[<>=!~]", item)[0].strip() for item in declared} <= set(pins())
     own = {"samlib", "edition", "data_scripts", "tests", *(path.stem for path in CODE)}
     names = set().union(*(imported(path) for path in CODE)) - set(sys.stdlib_module_names) - own
     owners = importlib.metadata.packages_distributions()
@@ -133,11 +122,16 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_runs_and_claims_need_neither_figures_nor_notebooks():
-    unwanted = ("matplotlib", "IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill")
-    imports = "import sys, edition.runs, edition.claims.ledger, edition.__main__"
-    code = f"{imports}; print(sorted(set({unwanted}) & set(sys.modules)))"
-    assert python(code) == "[]"
+NOTEBOOK = {"IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill"}
+LIGHT = {
+    "edition.runs, edition.claims.ledger, edition.__main__": {"matplotlib", *NOTEBOOK},
+    "edition.publish.furniture, edition.publish.numbering, edition.publish.code": {"torch", "matplotlib", "pandas"},
+}
+
+
+@pytest.mark.parametrize(("modules", "unwanted"), LIGHT.items())
+def test_what_is_imported_often_does_not_import_what_is_slow(modules, unwanted):
+    assert python(f"import sys, {modules}; print({unwanted} & set(sys.modules))") == "set()"
 
 
 QUIET = """
