@@ -31,11 +31,7 @@ Command = Callable[[argparse.Namespace], Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark and print it; return the exit status.
-
-    Args:
-        arguments: as on the command line; None takes the process's own.
-    """
+    """Run one benchmark and print it; return the exit status."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
@@ -51,17 +47,26 @@ def _parser() -> argparse.ArgumentParser:
     """Describe all commands."""
     parser = argparse.ArgumentParser(prog="python -m edition.bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add(commands, "step", _steps, step_table, "one training step of SGD, SAM, LSAM and other libraries' SAM")
+    told = "one training step of SGD, SAM, LSAM and other libraries' SAM"
+    _add(commands, "step", lambda asked: measure_steps(rounds=asked.rounds, device=asked.device), step_table, told)
     toy = _add(commands, "toy", _toy, table, "the toy engines against a sequential loop of two autograd passes a step")
     toy.add_argument("--threads", type=whole_number, default=1, help="cores that the engines use (1)")
-    _add(commands, "limits", lambda options: measure_limits(), _lines, "what one core reaches with library calls")
-    memory = _add(commands, "memory", _memory, table, "peak memory of a training step of each method")
+    _add(commands, "limits", lambda asked: measure_limits(), _lines, "what one core reaches with library calls")
+    told = "peak memory of a training step of each method"
+    memory = _add(commands, "memory", lambda asked: _untimed("memory", measure_memory, asked.record), table, told)
     memory.add_argument("--record", action="store_true", help="write results/uses/memory.json for the page")
     told = "training on photographs, images a second, against a bare PyTorch loop"
-    _add(commands, "photographs", _photographs, table, told)
+    _add(
+        commands,
+        "photographs",
+        lambda asked: measure_photographs(rounds=asked.rounds, device=asked.device),
+        table,
+        told,
+    )
     told = "a search of the lost constants on a Dask cluster of this machine, one worker against two"
-    _add(commands, "cluster", lambda options: measure_cluster(rounds=options.rounds), table, told)
-    uses = _add(commands, "uses", _uses, table, "which uses of SAM come out right, in ours and other libraries")
+    _add(commands, "cluster", lambda asked: measure_cluster(rounds=asked.rounds), table, told)
+    told = "which uses of SAM come out right, in ours and other libraries"
+    uses = _add(commands, "uses", lambda asked: _untimed("uses", measure_uses, asked.record), table, told)
     uses.add_argument("--record", action="store_true", help="write results/uses/uses.json for the page")
     everything = _add(commands, "all", _all, _lines, "everything that the performance page shows")
     everything.add_argument("--record", action="store_true", help="write results/bench/MACHINE.json for the page")
@@ -86,34 +91,13 @@ def _add(
     return parser
 
 
-def _steps(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure optimizer steps."""
-    return measure_steps(rounds=options.rounds, device=options.device)
-
-
 def _toy(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure the toy engines."""
     config = ToyConfig(hidden=100, rho=0.5)
     return measure_growth(config, (64,), threads=(options.threads,), device=options.device, rounds=options.rounds)
 
 
-def _photographs(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure the loop that trains on photographs."""
-    return measure_photographs(rounds=options.rounds, device=options.device)
-
-
-def _uses(options: argparse.Namespace) -> list[dict[str, str]]:
-    """Try every use, and record the outcomes on demand."""
-    return _untimed("uses", measure_uses, options.record)
-
-
-def _memory(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure peak memory, and record it on demand."""
-    return _untimed("memory", measure_memory, options.record)
-
-
 def _untimed(name: str, measure: Callable[[], list[dict[str, Any]]], record: bool) -> list[dict[str, Any]]:
-    """Measure what does not depend on the machine's speed."""
+    """Measure what does not depend on the machine's speed, and record it on demand."""
     begin = time.perf_counter()
     rows = measure()
     if record:
@@ -140,12 +124,11 @@ def _all(options: argparse.Namespace) -> dict[str, Any]:
         limits = measure_limits()
         rate = max(row["steps_per_s"] for row in measured["toy"])
         measured |= {"limits": limits, "limit_share": share_of_limit(rate, limits)}
-        two = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
-        measured["toy_cores"] = two
+        measured["toy_cores"] = measure_growth(config, (64,), engines=(fastest,), threads=(1, 2), rounds=rounds)
         measured["cluster"] = measure_cluster()
     if options.record:
-        _uses(options)
-        _memory(options)
+        _untimed("uses", measure_uses, record=True)
+        _untimed("memory", measure_memory, record=True)
         path = save(measured, store_for("paper"), device=device, wall_seconds=time.perf_counter() - begin)
         print(f"written: {path}", file=sys.stderr)
     return measured

@@ -42,15 +42,8 @@ def measure_cluster(
             seconds = min(_timed(cluster.scheduler_address, chunks) for _ in range(rounds))
         settings = sum(chunk.n_settings for chunk in chunks)
         first = rows[0]["seconds"] if rows else seconds
-        rows.append(
-            {
-                "workers": size,
-                "settings": settings,
-                "seconds": seconds,
-                "settings_per_s": settings / seconds,
-                "ratio": first / seconds,
-            }
-        )
+        row = {"workers": size, "settings": settings, "seconds": seconds}
+        rows.append({**row, "settings_per_s": settings / seconds, "ratio": first / seconds})
     return rows
 
 

@@ -43,9 +43,6 @@ def step_bytes(hidden: int) -> int:
 
     A member's weights (84 KB at h = 100) do not fit the innermost cache of most cores; activations do.
 
-    Args:
-        hidden: width of both hidden layers.
-
     >>> step_bytes(100)
     252024
     """

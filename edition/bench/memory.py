@@ -7,7 +7,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from edition.bench.step import WORKLOADS
 from edition.bench.step_methods import build_workload, methods
-from samlib.config import check_choice
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
@@ -31,8 +30,7 @@ def measure_memory(workloads: Sequence[str] = tuple(WORKLOADS)) -> list[dict[str
     """Measure the peak of building an optimiser and taking three steps, over the network's own parameters.
 
     So it holds the base's state, gradients and activations, and what SAM and LSAM keep between steps. The least that
-    SAM can add to SGD's is one copy of the parameters, to come back to; LSAM's a copy of the
-    head.
+    SAM can add to SGD's is one copy of the parameters, to come back to; LSAM's a copy of the head.
 
     Args:
         workloads: some of `WORKLOADS`.
@@ -44,7 +42,6 @@ def measure_memory(workloads: Sequence[str] = tuple(WORKLOADS)) -> list[dict[str
     """
     rows: list[dict[str, Any]] = []
     for name in workloads:
-        check_choice("workload", name, tuple(WORKLOADS))
         workload = build_workload(name)
         size = sum(p.numel() * p.element_size() for p in workload.network.parameters())
         peaks = {}

@@ -1,6 +1,5 @@
 """Images a second while a whole ResNet-18 is finetuned on photographs, beside a bare loop of the same network."""
 
-import itertools
 from collections import OrderedDict
 from typing import Any
 
@@ -115,18 +114,16 @@ def bare(
     """Return the same by hand."""
     network = _resnet18(device).to(memory_format=memory_format)  # type: ignore[call-overload]
     network.train()
-    options: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "momentum": config.momentum,
-        "weight_decay": config.weight_decay,
-    }
-    optimizer, generator = SGD(network.parameters(), **options), stream(0, "augmentation")
+    optimizer = SGD(
+        network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    generator = stream(0, "augmentation")
     stored, targets = images.to(device), labels.to(device)
     rows = torch.arange(len(labels))
 
     def step() -> None:
         inputs = augmented_view(stored[rows], config.image_size, generator).contiguous(memory_format=memory_format)
-        for _ in itertools.repeat(None, n_passes):
+        for _ in range(n_passes):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(inputs), targets).backward()
         optimizer.step()

@@ -108,11 +108,7 @@ def step_profile(
 
 
 class Laps:
-    """A stopwatch that sorts a step's seconds into parts.
-
-    Args:
-        now: the clock.
-    """
+    """A stopwatch that sorts a step's seconds into parts."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now

@@ -14,7 +14,7 @@ Work = Callable[[], object]
 
 
 def interleave(
-    works: Mapping[str, Work], *, rounds: int, seconds: float = 0.0015, device: str = "cpu", seed: int = 0
+    works: Mapping[str, Work], *, rounds: int, seconds: float = 0.0015, device: str = "cpu"
 ) -> dict[str, list[float]]:
     """Time every piece of work once a round, in an order drawn anew each round.
 
@@ -29,7 +29,6 @@ def interleave(
             longer one is, the more often something else comes between. As many uncounted calls come first: another
             work has left its own data in the caches.
         device: where the work runs; see `clock`.
-        seed: of the order's stream, "timing order".
     Returns:
         Name -> seconds a call, one number a round, in the rounds' order.
 
@@ -37,7 +36,7 @@ def interleave(
     {'a': 3, 'b': 3}
     """
     check_number("rounds", rounds, low=1, integer=True)
-    names, generator, now = list(works), stream(seed, "timing order"), clock(device)
+    names, generator, now = list(works), stream(0, "timing order"), clock(device)
     calls = {}
     for name, work in works.items():
         shortest = min(_seconds(work, 1, now) for _ in range(3))  # the first call warms up

@@ -48,7 +48,9 @@ def measure_growth(
         sized = dataclasses.replace(config, seeds=tuple(range(n)))
         kinds = [(name, cores) for name in names for cores in threads]
         works = [_engine(sized, device, name, cores, seconds) for name, cores in kinds]
-        loop, *rates = _interleaved([_loop(sized, seconds), *works], rounds)
+        works.insert(0, _loop(sized, seconds))
+        # Every work once a round, in turn, so that what disturbs the machine disturbs all.
+        loop, *rates = zip(*([work() for work in works] for _ in range(rounds)), strict=True)
         for (name, cores), measured in zip(kinds, rates, strict=True):
             row = {"device": device, "engine": name, "threads": cores, "members": n, "width": config.hidden}
             ratio = statistics.median(fast / slow for fast, slow in zip(measured, loop, strict=True))
@@ -56,15 +58,9 @@ def measure_growth(
     return found
 
 
-def _interleaved(works: Sequence[Rate], rounds: int) -> list[list[float]]:
-    """Measure every work once a round, in turn, so that what disturbs the machine disturbs all."""
-    measured = [[work() for work in works] for _ in range(rounds)]
-    return [list(rates) for rates in zip(*measured, strict=True)]
-
-
 def _loop(config: ToyConfig, seconds: float) -> Rate:
     """The sequential loop's model-steps a second, on one core."""
-    step = _sequential_step([(config, seed) for seed in config.seeds])
+    step = _sequential_step(config)
 
     def measure() -> float:
         with _cores(1):
@@ -97,14 +93,14 @@ def _cores(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _sequential_step(members: list[tuple[ToyConfig, int]]) -> Callable[[], object]:
+def _sequential_step(config: ToyConfig) -> Callable[[], object]:
     """One step of one network after the other, autograd, single precision."""
-    config, _ = members[0]
+    seeds = config.seeds[:8]
     networks = [
         DisentangledNetwork(hidden=config.hidden, last_layer_init=config.last_layer_init, seed=seed).float()
-        for _, seed in members[:8]
+        for seed in seeds
     ]
-    data = stack_examples(members[:8], "train", like=networks[0].v)
+    data = stack_examples([(config, seed) for seed in seeds], "train", like=networks[0].v)
     turn = 0
 
     def step() -> None:

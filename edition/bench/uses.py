@@ -136,13 +136,9 @@ def _network(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 8), *(layers or (nn.Tanh(),)), nn.Linear(8, 2))
 
 
-def _rows(seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(8, 3, generator=generator), torch.randint(0, 2, (8,), generator=generator)
-
-
 def _loss(network: nn.Module, seed: int, part: slice = slice(None)) -> Tensor:
-    inputs, targets = _rows(seed)
+    generator = torch.Generator().manual_seed(seed)
+    inputs, targets = torch.randn(8, 3, generator=generator), torch.randint(0, 2, (8,), generator=generator)
     return nn.functional.cross_entropy(network(inputs[part]), targets[part])
 
 
@@ -176,10 +172,6 @@ def _plain(network: nn.Module, losses: Sequence[Callable[[nn.Module], Tensor]], 
     return _vector(network)
 
 
-def _cast() -> Any:
-    return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
 @contextlib.contextmanager
 def _momentum_zero(network: nn.Module) -> Any:
     """What users of the two-step code put around the second pass: batch norm's momentum is 0."""
@@ -210,6 +202,22 @@ def _build(one: Implementation, network: nn.Module, **options: Any) -> Any:
     return one.build(network.parameters(), SGD, rho=RHO, lr=LR, **options)
 
 
+def _begun(one: Implementation) -> tuple[nn.Module, Any]:
+    """A network and its optimiser, with momentum, after one step."""
+    network = _network()
+    sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR, momentum=0.9)
+    one.in_two(sam, lambda: _loss(network, 0).backward())
+    return network, sam
+
+
+def _go_on_alike(one: Implementation, *pairs: tuple[nn.Module, Any]) -> bool:
+    """Whether two networks, each with its optimiser, have the same weights after another step."""
+    for network, sam in pairs:
+        one.in_two(sam, functools.partial(_backward, network, 1))
+    first, second = (_vector(network) for network, _ in pairs)
+    return _close(first, second)
+
+
 # ---- uses
 
 
@@ -228,12 +236,12 @@ def _autocast(one: Implementation) -> bool:
     network = _network()
 
     def loss(net: nn.Module) -> Tensor:
-        with _cast():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             return _loss(net, 0)
 
     right = _plain(network, [loss])
     sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR)
-    with _cast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         one.in_two(sam, lambda: _loss(network, 0).backward())
     return _close(_vector(network), right, 1e-3)
 
@@ -241,7 +249,7 @@ def _autocast(one: Implementation) -> bool:
 def _accumulated(one: Implementation) -> bool:
     """Gradients accumulated over two microbatches in each pass."""
     network = _network()
-    right = _plain(network, [lambda net: _loss(net, 0)])
+    right = _plain(network, [_at(0)])
     sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR)
 
     def backward() -> None:
@@ -255,7 +263,7 @@ def _accumulated(one: Implementation) -> bool:
 def _earlier_gradients(one: Implementation) -> bool:
     """A trainer's accumulation: a microbatch's gradients lie there when step(closure) comes with the last."""
     network = _network()
-    right = _plain(network, [lambda net: _loss(net, 0)])
+    right = _plain(network, [_at(0)])
     sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR)
     (_loss(network, 0, slice(0, 4)) / 2).backward()
     one.by_closure(sam, lambda: (_loss(network, 0, slice(4, 8)) / 2).backward())
@@ -425,28 +433,19 @@ def _saved_at_phantom(one: Implementation) -> bool:
 
 def _resumed(one: Implementation) -> bool:
     """State saved and loaded into a new optimiser, radius and momentum included: the run goes on the same."""
-    network = _network()
-    sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR, momentum=0.9)
-    one.in_two(sam, lambda: _loss(network, 0).backward())
+    network, sam = _begun(one)
     file, other = io.BytesIO(), copy.deepcopy(network)
     torch.save(sam.state_dict(), file)
     file.seek(0)
     new = one.build(other.parameters(), SGD, rho=0.01, lr=0.7, momentum=0.9)
     new.load_state_dict(torch.load(file, weights_only=True))
-    for net, optimizer in ((network, sam), (other, new)):
-        one.in_two(optimizer, functools.partial(_backward, net, 1))
-    return _close(_vector(network), _vector(other))
+    return _go_on_alike(one, (network, sam), (other, new))
 
 
 def _copied(one: Implementation) -> bool:
     """Network and optimiser pickled together go on the same."""
-    network = _network()
-    sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR, momentum=0.9)
-    one.in_two(sam, lambda: _loss(network, 0).backward())
-    other, new = pickle.loads(pickle.dumps((network, sam)))
-    for net, optimizer in ((network, sam), (other, new)):
-        one.in_two(optimizer, functools.partial(_backward, net, 1))
-    return _close(_vector(network), _vector(other))
+    begun = _begun(one)
+    return _go_on_alike(one, begun, pickle.loads(pickle.dumps(begun)))
 
 
 def _scheduled(one: Implementation) -> bool:
@@ -490,15 +489,11 @@ def _checkpoint_functions(one: Implementation) -> bool:
     """torch's distributed checkpoint functions on a new optimiser."""
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
-    network = _network()
-    sam = one.build(network.parameters(), SGD, rho=RHO, lr=LR, momentum=0.9)
-    one.in_two(sam, lambda: _loss(network, 0).backward())
+    network, sam = _begun(one)
     saved, other = copy.deepcopy(get_optimizer_state_dict(network, sam)), copy.deepcopy(network)
     new = one.build(other.parameters(), SGD, rho=0.01, lr=0.7, momentum=0.9)
     set_optimizer_state_dict(other, new, saved)
-    for net, optimizer in ((network, sam), (other, new)):
-        one.in_two(optimizer, functools.partial(_backward, net, 1))
-    return _close(_vector(network), _vector(other))
+    return _go_on_alike(one, (network, sam), (other, new))
 
 
 def _ddp(one: Implementation) -> bool:

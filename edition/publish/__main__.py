@@ -24,11 +24,7 @@ QUICK = "quick"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status (0 done, 1 failed with a message).
-
-    Args:
-        arguments: as on the command line; None takes the process's own.
-    """
+    """Run one command; return the exit status (0 done, 1 failed with a message)."""
     parser = argparse.ArgumentParser(prog="python -m edition.publish", description=__doc__)
     parser.add_argument("command", choices=["book", "pages", QUICK, "freeze", "links", "pdf"])
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the repository (default: this folder)")
@@ -64,12 +60,10 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def _layout(root: Path, profile: str | None = None) -> Layout:
-    """Return the default build's folders, or those of a profile."""
     return Layout(root=root, work=root / "_build" / (profile or ""), profile=profile)
 
 
 def _build(layout: Layout) -> int:
-    """Build the pages and say where they are."""
     for entry in build_site(layout):
         print(describe(entry))
     print(f"open {(layout.html / 'index.html').as_uri()}")
@@ -77,14 +71,12 @@ def _build(layout: Layout) -> int:
 
 
 def _freeze(root: Path) -> int:
-    """Write the executed chapters and say which changed."""
     changed = freeze(_layout(root))
     print("\n".join(f"written: {chapter}" for chapter in changed) or "every chapter already holds its outputs")
     return 0
 
 
 def _links(root: Path) -> int:
-    """Check the default build's links and list what is broken."""
     site = _layout(root).html
     findings = broken_links(site)
     print("\n".join([*findings, f"{len(findings)} broken links in {site}"]))
@@ -92,7 +84,6 @@ def _links(root: Path) -> int:
 
 
 def _pdf(root: Path) -> int:
-    """Build the pages, print them, and say where the PDF is."""
     from edition.publish.pdf import build_pdf  # needs Playwright, which no other command does
 
     layout = _layout(root)

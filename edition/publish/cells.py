@@ -32,9 +32,6 @@ def merge_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     Prose, captions and metadata are the source's, so that a chapter whose code did not change is not executed
     again. A parameters cell that papermill injected is kept where it ran: the page shows what was executed.
 
-    Args:
-        source: the chapter as it is now.
-        executed: the chapter as papermill left it.
     Returns:
         A new notebook; neither argument is changed.
     Raises:
@@ -67,8 +64,6 @@ def clean_notebook(notebook: NotebookNode) -> NotebookNode:
     kernel's timing metadata, widget state, widget views (their static frames stay), and standard error with
     its progress bars.
 
-    Args:
-        notebook: an executed notebook.
     Returns:
         A new notebook; the argument is not changed.
     """

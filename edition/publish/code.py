@@ -25,10 +25,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def collect_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Make the source pages that the book's pages link to.
+    """Make the source pages that the book's pages link to; a link to none is a warning, which stops the build.
 
-    Args:
-        app: the running Sphinx; a link to none of these is a warning, which stops the build.
     Yields:
         A page's name, what its template shows, and the template.
     """
@@ -51,8 +49,6 @@ def collect_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 def anchors(source: str) -> dict[str, int]:
     """Find where a module defines its functions and classes, and these their methods.
 
-    Args:
-        source: the module's text.
     Returns:
         Qualified name -> number of the line, that of the first decorator where there is one.
 

@@ -50,8 +50,6 @@ def execute_book(layout: Layout) -> list[dict[str, Any]]:
     full scale there are no records before the chapters have trained. There chapters go one by one, since some need the
     same runs; at their own scale they read records, and several go side by side.
 
-    Args:
-        layout: the folders and the profile.
     Returns:
         One entry per chapter in reading order: chapter, profile, machine, device, versions, threads, seconds, utc,
         reused; of one whose committed outputs are shown only chapter and reused.
@@ -70,8 +68,9 @@ def execute_book(layout: Layout) -> list[dict[str, Any]]:
         finally:
             ensure_event_loop().close()  # that of this thread, which the kernel's client opened
 
+    read = {chapter: nbformat.read(layout.root / chapter, as_version=4) for chapter in order}
     for last in (False, True):
-        part = [chapter for chapter in order if bool(_read(layout.root / chapter).metadata.get("sums_up")) == last]
+        part = [chapter for chapter in order if bool(read[chapter].metadata.get("sums_up")) == last]
         with kernel_environment(), ThreadPoolExecutor(at_once) as pool:
             entries = [pool.submit(execute, chapter) for chapter in part]
             try:
@@ -94,7 +93,7 @@ def execute_chapter(layout: Layout, chapter: str, shared: dict[str, object]) -> 
 
     Args:
         layout: the folders and the profile.
-        chapter: path relative to the repository, from `chapters`.
+        chapter: one of `chapters`.
         shared: `surroundings` of the repository.
     Returns:
         The chapter's entry in the execution record.
@@ -103,7 +102,7 @@ def execute_chapter(layout: Layout, chapter: str, shared: dict[str, object]) -> 
     Side effects: writes the chapter under `layout.executed` and, cleaned, under `layout.stage`. Its kernel gets this
         process's environment: see `kernel_environment`.
     """
-    source = _read(layout.root / chapter)
+    source = nbformat.read(layout.root / chapter, as_version=4)
     parameters = {"profile": layout.profile} if layout.profile and _default_profile(source) else {}
     key = chapter_key(source, parameters, shared)
     target = layout.executed / chapter
@@ -116,7 +115,7 @@ def execute_chapter(layout: Layout, chapter: str, shared: dict[str, object]) -> 
         seconds = _run(layout, chapter, parameters)
         facts = _facts(parameters.get("profile") or _default_profile(source), seconds, shared)
         _write_json(target.with_suffix(".json"), {"key": key, "facts": facts})
-    staged = clean_notebook(merge_outputs(source, _read(target)))
+    staged = clean_notebook(merge_outputs(source, nbformat.read(target, as_version=4)))
     write_notebook(layout.stage / chapter, staged)
     return {"chapter": chapter, **facts, "reused": reused}
 
@@ -142,7 +141,7 @@ def freeze(layout: Layout) -> list[str]:
     changed = []
     for chapter in chapters(layout.root):
         before = (layout.root / chapter).read_bytes()
-        write_notebook(layout.root / chapter, _read(layout.stage / chapter))
+        write_notebook(layout.root / chapter, nbformat.read(layout.stage / chapter, as_version=4))
         if (layout.root / chapter).read_bytes() != before:
             changed.append(chapter)
     return changed
@@ -254,10 +253,12 @@ def _reusable(target: Path, key: str) -> dict[str, Any] | None:
 
 
 def _facts(profile: str, seconds: float, shared: dict[str, object]) -> dict[str, Any]:
-    """Describe the execution that just ended."""
+    """Describe the execution that just ended, and the machine without names or addresses."""
+    from edition.records.provenance import processor  # brings PyTorch, see `edition.publish.fingerprint`
+
     return {
         "profile": profile,
-        "machine": machine(),
+        "machine": f"{platform.system()}, {processor()}, {os.cpu_count()} cores",
         "device": shared["device"],
         "versions": shared["versions"],
         "threads": N_THREADS,
@@ -275,19 +276,6 @@ def _default_profile(source: NotebookNode) -> str:
     return ""
 
 
-def machine() -> str:
-    """Describe the machine: system, processor model and core count, without names or addresses."""
-    from edition.records.provenance import processor  # brings PyTorch, see `edition.publish.fingerprint`
-
-    return f"{platform.system()}, {processor()}, {os.cpu_count()} cores"
-
-
-def _read(path: Path) -> NotebookNode:
-    """Read a notebook in the current format."""
-    return nbformat.read(path, as_version=4)
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain values with sorted keys."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode()))

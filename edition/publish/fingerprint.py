@@ -47,17 +47,14 @@ def data_listing() -> list[str]:
     root = data_root()
     if root is None or not root.is_dir():
         return []
-    found = (
-        path.relative_to(root) for pattern in ("*", "*/*", "*/raw/*", "prepared/*/*") for path in root.glob(pattern)
-    )
+    patterns = ("*", "*/*", "*/raw/*", "prepared/*/*")
+    found = (path.relative_to(root) for pattern in patterns for path in root.glob(pattern))
     return sorted(path.as_posix() for path in found if path.parts[0] != "activations")
 
 
 def surroundings(root: Path) -> dict[str, object]:
     """Collect what every chapter's key shares: library, records, data sets at hand, versions, device.
 
-    Args:
-        root: the repository.
     Returns:
         Plain values, to be passed to `chapter_key`.
     """

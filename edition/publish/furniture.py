@@ -23,25 +23,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def prose_words(doctree: nodes.Node) -> int:
     """Count the words of a page that are read: its prose and its tables, not code, other outputs, displayed formulas.
 
-    Args:
-        doctree: a page, or a part of one.
-    Returns:
-        The number of words; a formula in a line of text counts as written, what a click opens does not count.
+    A formula in a line of text counts as written; what a click opens does not count.
     """
-    count = 0
-    for text in doctree.findall(nodes.Text):
-        if not _left_out(text):
-            count += len(text.astext().split())
+    count = sum(len(text.astext().split()) for text in doctree.findall(nodes.Text) if not _left_out(text))
     return count + sum(_table_words(raw.astext()) for raw in doctree.findall(nodes.raw) if raw.get("format") == "html")
 
 
 def add_reading_time(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put a line with the minutes that a page takes to read under its title.
 
-    Args:
-        app: the running Sphinx; only pages get the line, not the single page that the PDF is printed from.
-        doctree: the page; changed.
-        docname: its name.
+    Only pages get it, not the single page that the PDF is printed from.
     """
     title = next(doctree.findall(nodes.title), None)
     if app.builder.name != "html" or title is None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-PACKAGES = tuple(
-    Path(__file__).resolve().parents[2] / name for name in ("samlib", "edition")
-)  # whose sources get pages
+# Whose sources get pages.
+PACKAGES = tuple(Path(__file__).resolve().parents[2] / name for name in ("samlib", "edition"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,6 @@ class Layout:
 def chapters(root: Path) -> list[str]:
     """List the chapters of `_toc.yml` that are notebooks, in reading order.
 
-    Args:
-        root: the repository.
     Returns:
         Paths relative to `root`, such as "book/02_toy_setup.ipynb".
     Raises:

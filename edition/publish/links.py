@@ -45,8 +45,7 @@ def broken_links(site: Path) -> list[str]:
     findings = set()
     for path, page in pages.items():
         for link in page.links:
-            reason = _reason(path, link, site, pages)
-            if reason:
+            if reason := _reason(path, link, site, pages):
                 findings.add(f"{path.relative_to(site).as_posix()}: {link} ({reason})")
     return sorted(findings)
 

@@ -57,9 +57,6 @@ def count_by_letter(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
 
     Sphinx counts them through all such pages together: "Fig. 7" may stand on one page and "Fig. 8" three pages on.
 
-    Args:
-        app: the running Sphinx.
-        env: what it knows of the book; its numbers are changed.
     Returns:
         The pages to read again: none.
     """
@@ -83,11 +80,9 @@ def count_by_letter(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
 
 
 def _close_caption(writer: HTML5Translator, caption: table_caption) -> None:
-    """Write the end of a table's caption."""
     writer.depart_caption(caption)
     writer.body.append("</figcaption>\n")
 
 
 def _close_table(writer: HTML5Translator, table: captioned_table) -> None:
-    """Write the end of a captioned table."""
     writer.body.append("</figure>\n")

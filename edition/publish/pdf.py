@@ -68,7 +68,7 @@ def find_chromium() -> str:
 
 
 def build_pdf(layout: Layout) -> Path:
-    """Print the staged book, chapter after chapter, into one PDF.
+    """Print the staged book as A4, chapter after chapter, once its formulas are typeset and its pictures are loaded.
 
     Args:
         layout: the folders; `build_site` has staged the sources and the executed chapters.
@@ -82,20 +82,7 @@ def build_pdf(layout: Layout) -> Path:
     built = run_jupyter_book(layout.stage, "singlehtml")
     # Sphinx writes the single page as if it stood at the top, whatever the folder of the book's first page.
     (first,) = (path for path in built.rglob("index.html") if path.parent != built and "_static" not in path.parts)
-    page = first.replace(built / "index.html")
-    print_page(page, layout.work / "book.pdf", chromium)
-    shutil.rmtree(built.parent, ignore_errors=True)
-    return layout.work / "book.pdf"
-
-
-def print_page(page: Path, pdf: Path, chromium: str) -> None:
-    """Print one HTML file as A4, once its formulas are typeset and its pictures are loaded.
-
-    Args:
-        page: the file.
-        pdf: where the PDF goes.
-        chromium: path of the browser.
-    """
+    page, pdf = first.replace(built / "index.html"), layout.work / "book.pdf"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         tab = browser.new_page(color_scheme="light")
@@ -116,3 +103,5 @@ def print_page(page: Path, pdf: Path, chromium: str) -> None:
             tagged=True,
         )
         browser.close()
+    shutil.rmtree(built.parent, ignore_errors=True)
+    return pdf

@@ -32,16 +32,13 @@ sys.path.insert(0, ".")"""
 def repository_name(root: Path) -> str | None:
     """Find the GitHub repository that the pages should lead to.
 
-    Args:
-        root: the repository's folder.
     Returns:
         "owner/name", from the environment variable GITHUB_REPOSITORY, or else from the address of the remote
         `origin` where that is on github.com; None where neither says.
     Raises:
         ValueError: GITHUB_REPOSITORY is set to something else than owner/name.
     """
-    named = os.environ.get("GITHUB_REPOSITORY")
-    if named:
+    if named := os.environ.get("GITHUB_REPOSITORY"):
         if not NAME.fullmatch(named):
             raise ValueError(f"GITHUB_REPOSITORY: expected owner/name, got {named!r}; correct it, or unset it")
         return named
@@ -60,8 +57,6 @@ def with_buttons(config: dict[str, Any], name: str) -> dict[str, Any]:
     Args:
         config: what `_config.yml` holds; not changed.
         name: "owner/name" on GitHub.
-    Returns:
-        A new configuration.
     """
     buttons = ("use_repository_button", "use_edit_page_button", "use_issues_button")
     return copy.deepcopy(config) | {

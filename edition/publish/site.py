@@ -31,16 +31,13 @@ class SiteError(RuntimeError):
 def stage_sources(layout: Layout) -> None:
     """Copy everything the pages need, except the chapters, into a fresh staged folder.
 
-    Args:
-        layout: the folders.
     Side effects: replaces `layout.stage`. Records go to `_extra/results`, without the reader's own
         `results/local`, so that a page's link `../results/<experiment>/<id>.json` opens offline. Where the
         book has a public repository, the staged configuration has the buttons that lead there.
     """
     if layout.stage.exists():
         shutil.rmtree(layout.stage)
-    layout.stage.mkdir(parents=True)
-    (layout.stage / EXTRA).mkdir()
+    (layout.stage / EXTRA).mkdir(parents=True)
     shutil.copyfile(layout.root / "_toc.yml", layout.stage / "_toc.yml")
     config, name = (layout.root / "_config.yml").read_text(encoding="utf-8"), repository_name(layout.root)
     if name is not None:
@@ -58,8 +55,6 @@ def stage_sources(layout: Layout) -> None:
 def build_site(layout: Layout) -> list[dict[str, Any]]:
     """Execute what changed, stage it, and build the pages unless nothing on them changed.
 
-    Args:
-        layout: the folders and the profile.
     Returns:
         The execution record's entries.
     Raises:
@@ -74,9 +69,8 @@ def build_site(layout: Layout) -> list[dict[str, Any]]:
     (generated / "execution.md").write_text(status_page(entries), encoding="utf-8")
     write_launch_copies(layout, repository_name(layout.root))
     # The library's extensions make the pages, which also show its source.
-    digest = "".join(
-        [tree_digest(layout.stage), *(tree_digest(folder, suffixes=(".py", ".toml")) for folder in PACKAGES)]
-    )
+    digest = tree_digest(layout.stage)
+    digest += "".join(tree_digest(folder, suffixes=(".py", ".toml")) for folder in PACKAGES)
     marker = layout.work / "html.digest"
     if not (layout.html / "index.html").is_file() or not marker.is_file() or marker.read_text() != digest:
         marker.unlink(missing_ok=True)

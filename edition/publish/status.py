@@ -21,8 +21,6 @@ def describe(entry: dict[str, Any]) -> str:
 def status_page(entries: list[dict[str, Any]]) -> str:
     """Write the execution record as Markdown: a row per chapter, and the places the rows refer to.
 
-    Args:
-        entries: what `execute_book` returned.
     Returns:
         Markdown for the page to include. It does not say which chapters were reused, so that a build that
         executed nothing leaves the page as it was.
@@ -30,15 +28,15 @@ def status_page(entries: list[dict[str, Any]]) -> str:
     places: list[dict[str, Any]] = []
     rows = []
     for entry in entries:
+        page = f"{{doc}}`/{entry['chapter'].removesuffix('.ipynb')}`"
         if "utc" not in entry:
-            name = entry["chapter"].removesuffix(".ipynb")
-            rows.append(f"| {{doc}}`/{name}` | committed outputs | | | |")
+            rows.append(f"| {page} | committed outputs | | | |")
             continue
         place = {name: entry[name] for name in PLACE}
         places += [] if place in places else [place]
-        name, at = entry["chapter"].removesuffix(".ipynb"), places.index(place) + 1
         utc = f"[{entry['utc']}]{{.text-nowrap}}"
-        rows.append(f"| {{doc}}`/{name}` | {entry['profile'] or 'none'} | {entry['seconds']:.1f} | {utc} | {at} |")
+        profile, at = entry["profile"] or "none", places.index(place) + 1
+        rows.append(f"| {page} | {profile} | {entry['seconds']:.1f} | {utc} | {at} |")
     head = ["| Chapter | Profile | Seconds | UTC | Place |", "|:--|:--|--:|:--|--:|"]
     table = [f"```{{table}} {CAPTION}", ":name: tab-execution", "", *head, *rows, "```"]
     listed = []
