@@ -31,11 +31,7 @@ def data_root(given: str | None) -> Path:
 
 
 def explained(error: DataError | OSError) -> str:
-    """Return an error for the reader; of a place that may not be read or written, it says what to do.
-
-    Args:
-        error: what stopped a command.
-    """
+    """Return an error for the reader; of a place that may not be read or written, it says what to do."""
     if isinstance(error, DataError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return str(error)
     return (

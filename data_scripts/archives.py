@@ -94,10 +94,9 @@ def _folder_with(holds: tuple[str, ...], folder: Path, archive: Path) -> Path:
     found = [
         Path(place) for place, folders, files in os.walk(folder) if wanted <= set(map(plain_name, folders + files))
     ]
-    # macOS packs a shadow of every folder beside the folders.
-    found = [path for path in found if "__MACOSX" not in path.relative_to(folder).parts]
     if not found:
         raise DataError(
             f"{archive}: expected a folder that holds {', '.join(holds)}, found none; is it another archive?"
         )
+    # The shadow that macOS packs of a folder, in __MACOSX, lies deeper than the folder.
     return min(found, key=lambda path: (len(path.parts), path))

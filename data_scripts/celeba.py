@@ -1,5 +1,6 @@
 """CelebA: blond hair (the label) and sex as annotated (the attribute), the pair of Sagawa et al. (2020)."""
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -120,10 +121,8 @@ def read_splits(path: Path) -> dict[str, str]:
 
 def _same_images(attributes: dict, splits: dict, attributes_path: Path, splits_path: Path) -> None:
     """Refuse two files that list different images."""
-    for lacking, having, lacking_path, having_path in (
-        (attributes, splits, attributes_path, splits_path),
-        (splits, attributes, splits_path, attributes_path),
-    ):
+    files = ((attributes_path, attributes), (splits_path, splits))
+    for (lacking_path, lacking), (having_path, having) in itertools.permutations(files):
         if missing := [name for name in having if name not in lacking]:
             raise DataError(
                 f"{lacking_path}: expected a row for each of the {len(having):,} images of {having_path.name}, "

@@ -4,7 +4,6 @@ ROOT is a folder in the layout of the README's section "Real data"; where it is 
 """
 
 import argparse
-from pathlib import Path
 
 from edition.console import run_piped
 from samlib.data_root import data_root
@@ -12,33 +11,20 @@ from samlib.images.catalogue import PAIRS
 from samlib.images.tiles import load_pair
 
 
-def report(root: Path | None) -> dict[str, str]:
-    """Try to load every pair from a data folder.
-
-    Args:
-        root: the folder; None where the reader has none.
-    Returns:
-        Pair -> "found", with the number of training tiles by feature, or the error that says what is missing.
-    """
-    found = {}
-    for name in PAIRS:
-        try:
-            source = load_pair(name, root)
-        except (ValueError, OSError) as error:
-            found[name] = str(error)
-        else:
-            found[name] = f"found, {source.n_classes} classes of {' and '.join(source.features)}"
-    return found
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line and print the report; the exit status is 1 where a pair is missing."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.check", description="Say which image pairs are here.")
     parser.add_argument("root", nargs="?", metavar="ROOT", help="the data folder; left out, $SAMLIB_DATA")
-    lines = report(data_root(parser.parse_args(arguments).root))
-    for name, text in lines.items():
+    root = data_root(parser.parse_args(arguments).root)
+    status = 0
+    for name in PAIRS:
+        try:
+            source = load_pair(name, root)
+            text = f"found, {source.n_classes} classes of {' and '.join(source.features)}"
+        except (ValueError, OSError) as error:
+            text, status = str(error), 1
         print(f"{name:14} {text}")
-    return int(any(not text.startswith("found") for text in lines.values()))
+    return status
 
 
 if __name__ == "__main__":

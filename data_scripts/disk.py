@@ -35,12 +35,7 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
 
 @contextlib.contextmanager
 def full_disk_explained(folder: Path, advice: str) -> Iterator[None]:
-    """Turn the error of a disk that fills up during a write into a NoSpaceError.
-
-    Args:
-        folder: where is written.
-        advice: what to do, for the message.
-    """
+    """Turn the error of a disk that fills up while a folder is written to into a NoSpaceError with advice."""
     try:
         yield
     except OSError as error:
@@ -53,7 +48,6 @@ def move(path: Path, target: Path) -> None:
     """Give a finished file or folder its name in one step; a file may come from another disk.
 
     Args:
-        path: what is moved.
         target: does not exist, or is an empty folder.
     Raises:
         OSError: target is a folder with something in it; path is a folder on another disk.

@@ -75,7 +75,6 @@ class ResumingDownloader:
         self.validator.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove the part."""
         self.part.unlink(missing_ok=True)
         self.validator.unlink(missing_ok=True)
 
@@ -155,17 +154,15 @@ def _start(response: http.client.HTTPResponse, *, asked: int) -> int:
 def _chunks(response: http.client.HTTPResponse, name: str, start: int, total: int | None) -> Iterator[bytes]:
     """Yield what comes as it comes, under a progress bar (none where standard error is no terminal)."""
     with tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=None) as bar:
-        while chunk := _read(response):
+        while True:
+            try:
+                chunk = response.read1(CHUNK)
+            except BROKEN as error:
+                raise CutError(f"the connection failed ({error})") from error
+            if not chunk:
+                return
             bar.update(len(chunk))
             yield chunk
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    """Read what has come; nothing at the end."""
-    try:
-        return response.read1(CHUNK)
-    except BROKEN as error:
-        raise CutError(f"the connection failed ({error})") from error
 
 
 def download(file: RemoteFile, folder: Path, remembered: dict[str, str]) -> dict[str, Any]:
@@ -219,14 +216,9 @@ def _from_mirror(file: RemoteFile, mirror: Mirror, target: Path, remembered: str
                 raise RefusedError(f"{error}{hint}") from error
     else:
         raise RefusedError("a wrong checksum, twice")
-    if file.holds and not mirror.checksum and not is_archive(target):
+    if file.holds and not mirror.checksum and not (zipfile.is_zipfile(target) or tarfile.is_tarfile(target)):
         target.unlink()
         raise RefusedError("expected a zip or tar archive, got another kind of file")
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file begins like a zip or tar archive."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def _owner(file: RemoteFile, target: Path, remembered: dict[str, str]) -> Mirror:

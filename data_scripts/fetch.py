@@ -80,7 +80,6 @@ def fetch(source: Source, root: Path) -> None:
 
 
 def _clear(folder: Path, *patterns: str) -> None:
-    """Remove files that are not needed any more."""
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
@@ -131,7 +130,8 @@ def plan(source: Source, root: Path) -> str:
         return lines[0]
     missing = [file for file in source.files if not is_there(file, root)]
     for file in missing:
-        lines.append(f"  {file.name}, {_size(file)} -> {root / file.path}")
+        about = "" if file.exact else "about "
+        lines.append(f"  {file.name}, {about}{size_text(file.size)} -> {root / file.path}")
         for mirror in file.mirrors:
             vouched = f"{mirror.checksum} (stated by {mirror.stated_by})"
             lines.append(f"    {mirror.url}\n      {vouched if mirror.checksum else 'no checksum stated: first use'}")
@@ -139,11 +139,6 @@ def plan(source: Source, root: Path) -> str:
     total = f"to download: {about}{size_text(sum(file.size for file in missing))}"
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     return "\n".join([*lines, f"  {total}; free: {size_text(shutil.disk_usage(existing).free)}"])
-
-
-def _size(file: RemoteFile) -> str:
-    """Say how large a download is."""
-    return size_text(file.size) if file.exact else f"about {size_text(file.size)}"
 
 
 def size_text(size: float) -> str:
@@ -169,12 +164,28 @@ def overview(root: Path) -> str:
     return "\n".join(lines)
 
 
-def fetch_all(names: list[str], root: Path) -> int:
-    """Fetch several sets; one that fails does not keep the others waiting.
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and do it; the exit status is 1 where a set could not be had."""
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.fetch", description="Fetch official data sets.")
+    names = (*SOURCES, "all", "list")
+    parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--root", help="the data folder; left out, $SAMLIB_DATA")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, from where and how large")
+    given = parser.parse_args(arguments)
+    return run_command(lambda: _run(given))
 
-    Returns:
-        Exit status: 1 where any failed.
-    """
+
+def _run(given: argparse.Namespace) -> int:
+    """Do what the command line asks for; a set that fails does not keep the others waiting."""
+    root = data_root(given.root)
+    if given.name == "list":
+        print(overview(root))
+        return 0
+    names = list(SOURCES) if given.name == "all" else [given.name]
+    if given.dry_run:
+        print("\n".join(plan(SOURCES[name], root) for name in names))
+        return 0
+    pooch.get_logger().setLevel("WARNING")  # it would advise a reader to put a checksum into code
     failed = []
     for name in names:
         try:
@@ -185,32 +196,6 @@ def fetch_all(names: list[str], root: Path) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and do it; the exit status is 1 where a set could not be had."""
-    parser = argparse.ArgumentParser(prog="python -m data_scripts.fetch", description="Fetch official data sets.")
-    parser.add_argument(
-        "name", choices=(*SOURCES, "all", "list"), metavar="NAME", help=", ".join((*SOURCES, "all", "list"))
-    )
-    parser.add_argument("--root", help="the data folder; left out, $SAMLIB_DATA")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, from where and how large")
-    given = parser.parse_args(arguments)
-    return run_command(lambda: _run(given))
-
-
-def _run(given: argparse.Namespace) -> int:
-    """Do what the command line asks for."""
-    root = data_root(given.root)
-    if given.name == "list":
-        print(overview(root))
-        return 0
-    names = list(SOURCES) if given.name == "all" else [given.name]
-    if given.dry_run:
-        print("\n".join(plan(SOURCES[name], root) for name in names))
-        return 0
-    pooch.get_logger().setLevel("WARNING")  # it would advise a reader to put a checksum into code
-    return fetch_all(names, root)
 
 
 if __name__ == "__main__":

@@ -71,24 +71,6 @@ def require_file(path: Path, name: str) -> Path:
     return path
 
 
-def require_values(path: Path, table: pd.DataFrame, column: str, allowed: Iterable[int]) -> None:
-    """Refuse a column with a number outside a set, naming the first.
-
-    One slip makes pandas read a whole column of numbers as text, so each value is read as a number here.
-
-    Raises:
-        DataError: there is such a value.
-    """
-    allowed = list(allowed)
-    wrong = table.index[~pd.to_numeric(table[column], errors="coerce").isin(allowed)]
-    if len(wrong):
-        rows = "1 such row" if len(wrong) == 1 else f"{len(wrong)} such rows"
-        raise DataError(
-            f"{path}: expected {column} in {allowed}, got {table[column][wrong[0]]} for {table['file'][wrong[0]]} "
-            f"({rows}); fetch the file again"
-        )
-
-
 def require_images(folder: Path, files: pd.Series, described_by: Path) -> None:
     """Refuse a list of images that is empty, leaves its folder, or names an image twice or one that is not there.
 

@@ -63,7 +63,6 @@ def read_image(path: Path, *, size: int, fit: str, accept_truncated: bool) -> Pi
 
 
 def _decode(content: bytes, digest: bytes, size: int, fit: str) -> Pixels:
-    """Decode the bytes of an image file."""
     with Image.open(io.BytesIO(content)) as opened:
         image = _eight_bits(opened).convert("RGB")
     resized = image.size != (size, size)

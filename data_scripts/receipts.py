@@ -14,9 +14,6 @@ DOWNLOADS = "downloads"  # under the data root
 def read_receipts(name: str, root: Path) -> dict[str, dict[str, Any]]:
     """Return what earlier fetches of a set wrote down.
 
-    Args:
-        name: the data set.
-        root: the data folder.
     Returns:
         File name -> url, bytes, sha256, trust, utc; empty where nothing was fetched.
     Raises:
@@ -40,5 +37,4 @@ def add_receipt(name: str, root: Path, receipt: dict[str, Any]) -> None:
 
 
 def _path(name: str, root: Path) -> Path:
-    """Return where a set's receipts lie."""
     return root / DOWNLOADS / f"{name}.json"

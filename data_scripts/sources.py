@@ -159,32 +159,19 @@ CELEBA = Source(
         "CelebA is for non-commercial research only, and its images may not be passed on; by downloading you accept "
         "the agreement on its page. Google Drive often refuses the download for a day (quota)."
     ),
-    files=(
+    files=tuple(
         RemoteFile(
-            name="list_attr_celeba.txt",
-            path="celeba/list_attr_celeba.txt",
-            size=26_721_026,
-            mirrors=(
-                Mirror(drive("0B7EVK8r0v71pblRyaVFSWGxPY0U"), "md5:75e246fa4810816ffd6ee81facbd244c", "torchvision"),
-            ),
-        ),
-        RemoteFile(
-            name="list_eval_partition.txt",
-            path="celeba/list_eval_partition.txt",
-            size=2_836_386,
-            mirrors=(
-                Mirror(drive("0B7EVK8r0v71pY0NSMzRuSXJEVkk"), "md5:d32c9cbf5e040fd4025c592c306e6668", "torchvision"),
-            ),
-        ),
-        RemoteFile(
-            name="img_align_celeba.zip",
-            path="celeba/img_align_celeba",
-            size=1_443_490_838,
-            mirrors=(
-                Mirror(drive("0B7EVK8r0v71pZjFTYXZWM3FlRnM"), "md5:00d2c5bc6d35e252742224ab0c1e8fcb", "torchvision"),
-            ),
-            holds=("000001.jpg", "202599.jpg"),
-        ),
+            name=name,
+            path=f"celeba/{name.removesuffix('.zip')}",
+            size=size,
+            mirrors=(Mirror(drive(identity), f"md5:{md5}", "torchvision"),),
+            holds=("000001.jpg", "202599.jpg") if name.endswith(".zip") else (),
+        )
+        for name, size, identity, md5 in (
+            ("list_attr_celeba.txt", 26_721_026, "0B7EVK8r0v71pblRyaVFSWGxPY0U", "75e246fa4810816ffd6ee81facbd244c"),
+            ("list_eval_partition.txt", 2_836_386, "0B7EVK8r0v71pY0NSMzRuSXJEVkk", "d32c9cbf5e040fd4025c592c306e6668"),
+            ("img_align_celeba.zip", 1_443_490_838, "0B7EVK8r0v71pZjFTYXZWM3FlRnM", "00d2c5bc6d35e252742224ab0c1e8fcb"),
+        )
     ),
     own_version=True,
 )

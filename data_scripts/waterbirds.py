@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_scripts import DataError
-from data_scripts.listing import Listing, group_counts, require_file, require_folder, require_images, require_values
+from data_scripts.listing import Listing, group_counts, require_file, require_folder, require_images
 
 FOLDERS = ("waterbirds_v1.0", "waterbird_complete95_forest2water2")  # WILDS's name and group_DRO's
 SPLITS = ("train", "val", "test")  # metadata.csv says 0, 1, 2
@@ -34,8 +34,15 @@ def list_waterbirds(root: Path) -> Listing:
         raise DataError(f"{path}: expected the columns {list(COLUMNS)}, {missing} are missing; fetch it again")
     table = pd.DataFrame({"split": found["split"], "label": found["y"], "attribute": found["place"]})
     table["file"] = found["img_filename"]
-    for column, allowed in {"split": (0, 1, 2), "label": (0, 1), "attribute": (0, 1)}.items():
-        require_values(path, table, column, allowed)
+    for column, allowed in {"split": [0, 1, 2], "label": [0, 1], "attribute": [0, 1]}.items():
+        # One slip makes pandas read a whole column of numbers as text, so each value is read as a number here.
+        wrong = table[~pd.to_numeric(table[column], errors="coerce").isin(allowed)]
+        if len(wrong):
+            rows = "1 such row" if len(wrong) == 1 else f"{len(wrong)} such rows"
+            raise DataError(
+                f"{path}: expected {column} in {allowed}, got {wrong[column].iloc[0]} for {wrong['file'].iloc[0]} "
+                f"({rows}); fetch the file again"
+            )
     require_images(folder, table["file"], path)
     table = table.astype({"label": int, "attribute": int})
     table["split"] = [SPLITS[int(number)] for number in table["split"]]
