@@ -55,6 +55,7 @@ from data_scripts.listing import Listing
 from data_scripts.pixels import RESAMPLING, Pixels, common_size, read_images
 from data_scripts.receipts import read_receipts
 from edition.console import run_piped
+from samlib.files import write_atomically
 from samlib.images.catalogue import PHOTOGRAPHS
 
 SCHEMA = 1
@@ -127,8 +128,9 @@ def _make(target: Path, listing: Listing, images: Iterable[Pixels], manifest: di
             digest = write_images(folder / "images.npy", images, listing, manifest)
             table = listing.table.to_csv(index=False, lineterminator="\n").encode()
             manifest["sha256"] = {"images.npy": digest, "table.csv": hashlib.sha256(table).hexdigest()}
-            _write(folder / "table.csv", table)
-            _write(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+            write_atomically(folder / "table.csv", lambda file: file.write(table))
+            text = json.dumps(manifest, indent=1) + "\n"
+            write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()))
         folder.chmod(0o755)
         move(folder, target)
     finally:
@@ -142,9 +144,7 @@ def write_images(path: Path, images: Iterable[Pixels], listing: Listing, manifes
     Not through a memory map: on a full disk that ends the process instead of raising an error.
 
     Args:
-        path: the .npy file.
         images: in the table's order.
-        listing: whose images they are, for the messages.
         manifest: gets `resized`, `truncated` and the source's `images_sha256`.
     Returns:
         SHA-256 of the file.
@@ -181,14 +181,6 @@ def write_images(path: Path, images: Iterable[Pixels], listing: Listing, manifes
     manifest |= {"resized": resized, "truncated": truncated}
     manifest["source"]["images_sha256"] = source_digest.hexdigest()
     return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file through to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _described(name: str, root: Path, listing: Listing, size: int) -> dict[str, Any]:
@@ -230,8 +222,8 @@ def count(table: pd.DataFrame, columns: Iterable[str]) -> dict[str, int]:
     >>> count(pd.DataFrame({"split": ["train", "train"], "group": [0, 0]}), ["split", "group"])
     {'train/0': 2}
     """
-    keys = table[list(columns)].astype(str).agg("/".join, axis=1)
-    return {str(key): int(n) for key, n in keys.value_counts().items()}
+    counts = table[list(columns)].value_counts()
+    return {"/".join(map(str, values)): int(n) for values, n in counts.items()}
 
 
 def coverage(difference: Iterable[int]) -> str:
@@ -272,7 +264,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    """Do what the command line asks for."""
     root = data_root(given.root)
     if given.name in AS_FETCHED:
         print(f"{given.name}: nothing to prepare; training reads the files as they were fetched")

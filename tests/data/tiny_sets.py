@@ -12,8 +12,6 @@ BIRDS = [  # file, y, split, place
     ("b/4.jpg", 1, 1, 0),
     ("b/5.jpg", 1, 2, 1),
 ]
-NAMES = [f"Attribute_{i}" for i in range(38)]
-HEADER = " ".join([*NAMES[:9], "Blond_Hair", *NAMES[9:19], "Male", *NAMES[19:]])
 FACES = [  # file, blond, male, split
     ("000001.jpg", 0, 0, 0),
     ("000002.jpg", 1, 1, 0),
@@ -45,28 +43,31 @@ def waterbirds(root: Path, rows=tuple(BIRDS), folder: str = "waterbirds_v1.0") -
     return path
 
 
-def attribute_lines(rows=tuple(FACES)) -> list[str]:
+def attribute_lines() -> list[str]:
     """list_attr_celeba.txt, with the wider gaps before positive values that the official file has."""
-    lines = [str(len(rows)), HEADER + " "]
-    for file, blond, male, _ in rows:
-        values = ["-1"] * 9 + [" 1" if blond else "-1"] + ["-1"] * 10 + [" 1" if male else "-1"] + ["-1"] * 19
+    names = [f"Attribute_{i}" for i in range(40)]
+    names[9], names[20] = "Blond_Hair", "Male"
+    lines = [str(len(FACES)), " ".join(names) + " "]
+    for file, blond, male, _ in FACES:
+        values = ["-1"] * 40
+        values[9], values[20] = (" 1" if annotated else "-1" for annotated in (blond, male))
         lines.append(f"{file} {' '.join(values)}")
     return lines
 
 
-def celeba(root: Path, rows=tuple(FACES), size: tuple[int, int] = (8, 8)) -> Path:
+def celeba(root: Path) -> Path:
     """Four faces. Returns the folder of the two text files."""
     folder = root / "celeba"
-    for number, (file, *_) in enumerate(rows):
-        save(folder / "img_align_celeba" / file, picture(number, *size))
-    (folder / "list_attr_celeba.txt").write_text("\r\n".join(attribute_lines(rows)) + "\r\n")
-    (folder / "list_eval_partition.txt").write_text("".join(f"{file} {split}\n" for file, *_, split in rows))
+    for number, (file, *_) in enumerate(FACES):
+        save(folder / "img_align_celeba" / file, picture(number))
+    (folder / "list_attr_celeba.txt").write_text("\r\n".join(attribute_lines()) + "\r\n")
+    (folder / "list_eval_partition.txt").write_text("".join(f"{file} {split}\n" for file, *_, split in FACES))
     return folder
 
 
-def pacs(root: Path, classes=("dog", "horse")) -> Path:
+def pacs(root: Path) -> Path:
     """One image a class and domain. Returns the folder."""
     for i, domain in enumerate(("art_painting", "cartoon", "photo", "sketch")):
-        for j, kind in enumerate(classes):
+        for j, kind in enumerate(("dog", "horse")):
             save(root / "PACS" / domain / kind / "1.jpg", picture(10 * i + j))
     return root / "PACS"
