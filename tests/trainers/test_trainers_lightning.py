@@ -2,29 +2,17 @@
 
 from pathlib import Path
 
+import plain_loop
 import pytest
-from plain_loop import (
-    CLIP,
-    LR,
-    N_EPOCHS,
-    RHO,
-    WAYS,
-    Way,
-    assert_equals_the_plain_loop,
-    forget,
-    loader,
-    new_scheduler,
-    windows,
-)
-from torch import nn, optim
+from plain_loop import CLIP
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from trainer import required
 
-from samlib.optim import SAM
-
-lightning = required("lightning")
+lightning = plain_loop.required("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+OPTIONS = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+           "enable_model_summary": False}  # fmt: skip
 
 
 class Automatic(lightning.LightningModule):
@@ -39,8 +27,8 @@ class Automatic(lightning.LightningModule):
         return cross_entropy(self.model(inputs), targets)
 
     def configure_optimizers(self):
-        sam = SAM(self.model.parameters(), optim.SGD, rho=RHO, lr=LR, momentum=0.9, module=self.model)
-        return {"optimizer": sam, "lr_scheduler": {"scheduler": new_scheduler(sam), "interval": "step"}}
+        sam, scheduler = plain_loop.new_sam(self.model)
+        return {"optimizer": sam, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class Manual(Automatic):
@@ -63,41 +51,31 @@ class Manual(Automatic):
         self.lr_schedulers().step()
 
 
-def train(way: Way, model: nn.Module, folder: Path, stop: int) -> nn.Module:
-    """Train some epochs, then go on from Lightning's checkpoint with everything new."""
-    batches = loader()
-    if way.accumulate > 1:
-        batches = DataLoader(list(windows(loader(), way.accumulate)), batch_size=None)
-    for epochs, checkpoint in ((stop, None), (N_EPOCHS, folder / "last.ckpt")):
-        module = (Automatic if way.accumulate == 1 else Manual)(model)
-        trainer = lightning.Trainer(
-            max_epochs=epochs,
-            gradient_clip_val=CLIP if way.accumulate == 1 else None,
-            precision="bf16-mixed" if way.bf16 else "32-true",
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
-        trainer.fit(module, batches, ckpt_path=checkpoint, **({} if checkpoint is None else {"weights_only": True}))
-        trainer.save_checkpoint(folder / "last.ckpt")
-        if epochs < N_EPOCHS:
-            forget(model)
-    return model
+def train(way: plain_loop.Way, model: nn.Module, folder: Path, first: int, last: int) -> None:
+    whole = way.accumulate == 1
+    batches = list(plain_loop.windows(plain_loop.loader(), way.accumulate))
+    trainer = lightning.Trainer(
+        max_epochs=last,
+        gradient_clip_val=CLIP if whole else None,
+        precision="bf16-mixed" if way.bf16 else "32-true",
+        default_root_dir=folder,
+        **OPTIONS,
+    )
+    trainer.fit(
+        Automatic(model) if whole else Manual(model),
+        plain_loop.loader() if whole else DataLoader(batches, batch_size=None),
+        **({"ckpt_path": folder / "last.ckpt", "weights_only": True} if first else {}),
+    )
+    trainer.save_checkpoint(folder / "last.ckpt")
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("name", WAYS)
-def test_lightning_equals_the_plain_loop(name, stop, tmp_path):
-    assert_equals_the_plain_loop(WAYS[name], lambda way, model: train(way, model, tmp_path, stop))
+@pytest.mark.parametrize("way", plain_loop.WAYS.values(), ids=plain_loop.WAYS)
+def test_lightning_equals_the_plain_loop(way, stop, tmp_path):
+    plain_loop.assert_equals_the_plain_loop(way, train, tmp_path, stop)
 
 
 def test_lightnings_own_accumulation_warns_that_earlier_gradients_are_dropped(tmp_path):
-    trainer = lightning.Trainer(
-        max_epochs=1, accumulate_grad_batches=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
+    trainer = lightning.Trainer(max_epochs=1, accumulate_grad_batches=2, default_root_dir=tmp_path, **OPTIONS)
     with pytest.warns(UserWarning, match="To accumulate, run backward on all microbatches in the closure"):
-        trainer.fit(Automatic(nn.Linear(3, 2)), loader())
+        trainer.fit(Automatic(nn.Linear(3, 2)), plain_loop.loader())

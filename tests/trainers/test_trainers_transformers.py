@@ -2,26 +2,14 @@
 
 from pathlib import Path
 
+import plain_loop
 import pytest
 import torch
-from plain_loop import (
-    BATCH,
-    CLIP,
-    N_EPOCHS,
-    WAYS,
-    Rows,
-    Way,
-    assert_equals_the_plain_loop,
-    forget,
-    new_sam,
-    new_scheduler,
-)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from trainer import required
 
-transformers = required("transformers")
-required("accelerate")
+transformers = plain_loop.required("transformers")
+plain_loop.required("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
 
@@ -40,7 +28,7 @@ class SAMTrainer(transformers.Trainer):
 
     def get_train_dataloader(self):
         return self.accelerator.prepare(
-            torch.utils.data.DataLoader(self.train_dataset, batch_size=BATCH, collate_fn=self.data_collator)
+            torch.utils.data.DataLoader(self.train_dataset, batch_size=plain_loop.BATCH, collate_fn=self.data_collator)
         )
 
 
@@ -61,35 +49,33 @@ def collate(rows: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     return {"inputs": torch.stack(inputs), "labels": torch.stack(labels)}
 
 
-def train(way: Way, model: nn.Module, folder: Path, *, stop: int) -> nn.Module:
-    """Train some epochs, then go on from the Trainer's checkpoint with everything new."""
-    for epochs in (stop, N_EPOCHS):
-        arguments = transformers.TrainingArguments(
-            output_dir=str(folder),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=BATCH,
-            gradient_accumulation_steps=way.accumulate,
-            max_grad_norm=CLIP,
-            bf16=way.bf16,
-            use_cpu=True,
-            save_strategy="epoch",
-            logging_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
-        classifier = Classifier(model)
-        sam = new_sam(classifier)
-        trainer = SAMTrainer(
-            classifier, arguments, data_collator=collate, train_dataset=Rows(), optimizers=(sam, new_scheduler(sam))
-        )
-        trainer.train(resume_from_checkpoint=True if epochs > stop else None)
-        if epochs < N_EPOCHS:
-            forget(model)
-    return model
+def train(way: plain_loop.Way, model: nn.Module, folder: Path, first: int, last: int) -> None:
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=last,
+        per_device_train_batch_size=plain_loop.BATCH,
+        gradient_accumulation_steps=way.accumulate,
+        max_grad_norm=plain_loop.CLIP,
+        bf16=way.bf16,
+        use_cpu=True,
+        save_strategy="epoch",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    classifier = Classifier(model)
+    trainer = SAMTrainer(
+        classifier,
+        arguments,
+        data_collator=collate,
+        train_dataset=plain_loop.rows(),
+        optimizers=plain_loop.new_sam(classifier),
+    )
+    trainer.train(resume_from_checkpoint=True if first else None)
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("name", WAYS)
-def test_the_trainer_equals_the_plain_loop(name, stop, tmp_path):
-    assert_equals_the_plain_loop(WAYS[name], lambda way, model: train(way, model, tmp_path, stop=stop))
+@pytest.mark.parametrize("way", plain_loop.WAYS.values(), ids=plain_loop.WAYS)
+def test_the_trainer_equals_the_plain_loop(way, stop, tmp_path):
+    plain_loop.assert_equals_the_plain_loop(way, train, tmp_path, stop)
