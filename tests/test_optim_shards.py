@@ -4,10 +4,11 @@ The processes are real and talk by gloo. Each number of them starts once; what e
 """
 
 import copy
-import functools
 import warnings
 from collections.abc import Callable
+from functools import partial
 
+import networks
 import pytest
 import torch
 import torch.distributed as dist
@@ -21,7 +22,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samlib.optim import ASAM, LSAM, SAM, lsam_loss
 
-pytestmark = pytest.mark.filterwarnings("error")
 RHO, LR, N_STEPS, N_EXAMPLES = 0.3, 0.2, 4, 12
 BASE = {"lr": LR, "momentum": 0.9, "foreach": False}  # whole parameters and DTensors do not mix in one foreach call
 Wrap = Callable[[nn.Module], nn.Module]
@@ -49,34 +49,16 @@ def _own(step: int) -> tuple[Tensor, Tensor]:
 # ---- what one process does
 
 
-def _one_process(*, head_only: bool = False, adaptive: bool = False) -> list[Tensor]:
-    """Equation (3) spelt out, with momentum SGD; `head_only` is Equation (5), `adaptive` ASAM."""
+def _one_process(*, head_only: bool = False, adaptive: bool = False) -> Tensor:
+    """The weights after SAM's slow reference on whole batches; `head_only` is Equation (5), `adaptive` ASAM."""
     network = _network()
-    parameters = list(network.parameters())
-    perturbed = list(network[1].parameters()) if head_only else parameters
-    velocities = [torch.zeros_like(p) for p in parameters]
+    base = torch.optim.SGD(network.parameters(), **BASE)
+    options = {"perturbed": list(network[1].parameters()) if head_only else None, "eta": 0.01 if adaptive else None}
     for step in range(N_STEPS):
         inputs, targets = _batch(step)
-
-        def gradients(of: list[Tensor], inputs: Tensor = inputs, targets: Tensor = targets) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(nn.functional.cross_entropy(network(inputs), targets), of)
-
-        ascent = gradients(perturbed)
-        scales = [p.detach().abs() + 0.01 if adaptive else torch.ones_like(p) for p in perturbed]
-        ascent = [g * t for g, t in zip(ascent, scales, strict=True)]
-        length = sum(float(g.square().sum()) for g in ascent) ** 0.5
-        saved = [p.detach().clone() for p in perturbed]
-        with torch.no_grad():
-            for p, g, t in zip(perturbed, ascent, scales, strict=True):
-                p += RHO * t * g / length
-        descent = gradients(parameters)
-        with torch.no_grad():
-            for p, w in zip(perturbed, saved, strict=True):
-                p.copy_(w)
-            for p, v, g in zip(parameters, velocities, descent, strict=True):
-                v.mul_(0.9).add_(g)
-                p -= LR * v
-    return [p.detach() for p in parameters]
+        loss = partial(lambda x, y: nn.functional.cross_entropy(network(x), y), inputs, targets)
+        networks.take_step(base, networks.phantom_gradients(loss, list(network.parameters()), rho=RHO, **options))
+    return networks.weights(network)
 
 
 # ---- ways to spread a network
@@ -84,30 +66,19 @@ def _one_process(*, head_only: bool = False, adaptive: bool = False) -> list[Ten
 ALL = ModuleWrapPolicy({nn.Linear})
 
 
-def _fsdp1(strategy: str = "FULL_SHARD", *, original: bool = True, policy: ModuleWrapPolicy | None = None) -> Wrap:
-    def wrap(network: nn.Module) -> nn.Module:
-        hybrid = {"device_mesh": init_device_mesh("cpu", (2, 2))} if strategy == "HYBRID_SHARD" else {}
-        return FullyShardedDataParallel(
-            network,
-            sharding_strategy=ShardingStrategy[strategy],
-            use_orig_params=original,
-            auto_wrap_policy=policy,
-            device_id=torch.device("cpu"),
-            **hybrid,
-        )
-
-    return wrap
+def _fsdp1(network: nn.Module, strategy: str = "FULL_SHARD", **options: object) -> nn.Module:
+    if strategy == "HYBRID_SHARD":
+        options["device_mesh"] = init_device_mesh("cpu", (2, 2))
+    options = {"use_orig_params": True, "device_id": torch.device("cpu")} | options
+    return FullyShardedDataParallel(network, sharding_strategy=ShardingStrategy[strategy], **options)
 
 
-def _fsdp2(mesh: tuple[int, ...] | None = None, *, each: bool = False) -> Wrap:
-    def wrap(network: nn.Module) -> nn.Module:
-        shape = mesh or (dist.get_world_size(),)
-        found = init_device_mesh("cpu", shape, mesh_dim_names=("replica", "shard")[-len(shape) :])
-        for layer in [layer for layer in network.modules() if isinstance(layer, nn.Linear)] if each else []:
-            fully_shard(layer, mesh=found)
-        return fully_shard(network, mesh=found)
-
-    return wrap
+def _fsdp2(network: nn.Module, mesh: tuple[int, ...] | None = None, *, each: bool = False) -> nn.Module:
+    shape = mesh or (dist.get_world_size(),)
+    found = init_device_mesh("cpu", shape, mesh_dim_names=("replica", "shard")[-len(shape) :])
+    for layer in [layer for layer in network.modules() if isinstance(layer, nn.Linear)] if each else []:
+        fully_shard(layer, mesh=found)
+    return fully_shard(network, mesh=found)
 
 
 def _tensor_parallel(network: nn.Module) -> nn.Module:
@@ -117,15 +88,18 @@ def _tensor_parallel(network: nn.Module) -> nn.Module:
 
 WRAPS: dict[str, Wrap] = {
     "ddp": DistributedDataParallel,
-    "fsdp1": _fsdp1(),
-    "fsdp1 flat": _fsdp1(original=False),
-    "fsdp1 each layer": _fsdp1(policy=ALL),
-    "fsdp1 gradients only": _fsdp1("SHARD_GRAD_OP", policy=ALL),
-    "fsdp1 replicated": _fsdp1("NO_SHARD"),
-    "fsdp2": _fsdp2(),
-    "fsdp2 each layer": _fsdp2(each=True),
+    "fsdp1": _fsdp1,
+    "fsdp1 flat": partial(_fsdp1, use_orig_params=False),
+    "fsdp1 each layer": partial(_fsdp1, auto_wrap_policy=ALL),
+    "fsdp1 gradients only": partial(_fsdp1, strategy="SHARD_GRAD_OP", auto_wrap_policy=ALL),
+    "fsdp1 replicated": partial(_fsdp1, strategy="NO_SHARD"),
+    "fsdp2": _fsdp2,
+    "fsdp2 each layer": partial(_fsdp2, each=True),
 }
-HYBRID = {"fsdp1 hybrid": _fsdp1("HYBRID_SHARD"), "fsdp2 hybrid": _fsdp2((2, 2), each=True)}
+HYBRID = {
+    "fsdp1 hybrid": partial(_fsdp1, strategy="HYBRID_SHARD"),
+    "fsdp2 hybrid": partial(_fsdp2, mesh=(2, 2), each=True),
+}
 
 
 def _weights(network: nn.Module) -> list[Tensor]:
@@ -138,74 +112,63 @@ def _weights(network: nn.Module) -> list[Tensor]:
 
 
 def _closure(network: nn.Module, inputs: Tensor, targets: Tensor, *, sign: int = 1) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        loss = sign * nn.functional.cross_entropy(network(inputs), targets)
-        loss.backward()
-        return loss
-
-    return closure
+    return lambda: networks.backward(sign * nn.functional.cross_entropy(network(inputs), targets))
 
 
 def _sam(
-    wrap: Wrap, *, build: type[SAM] = SAM, two_step: bool = False, maximize: bool = False, **options: object
+    wrap: Wrap,
+    *,
+    build: type[SAM] = SAM,
+    two_step: bool = False,
+    maximize: bool = False,
+    resumed: bool = False,
+    **options: object,
 ) -> list[Tensor]:
-    network = wrap(_network())
-    sam = build(network.parameters(), torch.optim.SGD, rho=RHO, module=network, maximize=maximize, **BASE, **options)
+    def new(rho: float) -> tuple[nn.Module, SAM]:
+        network = wrap(_network())
+        return network, build(network.parameters(), rho=rho, module=network, maximize=maximize, **BASE, **options)
+
+    network, sam = new(RHO)
     whole = wrap is _tensor_parallel
     for step in range(N_STEPS):
+        if resumed and step == 2:  # all but a distributed checkpoint is lost
+            states = copy.deepcopy(get_state_dict(network, sam))
+            network, sam = new(9.0)
+            set_state_dict(network, sam, model_state_dict=states[0], optim_state_dict=states[1])
         closure = _closure(network, *(_batch(step) if whole else _own(step)), sign=-1 if maximize else 1)
-        if two_step:
-            closure()
-            sam.ascent_step()
-            closure()
-            sam.descent_step()
-        else:
-            sam.step(closure)
+        networks.sam_step(sam, closure, two_step=two_step)
     return _weights(network)
 
 
 def _failing(wrap: Wrap) -> list[Tensor]:
     """How far the pieces moved in a step whose second pass fails in the middle of its forward, in every process."""
     network = wrap(_network())
-    sam = SAM(network.parameters(), torch.optim.SGD, rho=RHO, module=network, lr=LR, foreach=False)
+    sam = SAM(network.parameters(), rho=RHO, module=network, lr=LR, foreach=False)
     aliases = [getattr(p, "_local_tensor", p).detach() for p in network.parameters()]
     before = [piece.clone() for piece in aliases]
-    calls = []
+    moved = []
 
     def fail(*_: object) -> None:
-        calls.append(any(not torch.equal(a, b) for a, b in zip(aliases, before, strict=True)))
-        if len(calls) == 2:
+        moved.append(any(not torch.equal(a, b) for a, b in zip(aliases, before, strict=True)))
+        if len(moved) == 2:
             raise RuntimeError("in the second pass")
 
     next(layer for layer in network.modules() if isinstance(layer, nn.Tanh)).register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="in the second pass"):
         sam.step(_closure(network, *_own(0)))
-    return [torch.tensor(calls), *(a - b for a, b in zip(aliases, before, strict=True))]
+    assert moved == [False, True]  # the second pass did run at the phantom
+    return [a - b for a, b in zip(aliases, before, strict=True)]
 
 
 def _skipping(wrap: Wrap) -> list[Tensor]:
     """How far the weights moved where every process's closure skips its batch."""
     network = wrap(_network())
     before = _weights(network)
-    sam = SAM(network.parameters(), torch.optim.SGD, rho=RHO, module=network, lr=LR)
+    sam = SAM(network.parameters(), rho=RHO, module=network, lr=LR)
     sam.step(lambda: None)
     with pytest.raises(ValueError, match="no parameter has one"):
         sam.step(lambda: 0.0)
     return [a - b for a, b in zip(_weights(network), before, strict=True)]
-
-
-def _resumed(wrap: Wrap) -> list[Tensor]:
-    """Two steps, a distributed checkpoint, a new network and SAM, the other steps."""
-    states: tuple[object, object] | None = None
-    for steps in (range(2), range(2, N_STEPS)):
-        network = wrap(_network())
-        sam = SAM(network.parameters(), torch.optim.SGD, rho=RHO if states is None else 9.0, module=network, **BASE)
-        if states is not None:
-            set_state_dict(network, sam, model_state_dict=states[0], optim_state_dict=states[1])
-        for step in steps:
-            sam.step(_closure(network, *_own(step)))
-        states = copy.deepcopy(get_state_dict(network, sam))
-    return _weights(network)
 
 
 def _lsam_trunk(wrap: Wrap) -> list[Tensor]:
@@ -244,20 +207,20 @@ def _lsam_whole(wrap: Wrap) -> list[Tensor]:
 
 def _cases(n_processes: int) -> dict[str, Callable[[], list[Tensor]]]:
     wraps = WRAPS | (HYBRID if n_processes == 4 else {})
-    cases = {f"sam, {name}": functools.partial(_sam, wrap) for name, wrap in wraps.items()}
+    cases = {f"sam, {name}": partial(_sam, wrap) for name, wrap in wraps.items()}
     for name in ("ddp", "fsdp1 each layer", "fsdp2"):
-        cases[f"two steps, {name}"] = functools.partial(_sam, WRAPS[name], two_step=True)
-        cases[f"maximize, {name}"] = functools.partial(_sam, WRAPS[name], maximize=True)
-        cases[f"unchecked, {name}"] = functools.partial(_sam, WRAPS[name], check_finite=False)
-        cases[f"asam, {name}"] = functools.partial(_sam, WRAPS[name], build=ASAM)
+        cases[f"two steps, {name}"] = partial(_sam, WRAPS[name], two_step=True)
+        cases[f"maximize, {name}"] = partial(_sam, WRAPS[name], maximize=True)
+        cases[f"unchecked, {name}"] = partial(_sam, WRAPS[name], check_finite=False)
+        cases[f"asam, {name}"] = partial(_sam, WRAPS[name], build=ASAM)
     for name in ("ddp", "fsdp1", "fsdp2"):
-        cases[f"lsam's trunk, {name}"] = functools.partial(_lsam_trunk, WRAPS[name])
-        cases[f"lsam whole, {name}"] = functools.partial(_lsam_whole, WRAPS[name])
+        cases[f"lsam's trunk, {name}"] = partial(_lsam_trunk, WRAPS[name])
+        cases[f"lsam whole, {name}"] = partial(_lsam_whole, WRAPS[name])
     for name in ("ddp", "fsdp1", "fsdp1 each layer", "fsdp2 each layer"):
-        cases[f"failing, {name}"] = functools.partial(_failing, WRAPS[name])
-        cases[f"skipping, {name}"] = functools.partial(_skipping, WRAPS[name])
-        cases[f"resumed, {name}"] = functools.partial(_resumed, WRAPS[name])
-    cases["sam, tensor parallel"] = functools.partial(_sam, _tensor_parallel)
+        cases[f"failing, {name}"] = partial(_failing, WRAPS[name])
+        cases[f"skipping, {name}"] = partial(_skipping, WRAPS[name])
+        cases[f"resumed, {name}"] = partial(_sam, WRAPS[name], resumed=True)
+    cases["sam, tensor parallel"] = partial(_sam, _tensor_parallel)
     return cases
 
 
@@ -282,46 +245,33 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
-def _named(*kinds: str, but: bool = False) -> list[str]:
-    return [case for case in _cases(4) if case.startswith(kinds) is not but]
+UNMOVED = [case for case in _cases(4) if case.startswith(("failing", "skipping"))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", _named("failing", "skipping", but=True))
+@pytest.mark.parametrize("case", [case for case in _cases(4) if case not in UNMOVED])
 def test_every_process_ends_where_one_process_with_the_whole_batch_does(ended, case):
     if len(ended) == 2 and "hybrid" in case:
         pytest.skip("hybrid sharding takes four processes")
     right = _one_process(head_only="lsam" in case, adaptive="asam" in case)
     for found in ended:
-        weights = found[case]
-        assert not isinstance(weights, str), weights
-        joint = torch.cat([w.flatten() for w in weights])
-        torch.testing.assert_close(joint, torch.cat([w.flatten() for w in right]), rtol=0, atol=1e-6)
+        assert not isinstance(found[case], str), found[case]
+        torch.testing.assert_close(torch.cat([w.flatten() for w in found[case]]), right, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", _named("failing"))
-def test_a_second_pass_that_fails_leaves_every_piece_at_w(ended, case):
-    for found in ended:
-        moved = found[case]
-        assert not isinstance(moved, str), moved
-        assert moved[0].tolist() == [False, True]  # the second pass did run at the phantom
-        assert not any(bool(each.any()) for each in moved[1:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", _named("skipping"))
-def test_a_batch_skipped_by_every_process_moves_nothing(ended, case):
+@pytest.mark.parametrize("case", UNMOVED)
+def test_a_second_pass_that_fails_and_a_batch_that_all_skip_leave_every_piece_at_w(ended, case):
     for found in ended:
         assert not isinstance(found[case], str), found[case]
-        assert not any(bool(each.any()) for each in found[case])
+        assert not any(bool(moved.any()) for moved in found[case])
 
 
 def test_flattened_parameters_without_their_network_are_refused(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         with warnings.catch_warnings(action="ignore"):  # one process shards nothing, says FSDP
-            network = _fsdp1()(_network())
+            network = _fsdp1(_network())
         with pytest.raises(TypeError, match="Pass module=network"):
             SAM(network.parameters(), lr=0.1)
         trunk, _ = _network()
