@@ -31,16 +31,15 @@ def test_rotation_and_shift_change_nothing():
     torch.testing.assert_close(principal_variances(features), principal_variances(features @ rotation + 3))
 
 
-def test_equal_variances_have_the_rank_of_their_number_and_a_line_has_rank_one():
-    assert effective_rank(principal_variances(with_deviations(2.0, 2.0, 2.0, 2.0))) == pytest.approx(4)
-    assert effective_rank(principal_variances(with_deviations(5.0, 0.0, 0.0))) == pytest.approx(1)
-    assert effective_rank(principal_variances(torch.ones(5, 3))) == 0
+ENTROPY = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)  # of the singular values 3 and 1
 
 
-def test_the_rank_is_exp_of_the_entropy_of_singular_values():
-    shares = [0.75, 0.25]
-    entropy = -sum(share * math.log(share) for share in shares)
-    assert effective_rank(principal_variances(with_deviations(3.0, 1.0))) == pytest.approx(math.exp(entropy))
+@pytest.mark.parametrize(
+    "deviations, rank",
+    [((2.0, 2.0, 2.0, 2.0), 4.0), ((5.0, 0.0, 0.0), 1.0), ((3.0, 1.0), math.exp(ENTROPY)), ((0.0, 0.0), 0.0)],
+)
+def test_the_rank_is_exp_of_the_entropy_of_singular_values(deviations, rank):
+    assert effective_rank(principal_variances(with_deviations(*deviations))) == pytest.approx(rank)
 
 
 def test_components_hold_99_percent_of_the_variance():

@@ -118,16 +118,6 @@ def test_the_warning_of_dropped_gradients_points_at_the_callers_line(kind, hooke
     assert caught[0].filename == __file__
 
 
-def test_gradients_are_cleared_once_used():
-    sam, weight, closure = networks.small_sam()
-    closure()
-    sam.ascent_step()
-    assert weight.grad is None
-    closure()
-    sam.descent_step()
-    assert weight.grad is None
-
-
 NO_DESCENT = "had no descent. They are now back at w. Call descent_step"
 OUT_OF_ORDER = {  # what was called before, the call, the error's words
     "ascent without gradient": ((), SAM.ascent_step, r"no parameter has one. Call loss.backward\(\) first"),
@@ -175,14 +165,21 @@ def test_zero_gradient_gives_no_perturbation_and_the_base_step_is_taken(check_fi
     assert "momentum_buffer" in sam.state[weight]
 
 
-# At 1e-36 and 1e25 the squares leave float32's range; below its normal numbers a gradient counts as zero.
-@pytest.mark.parametrize("size, moved", [(1e-43, 0.0), (1e-36, 1.0), (1e-15, 1.0), (1e25, 1.0)])
-def test_tiny_or_huge_gradient_gives_the_same_radius(size, moved):
-    weight = networks.parameter([0.0, 0.0])
-    sam = SAM([weight], rho=1.0, lr=0.5)
-    (weight * torch.tensor([3 * size, 4 * size])).sum().backward()
+@pytest.mark.parametrize("length", [3e-38, 2e-22, 1e-18, 1.0, 1e19, 1e38])  # squares leave float32's range
+@pytest.mark.parametrize("n_numbers, n_stored", [(2, 2), (20_000, 20_000), (4, 1)])  # the last: one number, expanded
+def test_a_gradient_of_any_length_gives_a_perturbation_of_the_radius(length, n_numbers, n_stored):
+    weight = nn.Parameter(torch.zeros(n_numbers))
+    number = length / math.sqrt(n_numbers) if length > 1e-30 else length
+    weight.grad = torch.full((n_stored,), number).expand(n_numbers)
+    SAM([weight], rho=1.0, lr=0.5).ascent_step()
+    torch.testing.assert_close(weight.data, torch.full_like(weight, n_numbers**-0.5), rtol=1e-4, atol=0)
+
+
+def test_a_gradient_below_the_normal_numbers_counts_as_zero():
+    sam, weight, _ = networks.small_sam()
+    weight.grad = torch.tensor([1e-42, 0.0])
     sam.ascent_step()
-    torch.testing.assert_close(weight.data, moved * torch.tensor([0.6, 0.8]), rtol=1e-6, atol=0)
+    assert weight.tolist() == [3.0, 4.0]
 
 
 def test_step_with_zero_loss_is_not_skipped():
@@ -223,11 +220,14 @@ _KINDS = {
     "complex_double": torch.tensor([1.0 - 1.0j], dtype=torch.complex128),
     "empty": torch.empty(0, 3),
     "scalar": torch.tensor(2.0),
+    "large": torch.linspace(-1, 1, 60_000).view(200, 300),
+    "transposed": torch.arange(6.0).view(2, 3).t(),
 }
 
 
 @pytest.mark.parametrize("size, check_finite", [(1.0, True), (1.0, False), (1e-6, True), (1e-6, False), (1e-20, True)])
-@pytest.mark.parametrize("kinds", [list(_KINDS), ["single", "complex"], ["single", "empty"], ["brain", "complex"]])
+@pytest.mark.parametrize("kinds", [list(_KINDS), ["single", "complex"], ["single", "empty"], ["brain", "complex"],
+                                   ["single", "large"], ["single", "transposed"]])  # fmt: skip
 def test_parameters_of_mixed_kinds_share_one_norm(kinds, size, check_finite):
     weights = [nn.Parameter(torch.zeros_like(_KINDS[kind])) for kind in kinds]
     sam = SAM(weights, rho=0.5, lr=0.0, foreach=False, check_finite=check_finite)
