@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +12,7 @@ from samlib.shapes import Float
 
 _SAFE = 1e-15  # squares of a shorter vector's numbers come near the smallest normal float32
 _GATHERED = (torch.float32, torch.float64)  # others want a wider sum
-_layout = attrgetter("dtype", "device", "shape")
 _kind = attrgetter("dtype", "device")
-
-
-def layouts(tensors: Sequence[Tensor]) -> list[Any]:
-    """Return what memory for copies of the tensors must match: dtype, device and shape of each."""
-    return list(map(_layout, tensors))
 
 
 def joint_norm(tensors: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, ""]:
@@ -75,14 +68,9 @@ def _host_norm(tensors: list[Tensor]) -> float:
 
 
 def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:
-    """Return each tensor's norm in one wide dtype; complex numbers lend it their precision alone."""
-    wide = _wide_dtype(tensors)
+    """Return each tensor's norm in one wide dtype, at least float32; complex numbers lend it their precision alone."""
+    wide = reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)
     if not wide.is_complex:
         return torch._foreach_norm(list(tensors), order, dtype=wide)
     lengths = [tensor.abs() if tensor.is_complex() else tensor for tensor in tensors]
     return torch._foreach_norm(lengths, order, dtype=wide.to_real())
-
-
-def _wide_dtype(tensors: Sequence[Tensor]) -> torch.dtype:
-    """Return the widest dtype among the tensors, at least float32."""
-    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)

@@ -1,13 +1,15 @@
 """What must be put back after the phantom pass: parameter values and normalisation statistics."""
 
 from contextlib import ExitStack
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from samlib.optim._ascent import layouts
 from samlib.optim.normalization import normalization_statistics_frozen
+
+_layout = attrgetter("dtype", "device", "shape")  # what memory for a copy must match
 
 
 class SavedIterate:
@@ -24,7 +26,7 @@ class SavedIterate:
 
     def save(self, parameters: list[Tensor], module: nn.Module | None) -> None:
         """Copy the parameters' values and freeze the module's normalisation statistics."""
-        found = layouts(parameters)
+        found = list(map(_layout, parameters))
         if found != self._layouts:
             self._copies = []  # first, so that old and new copies never coexist
             self._copies = [torch.empty_like(parameter) for parameter in parameters]

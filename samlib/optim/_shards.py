@@ -35,11 +35,9 @@ class Shards:
 
     @staticmethod
     def local(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
-        """Return this process's pieces, in the storage of the tensors; gradients are brought to their placement first.
+        """Return this process's pieces of parameters, or of gradients, which are brought to their placement first.
 
-        Args:
-            tensors: parameters, or their gradients.
-            like: the parameters.
+        The pieces share the tensors' storage.
         """
         pieces = []
         for tensor, parameter in zip(tensors, like, strict=True):
@@ -51,13 +49,7 @@ class Shards:
         return pieces
 
     def length(self, owners: Sequence[Tensor], pieces: Sequence[Tensor], call: str) -> float:
-        """Return the L2 norm of all pieces in all processes taken as one vector; raise if there are none anywhere.
-
-        Args:
-            owners: the parameters that the pieces belong to.
-            pieces: local ones, perhaps none at all in this process.
-            call: who asks, for the error.
-        """
+        """Return the L2 norm of all pieces in all processes taken as one vector; raise if there are none anywhere."""
         squares, count = self.squares_and_count(owners, pieces).tolist()
         if not count:
             raise no_gradients(call)

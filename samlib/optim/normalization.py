@@ -41,7 +41,10 @@ def normalization_statistics_frozen(module: nn.Module) -> Iterator[None]:
         >>> int(layer.num_batches_tracked)
         0
     """
-    frozen = [_freeze(layer) for layer in module.modules() if _updates_statistics(layer)]
+    updating = [
+        each for each in module.modules() if each.training and getattr(each, "track_running_stats", None) is True
+    ]
+    frozen = [_freeze(layer) for layer in updating]
     iterating = [(part, part.n_power_iterations) for part in _power_iterations(module)]
     for part, _ in iterating:
         part.n_power_iterations = 0
@@ -61,11 +64,6 @@ def _power_iterations(module: nn.Module) -> list[Any]:
     training = [layer for layer in module.modules() if layer.training]
     parts: list[Any] = [*training, *(hook for layer in training for hook in layer._forward_pre_hooks.values())]
     return [part for part in parts if getattr(part, "n_power_iterations", 0)]
-
-
-def _updates_statistics(layer: nn.Module) -> bool:
-    """Whether a forward pass through this layer alone would change its running statistics."""
-    return layer.training and getattr(layer, "track_running_stats", False) is True
 
 
 def _freeze(layer: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
