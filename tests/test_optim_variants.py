@@ -41,8 +41,8 @@ def _mean(losses: list[Loss]) -> Tensor:
 # ---- how each steps, and its twin: the gradient that the base step takes
 
 
-def _whole_batch(sam: SAM, network: nn.Module, *, two_step: bool = False) -> Callable[[int], Any]:
-    return lambda step: networks.sam_step(sam, lambda: backward(_mean(_losses(network, step))), two_step=two_step)
+def _whole_batch(sam: SAM, network: nn.Module) -> Callable[[int], Any]:
+    return lambda step: sam.step(lambda: backward(_mean(_losses(network, step))))
 
 
 def _accumulated(network: nn.Module, rho: float) -> Callable[[int], Any]:
@@ -73,10 +73,6 @@ def _plain_micro_batches(network: nn.Module, step: int, rho: float) -> list[Tens
 
 TWINS = {
     "SAM": (lambda net, rho: _whole_batch(SAM(net.parameters(), rho=rho, **BASE), net), _plain),
-    "SAM in two steps": (
-        lambda net, rho: _whole_batch(SAM(net.parameters(), rho=rho, **BASE), net, two_step=True),
-        _plain,
-    ),
     "SAM, accumulated in the closure": (_accumulated, _plain),
     "ASAM": (
         lambda net, rho: _whole_batch(ASAM(net.parameters(), eta=0.03, rho=rho, **BASE), net),
