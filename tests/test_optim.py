@@ -8,11 +8,7 @@ import networks
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint import state_dict as distributed
 
 from samlib.optim import SAM
 
@@ -158,10 +154,10 @@ def _by_state_dict(old: Pair, new: Pair) -> Pair:
 
 
 def _by_distributed_checkpoint(old: Pair, new: Pair, *, flatten: bool) -> Pair:
-    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
-    saved = copy.deepcopy(get_optimizer_state_dict(*old, options=options))
+    options = distributed.StateDictOptions(flatten_optimizer_state_dict=flatten)
+    saved = copy.deepcopy(distributed.get_optimizer_state_dict(*old, options=options))
     new[0].load_state_dict(old[0].state_dict())
-    set_optimizer_state_dict(*new, saved, options=options)
+    distributed.set_optimizer_state_dict(*new, saved, options=options)
     return new
 
 
@@ -196,7 +192,7 @@ def test_asking_a_new_sam_for_its_distributed_state_changes_nothing():
     network = networks.network()
     before = networks.weights(network)
     sam = SAM(network.parameters(), torch.optim.AdamW, rho=0.3, lr=0.1)
-    get_optimizer_state_dict(network, sam)
+    distributed.get_optimizer_state_dict(network, sam)
     assert sam.param_groups[0]["lr"] == 0.1 and not sam.at_phantom
     assert torch.equal(networks.weights(network), before)
 
