@@ -7,9 +7,8 @@ WORKERS ?= 2
 PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests of make check, which build no book, open no browser, inject no fault and train nothing of size
-QUICK := config data_sets feature_rank files finding fonts importance ledger optim optim_lsam optim_normalization pages \
-  probe records repository selection statistics toy_data bench_limits bench_record \
-  bench_uses
+QUICK := config data_sets feature_rank files importance ledger optim optim_lsam optim_normalization pages palettes probe \
+  records repository selection statistics toy_data bench_limits bench_record bench_uses
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.samlib-installed

@@ -67,7 +67,9 @@ def test_complete_fresh_seeds_stand_for_their_data_set_at_equal_budgets_and_are_
     results = complete("fmnist_mnist", "pairs_equal_budget", "fmnist_mnist_confirmatory")
     found = equal_budget_entries(results)
     assert list(found) == ["FMNIST-MNIST, fresh seeds"]
-    assert {r.config["seed"] for r in found["FMNIST-MNIST, fresh seeds"].records} == set(range(100, 120))
+    fresh = found["FMNIST-MNIST, fresh seeds"]
+    assert {r.config["seed"] for r in fresh.records} == set(range(100, 120))
+    assert (fresh.roles, fresh.fixed) == (DATA_SETS["FMNIST-MNIST"].roles, False)  # without a verdict
 
 
 def test_below_the_full_profile_nothing_is_tuned() -> None:

@@ -1,6 +1,7 @@
 """Table 1 from records made up by hand: numbers, verdicts, the table on the page, and the figures."""
 
 import dataclasses
+import html
 import math
 from types import SimpleNamespace
 
@@ -210,9 +211,12 @@ def test_four_more_seeds_of_photographs_count_once_all_are_there(fixed):
         assert row(table_one(confirmatory_entries(found)), "hard_probe_error").n == n
 
 
-def test_roles_that_were_fixed_beforehand_stay_where_sgds_probes_disagree(fixed):
-    hard = row(table_one(confirmatory_entries(fixed(0.1, features=("bird", "background")))), "hard_probe_error")
+def test_roles_that_were_fixed_beforehand_stay_where_sgds_probes_disagree_and_the_table_says_so(fixed):
+    table = table_one(confirmatory_entries(fixed(0.1, features=("bird", "background"))))
+    hard = row(table, "hard_probe_error")
     assert hard.feature == "bird" and hard.sgd_mean == pytest.approx(0.02)  # which SGD's probes find easily
+    assert "SGD's probes err less on bird than on background" in html.unescape(figures.table_html(table))
+    assert "err less" not in figures.table_html(table_one(confirmatory_entries(fixed(0.1))))
 
 
 def test_other_penalties_are_set_beside_the_probe_that_decides():
@@ -237,12 +241,14 @@ def test_the_joint_effect_has_a_verdict_only_where_it_decides():
     assert joint_effects({"Waterbirds": entry(1)}, "hard") == joint_effects({}, "hard") == {}
 
 
-def test_curves_become_one_row_a_point_with_roles_by_the_final_probes():
+def test_curves_become_one_row_a_point_with_roles_by_the_final_probes_or_as_they_were_fixed():
     records = [record(0.0, 0, 0.3, curve=(0.1, 0.0)), record(0.05, 0, None), record(0.05, 1, 0.2, curve=(0.2, 0.0))]
     table = curve_table(records)
     assert len(table) == 8  # two runs that converged, two roles, two epochs
     point = table[(table.method == "SAM") & (table.role == "hard") & (table.epoch == 1)]
     assert point.seed.tolist() == [1] and point.error.tolist() == [pytest.approx(0.4)]
+    turned = curve_table(records, {"easy": "bird", "hard": "background"})
+    assert turned[(turned.method == "SAM") & (turned.epoch == 1)].error.tolist() == [pytest.approx(0.4), 0.22]
     with pytest.raises(ValueError, match=r"got none in 0.0-0; run it with probe_each_epoch = True"):
         curve_table([record(0.0, 0, 0.3)])
 

@@ -125,7 +125,7 @@ def progress(results: Mapping[str, Results], method: str = "SAM") -> dict[str, P
 def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") -> dict[str, Entry]:
     """Return the entries of the data sets whose confirmatory runs are complete; arguments as `progress` has them."""
     return {
-        title: _entry(found.records)._replace(roles=DATA_SETS[title].roles)
+        title: _entry(found.records)._replace(roles=DATA_SETS[title].roles, fixed=True)
         for title, found in progress(results, method).items()
         if len(found.records) == found.n
     }
@@ -168,7 +168,7 @@ def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
         records = [r for r in (*own.records, *more.records) if _set(r) == names.experiment and _setting(r) in wanted]
         found[title] = _entry(records)
     fresh = confirmatory_entries(results, EQUAL_BUDGET)
-    found |= {title: entry._replace(roles=None) for title, entry in fresh.items()}
+    found |= {title: entry._replace(fixed=False) for title, entry in fresh.items()}
     return {f"{title}, fresh seeds" if title in fresh else title: entry for title, entry in found.items()}
 
 

@@ -205,7 +205,7 @@ def gain_is_early(*results: Results | None) -> Judged:
     fixed = {title: entry for title, entry in confirmatory_entries(found).items() if has_curves(entry.records)}
     judged = {title: entry for title, entry in (entries(found) | fixed).items() if has_curves(entry.records)}
     for title, entry in judged.items():
-        table = curve_table(entry.records)
+        table = curve_table(entry.records, entry.roles)
         n_epochs = int(table.epoch.max())
         epoch = early_epoch(n_epochs)
         effects.append(_of(entry, Effect(f"{title}: epoch {epoch} of {n_epochs}", gap_at(table, epoch), "below")))

@@ -41,18 +41,14 @@ class Entry(NamedTuple):
     Attributes:
         records: of kind "pair" or "finetune": SGD and SAM over seeds, one setting (learning rate and rho) each.
         note: what is scaled down; "" where it is the paper's setting.
-        roles: {"easy": name, "hard": name}, fixed beforehand like the analysis of such runs; None where the runs are
-            exploratory and SGD's probes decide.
+        roles: {"easy": name, "hard": name} where they were fixed beforehand; None where SGD's probes decide.
+        fixed: whether the analysis was fixed before the runs: those of other entries decide nothing.
     """
 
     records: Sequence[Record]
     note: str = ""
     roles: Mapping[str, str] | None = None
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the analysis was fixed before the runs: those of other entries are exploratory and decide nothing."""
-        return self.roles is not None
+    fixed: bool = False
 
 
 def table_one(entries: Mapping[str, Entry]) -> pd.DataFrame:
@@ -157,19 +153,19 @@ def early_epoch(n_epochs: int) -> int:
     return math.ceil(EARLY_SHARE * n_epochs)
 
 
-def curve_table(records: Sequence[Record]) -> pd.DataFrame:
+def curve_table(records: Sequence[Record], roles: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return probing errors by epoch: one row per (seed, method, epoch, role).
 
     Args:
         records: of kind "pair" or "finetune", of one data set, with probes after each epoch, SGD among them. Runs
             that diverged are left out.
+        roles: as `Entry` has them.
     Returns:
-        Columns "seed", "method" ("SGD", "SAM"), "epoch" (from 1), "role" ("easy", "hard"; decided by SGD's final
-        probes), "error" (share of 1).
+        Columns "seed", "method" ("SGD", "SAM"), "epoch" (from 1), "role" ("easy", "hard"), "error" (share of 1).
     Raises:
         ValueError: no record of SGD, or a record without these curves.
     """
-    roles = pair_roles(records)
+    roles = roles or pair_roles(records)
     rows = []
     for record in records:
         if record.metrics["diverged"]:

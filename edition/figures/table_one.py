@@ -47,7 +47,7 @@ def table_html(table: pd.DataFrame, waiting: Mapping[str, str] | None = None) ->
         waiting: title of a data set that has no verdict yet -> why.
     """
     groups = {
-        group_heading(str(title), html.escape(_settings(rows.iloc[0]))): [_line(row) for row in rows.itertuples()]
+        group_heading(str(title), html.escape(_settings(rows))): [_line(row) for row in rows.itertuples()]
         for title, rows in (table.groupby("data_set", sort=False) if len(table) else ())
     }
     groups |= {group_heading(title, html.escape(told)): [] for title, told in (waiting or {}).items()}
@@ -226,8 +226,11 @@ def _line(row: Any) -> tuple[str, ...]:
     )
 
 
-def _settings(row: Any) -> str:
-    """What was trained, how and where, as sentences."""
+def _settings(rows: pd.DataFrame) -> str:
+    """What was trained, how and where, as sentences; and where SGD's probes disagree with roles fixed beforehand."""
+    row, probes = rows.iloc[0], rows.set_index("metric").loc[["easy_probe_error", "hard_probe_error"]]
+    easy, hard = probes.feature
+    turned = f" SGD's probes err less on {hard} than on {easy}: it was called hard beforehand."
     trained = "" if row.trained == "all" else f", {row.trained} trained"
     seeds = f" Seeds left out: {row.left_out}."
     return (
@@ -235,7 +238,10 @@ def _settings(row: Any) -> str:
         f"{row.n_train:,} training images; probes trained on {row.n_probe_train:,} and tested on {row.n_probe_test:,}"
         f"{'' if row.coverage == 'full' else '; the images at hand are part of the release'}. "
         f"SGD: learning rate {row.sgd_learning_rate:g}; SAM: learning rate {row.sam_learning_rate:g}, "
-        f"ρ = {row.rho:g}." + (seeds if row.left_out else "") + (f" Scaled down: {row.note}" if row.note else "")
+        f"ρ = {row.rho:g}."
+        + (seeds if row.left_out else "")
+        + (turned if probes.sgd_mean.is_monotonic_decreasing else "")
+        + (f" Scaled down: {row.note}" if row.note else "")
     )
 
 

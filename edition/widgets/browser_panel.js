@@ -178,7 +178,7 @@
       this.find = name => box.querySelector(`[data-part="${name}"]`);
       this.inputs = [...box.querySelectorAll("input")];
       this.still = matchMedia("(prefers-reduced-motion: reduce)");
-      Object.assign(this, {visible: false, pair: null, target: 0, work: null, grid: COARSE[1], frames: []});
+      Object.assign(this, {visible: false, pair: null, target: 0, work: null, grid: COARSE[1]});
       this.inputs.forEach(input => input.addEventListener("input", () => this.change()));
       this.find("train").addEventListener("click", () => this.toggle());
       this.find("restart").addEventListener("click", () => this.restart());
@@ -195,8 +195,6 @@
       return {...this.settings.values, ...Object.fromEntries(this.inputs.map(input => [input.name, value(input)]))};
     }
 
-    // Frames a second, over the last second of training.
-    get framesPerSecond() { return rate(this.frames); }
     get step() { return this.pair ? this.pair.step : 0; }
 
     see(visible) {
@@ -235,7 +233,7 @@
 
     run(target, milliseconds) {
       Object.assign(this, {target, time: milliseconds, end: performance.now() + milliseconds});
-      Object.assign(this, {spoken: -Infinity, measured: -Infinity, frames: []});
+      this.measured = this.spoken = -Infinity;
       this.find("train").textContent = "Pause";
       this.find("status").ariaBusy = "true";  // read aloud at the end, not all the way
       this.schedule();
@@ -270,7 +268,6 @@
       this.work ??= this.draw(this.grid);
       let done = false;
       while (!done && performance.now() < start + CUT_MS) done = this.work.next().done;
-      note(this.frames, start);
       if (done) this.work = null;
       const slow = performance.now() > start + DRAW_MS;
       this.grid = slow ? Math.max(this.grid - 4, COARSE[0]) : Math.min(this.grid + 2, COARSE[1]);
@@ -366,15 +363,6 @@
             : `Ratio of hard to easy: SGD ${now("sgd")}, LSAM ${now("lsam")}, LSAM's phantom ${now("phantom")}. ` +
               `Gini of the importance weights: SGD ${even("sgd")}, LSAM ${even("lsam")}, LSAM's phantom ${even("phantom")}.`);
     }
-  }
-
-  function note(times, now) {
-    times.push(now);
-    while (times[0] < now - 1000) times.shift();
-  }
-
-  function rate(times) {
-    return times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
   }
 
   for (const box of document.querySelectorAll(".browser-toy:not([data-ready])")) {
