@@ -1,13 +1,12 @@
 """Configurations check themselves and survive a round trip; random streams are independent of each other."""
 
-import dataclasses
 import json
 import math
 
 import pytest
 import torch
 
-from samlib.config import check_choice, check_number, differences, from_dict, to_dict
+from samlib.config import check_number, differences, from_dict, to_dict
 from samlib.images.config import PairConfig
 from samlib.streams import stream
 from samlib.toy.config import Intervention, ToyConfig, ToyData
@@ -18,11 +17,9 @@ from samlib.toy.config import Intervention, ToyConfig, ToyData
     [
         (True, {"advice": "advice"}, TypeError, r"a finite number, got True \(bool\); advice"),
         ("1", {}, TypeError, r"a finite number, got '1' \(str\)"),
-        (None, {}, TypeError, r"a finite number, got None \(NoneType\)"),
         (2.0, {"integer": True}, TypeError, r"a whole number, got 2.0 \(float\)"),
         (math.nan, {}, ValueError, "a finite number, got nan"),
         (math.inf, {}, ValueError, "a finite number, got inf"),
-        (-math.inf, {}, ValueError, "a finite number, got -inf"),
         (-0.001, {"low": 0, "high": 1}, ValueError, r"a finite number in \[0, 1\], got -0.001"),
         (1.001, {"low": 0, "high": 1}, ValueError, r"a finite number in \[0, 1\], got 1.001"),
     ],
@@ -30,11 +27,6 @@ from samlib.toy.config import Intervention, ToyConfig, ToyData
 def test_a_number_that_cannot_be_is_refused_by_name(value, options, error, message):
     with pytest.raises(error, match=f"rho: expected {message}"):
         check_number("rho", value, **options)
-
-
-def test_an_unknown_choice_is_told_every_choice():
-    with pytest.raises(ValueError, match=r"term: expected one of 'a', 'b', got 'c'; pick one of these"):
-        check_choice("term", "c", ("a", "b"))
 
 
 def test_the_bounds_themselves_are_allowed():
@@ -58,23 +50,14 @@ def test_the_plain_form_is_a_copy():
     assert VARIED.data.flip == 0.1
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"rhoo": 1.0}, r"ToyConfig: expected some of the keys .*got unknown \['rhoo'\]"),
-        ({"data": {"degrees": 1.0}}, r"ToyData: expected some of the keys .*got unknown \['degrees'\]"),
-    ],
-)
-def test_unknown_keys_are_refused_by_name_also_nested(data, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("data", "name"), [({"rhoo": 1.0}, "ToyConfig"), ({"data": {"rhoo": 1.0}}, "ToyData")])
+def test_unknown_keys_are_refused_by_name_also_nested(data, name):
+    with pytest.raises(ValueError, match=rf"{name}: expected some of the keys .*got unknown \['rhoo'\]"):
         from_dict(ToyConfig, data)
 
 
-def test_a_missing_key_takes_its_default():
+def test_a_missing_key_takes_its_default_and_a_whole_number_becomes_a_float_where_the_field_is_one():
     assert from_dict(ToyConfig, {"data": {"complexity": 180.0}}) == ToyConfig(data=ToyData(complexity=180.0))
-
-
-def test_a_whole_number_becomes_a_float_where_the_field_is_one():
     assert isinstance(from_dict(ToyConfig, {"rho": 1}).rho, float)
     assert isinstance(from_dict(ToyConfig, {"hidden": 8}).hidden, int)
 
@@ -98,27 +81,16 @@ def test_vary_reaches_data_and_intervention_and_leaves_the_original_alone():
         config.vary(rhoo=1.0)
 
 
-def test_configurations_are_frozen_and_can_be_dictionary_keys():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        ToyConfig().rho = 1.0
-    assert len({ToyConfig(), ToyConfig(), VARIED}) == 2
-
-
 def test_snapshots_are_evenly_spaced_and_end_after_the_last_step():
     assert ToyConfig(n_steps=100, n_snapshots=4).snapshots == (25, 50, 75, 100)
     assert ToyConfig(n_steps=10, n_snapshots=3).snapshots == (3, 6, 10)
 
 
-@pytest.mark.parametrize(
-    "change", [{"hidden": 8}, {"batch_size": 10}, {"n_steps": 60}, {"n_train": 600}, {"n_test": 9}]
-)
-def test_what_sets_array_sizes_is_part_of_the_shape(change):
-    assert ToyConfig().vary(**change).shape != ToyConfig().shape
-
-
-@pytest.mark.parametrize("change", [{"rho": 1.0}, {"complexity": 180.0}, {"seeds": (1, 2)}, {"learning_rate": 0.1}])
-def test_what_differs_between_members_is_no_part_of_the_shape(change):
-    assert ToyConfig().vary(**change).shape == ToyConfig().shape
+def test_what_sets_array_sizes_is_part_of_the_shape_and_what_differs_between_members_is_not():
+    for change in ({"hidden": 8}, {"batch_size": 10}, {"n_steps": 60}, {"n_train": 600}, {"n_test": 9}):
+        assert ToyConfig().vary(**change).shape != ToyConfig().shape, change
+    for change in ({"rho": 1.0}, {"complexity": 180.0}, {"seeds": (1, 2)}, {"learning_rate": 0.1}):
+        assert ToyConfig().vary(**change).shape == ToyConfig().shape, change
 
 
 @pytest.mark.parametrize(
@@ -138,8 +110,6 @@ def test_what_differs_between_members_is_no_part_of_the_shape(change):
         (ToyConfig, {"seeds": (1, 1)}, r"seeds: expected one or more different whole numbers, got \(1, 1\)"),
         (ToyConfig, {"seeds": (-1,)}, "seeds: expected a whole number"),
         (ToyConfig, {"rho": -0.1}, r"rho: expected a finite number.*got -0.1"),
-        (ToyConfig, {"rho": math.nan}, r"rho: expected a finite number.*got nan"),
-        (ToyConfig, {"rho": math.inf}, r"rho: expected a finite number.*got inf"),
         (ToyConfig, {"batch_size": 0}, r"batch_size: expected a whole number.*got 0"),
         (ToyConfig, {"batch_size": 7}, r"batch_size: expected a divisor of n_train = 300, got 7"),
         (ToyData, {"flip": 1.5}, r"flip: expected .*a probability"),

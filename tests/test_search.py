@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import qmc
 
 from samlib import search
 from samlib.search import AXES, RUNS, STATISTICS, SearchConfig, initial_norm, settings
@@ -20,7 +19,7 @@ def test_the_first_setting_is_the_base_and_a_longer_sequence_begins_with_a_short
     assert len({tuple(one.values()) for one in settings(200)}) == 200
 
 
-def test_settings_fill_every_axis_more_evenly_than_chance():
+def test_settings_fill_every_axis_evenly():
     drawn = settings(257)[1:]
     for name, axis in AXES.items():
         values = [one[name] for one in drawn]
@@ -29,8 +28,6 @@ def test_settings_fill_every_axis_more_evenly_than_chance():
             assert max(counts) - min(counts) <= 2
         else:
             assert axis.low <= min(values) and max(values) <= axis.high
-    points = qmc.Sobol(len(AXES), rng=search.SEQUENCE_SEED).random(256)
-    assert qmc.discrepancy(points) < 0.5 * qmc.discrepancy(np.random.default_rng(0).random((256, len(AXES))))
     rates = sorted(one["learning_rate"] for one in drawn)
     assert rates[128] == pytest.approx((0.002 * 0.1) ** 0.5, rel=0.05)  # the middle of the logarithm
 
