@@ -14,7 +14,7 @@ JOBS = [Job((Run("toy", ToyConfig(rho=rho)),)) for rho in (0.1, 0.2)]
 GROUP = Job(tuple(Run("toy", ToyConfig(rho=rho)) for rho in (0.1, 0.2, 0.3)))
 
 
-def test_bars_show_every_run_under_way_and_all_together():
+def test_bars_show_every_run_under_way_and_all_together_and_a_finished_one_makes_room():
     screen = io.StringIO()
     bars = Bars(functools.partial(tqdm, file=screen, mininterval=0, ascii=True))
     bars.begin(3)
@@ -22,20 +22,13 @@ def test_bars_show_every_run_under_way_and_all_together():
         for job in JOBS:
             bars.update(job, fraction)
     shown = screen.getvalue()
-    for job in JOBS:
-        assert f"{label(job)}  25%" in shown and f"{label(job)}  75%" in shown
+    assert all(f"{label(job)}  {percent}%" in shown for job in JOBS for percent in (25, 75))
+    assert "\n\n" in shown  # how the cursor moves to the second of them, two lines below the one in all
     bars.finish(JOBS[0], "1.0 s")
-    assert "1/3" in screen.getvalue()
-    bars.close()
-
-
-def test_a_finished_run_makes_room_for_the_next_bar():
-    bars = Bars(functools.partial(tqdm, file=io.StringIO()))
-    bars.begin(2)
-    bars.update(JOBS[0], 0.5)
-    bars.finish(JOBS[0], "1.0 s")
-    bars.update(JOBS[1], 0.5)
-    assert [place for _, place in bars._bars.values()] == [1]
+    shown = screen.getvalue()
+    assert "1/3" in shown
+    bars.update(GROUP, 0.5)
+    assert "\n\n" not in screen.getvalue().removeprefix(shown)
     bars.close()
 
 
@@ -44,9 +37,10 @@ def test_lines_count_the_runs_of_a_group(capsys):
     lines.begin(5)
     lines.finish(GROUP, "2.0 s")
     lines.finish(JOBS[0], "failed: no data")
-    text = capsys.readouterr().err.splitlines()
-    assert text[0] == f"[3/5] {GROUP.runs[0].name} and 2 more: 2.0 s"
-    assert text[1] == f"[4/5] {JOBS[0].runs[0].name}: failed: no data"
+    assert capsys.readouterr().err.splitlines() == [
+        f"[3/5] {GROUP.runs[0].name} and 2 more: 2.0 s",
+        f"[4/5] {JOBS[0].runs[0].name}: failed: no data",
+    ]
 
 
 def test_without_a_terminal_there_are_lines():

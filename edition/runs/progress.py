@@ -44,7 +44,7 @@ class Bars(Silent):
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
         self._overall: Any = None
-        self._bars: dict[Job, tuple[Any, int]] = {}
+        self._bars: dict[Job, Any] = {}
 
     def begin(self, total: int) -> None:
         """Show the bar in all."""
@@ -53,26 +53,20 @@ class Bars(Silent):
     def update(self, job: Job, fraction: float) -> None:
         """Move a job's bar."""
         if job not in self._bars:
-            place = min(set(range(1, len(self._bars) + 2)) - {place for _, place in self._bars.values()})
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-            self._bars[job] = (
-                self._tqdm(total=1.0, position=place, desc=label(job), leave=False, bar_format=form),
-                place,
-            )
-        bar, _ = self._bars[job]
-        bar.update(fraction - bar.n)
+            self._bars[job] = self._tqdm(total=1.0, desc=label(job), leave=False, bar_format=form)
+        self._bars[job].update(fraction - self._bars[job].n)
 
     def finish(self, job: Job, text: str) -> None:
         """Take a job's bar away and count its runs."""
-        bar, _ = self._bars.pop(job, (None, 0))
-        if bar is not None:
-            bar.close()
+        if job in self._bars:
+            self._bars.pop(job).close()
         self._overall.set_postfix_str(f"{label(job)}: {text}", refresh=False)
         self._overall.update(len(job.runs))
 
     def close(self) -> None:
         """Take all bars away but the one in all."""
-        for bar, _ in self._bars.values():
+        for bar in self._bars.values():
             bar.close()
         self._bars.clear()
         if self._overall is not None:
