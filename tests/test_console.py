@@ -19,9 +19,7 @@ MODULES = [
     "data_scripts.prepare",
     "data_scripts.check",
 ]
-LONG = "import sys; from edition.console import run_piped; sys.exit(run_piped(lambda: print('a\\n' * {}) or {}))"
-
-
+PIPED = "import sys; from edition.console import run_piped; sys.exit(run_piped(lambda: {}))"
 # Runs each module as `python -m MODULE --help` does, in a child of one process that has done the slow imports.
 EACH = """
 import os, runpy, sys
@@ -34,58 +32,48 @@ for module in sys.argv[1:]:
 """
 
 
-def run(command: list[str], **options) -> subprocess.CompletedProcess:
-    environment = {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, **options
-    )
+def run(*command: str, **options) -> tuple[int, bytes, bytes]:
+    """Exit status, output and errors of a Python process; the output goes nowhere else."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("env", {})
+    options = {"stdout": subprocess.PIPE} | options
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, stderr=subprocess.PIPE, **options)
+    return done.returncode, done.stdout, done.stderr
 
 
-def run_without_reader(command: list[str]) -> subprocess.CompletedProcess:
-    """Run a command whose output nobody reads any more."""
+@pytest.fixture
+def closed():
+    """A pipe that nobody reads any more."""
     reader, writer = os.pipe()
     os.close(reader)
-    try:
-        return run(command, stdout=writer)
-    finally:
-        os.close(writer)
+    yield writer
+    os.close(writer)
 
 
 @pytest.mark.slow
-def test_a_command_whose_reader_has_gone_ends_quietly():
-    done = run_without_reader(["-W", "ignore::DeprecationWarning", "-c", EACH, *MODULES])
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_a_long_list_ends_quietly_too():
-    done = run_without_reader(["-m", "edition", "runs", "list"])
-    assert (done.returncode, done.stderr) == (CLOSED, b"")
+def test_every_command_whose_reader_has_gone_ends_quietly(closed):
+    assert run("-W", "ignore::DeprecationWarning", "-c", EACH, *MODULES, stdout=closed) == (0, None, b"")
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_output_of_any_length_ends_quietly(lines):
-    assert run_without_reader(["-c", LONG.format(lines, 0)]).stderr == b""
+def test_output_of_any_length_ends_quietly(lines, closed):
+    command = PIPED.format(rf"print('a\n' * {lines})")
+    assert run("-c", command, stdout=closed) == (CLOSED, None, b"")
 
 
 def test_the_exit_status_is_the_commands():
-    assert run(["-c", LONG.format(1, 3)], stdout=subprocess.DEVNULL).returncode == 3
+    assert run("-c", PIPED.format("3")) == (3, b"", b"")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_characters_that_an_encoding_lacks_are_replaced_and_nothing_is_lost(encoding):
-    code = "import sys; from edition.console import run_piped; sys.exit(run_piped(lambda: print('a \u03c1 z') or 0))"
-    done = run(["-c", code], stdout=subprocess.PIPE, env={"PYTHONIOENCODING": encoding})
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"a ? z", b"")
+    command = PIPED.format("print('a \u03c1 z')")
+    assert run("-c", command, env={"PYTHONIOENCODING": encoding}) == (0, b"a ? z\n", b"")
 
 
 def test_a_broken_pipe_of_the_commands_own_is_not_hidden():
-    code = (
-        "import sys; from edition.console import run_piped\n"
-        "def command(): raise BrokenPipeError('a socket')\n"
-        "run_piped(command)"
-    )
-    done = run(["-c", code], stdout=subprocess.DEVNULL)
-    assert done.returncode == 1 and b"a socket" in done.stderr
+    code = "from edition.console import run_piped\ndef command(): raise BrokenPipeError('a socket')\nrun_piped(command)"
+    status, _, told = run("-c", code)
+    assert status == 1 and b"a socket" in told
 
 
 @pytest.mark.parametrize("module", [*MODULES, "edition.figures.overview"])
