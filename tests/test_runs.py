@@ -1,4 +1,4 @@
-"""Which runs are needed and pending, how they are grouped, and that grouping and workers change no number."""
+"""Which runs are needed and pending, how they are grouped, what one leaves, and the tables of their records."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from edition.experiments import EXPERIMENTS, PROFILES, Experiment, experiment
 from edition.experiments import toy as toy_experiments
 from edition.records.kinds import KINDS
 from edition.records.store import RecordError, Store, record_id
-from edition.runs import Run, do, needed, plan, store_for, unique
+from edition.runs import Run, do, needed, plan, store_for
 from edition.runs.plan import groups, soonest_first
 from edition.runs.results import by_seed, curve_table, pick, seed_table
 from edition.runs.work import Job, train
@@ -22,32 +22,25 @@ TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train
 RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]
 
 
-def tiny(*configs: ToyConfig) -> Experiment:
-    return Experiment("tiny", "toy", "for a test", lambda profile: list(configs))
-
-
-def test_paper_records_are_committed_and_the_others_are_not(monkeypatch):
-    monkeypatch.delenv("SAMLIB_RESULTS", raising=False)
+def test_paper_records_are_committed_and_the_others_may_be_kept_outside_a_repository(tmp_path, monkeypatch):
     root = Path(__file__).resolve().parent.parent / "results"
-    assert store_for("paper").root == root
-    assert store_for("quick").root == store_for("smoke").root == root / "local"
-
-
-def test_runs_at_reduced_scale_may_be_kept_outside_a_repository_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.delenv("SAMLIB_RESULTS", raising=False)
+    assert [store_for(profile).root for profile in PROFILES] == [root, root / "local", root / "local"]
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("SAMLIB_RESULTS", "~/a blank")
-    assert store_for("quick").root == store_for("smoke").root == tmp_path / "a blank"
-    assert store_for("paper").root.name == "results"
+    assert [store_for(profile).root for profile in PROFILES] == [root, tmp_path / "a blank", tmp_path / "a blank"]
+
+
+def test_without_committed_records_beside_the_code_a_reader_is_sent_to_a_clone(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "REPOSITORY", tmp_path)
+    with pytest.raises(RecordError, match=r"expected the committed records there, .*run this in a clone"):
+        store_for("paper")
 
 
 def test_needed_lists_each_run_once_in_the_order_of_the_experiments():
     first, second, third = TINY, TINY.vary(rho=0.5), TINY.vary(rho=1.0)
-    found = needed([tiny(second, first), tiny(first, third)], "paper")
-    assert [run.config for run in found] == [second, first, third]
-
-
-def test_the_kind_tells_runs_apart():
-    assert len(unique([Run("toy", TINY), Run("pair", TINY), Run("toy", TINY)])) == 2
+    experiments = [Experiment("tiny", "toy", "", lambda profile, c=c: c) for c in ([second, first], [first, third])]
+    assert [run.config for run in needed(experiments, "paper")] == [second, first, third]
 
 
 def test_what_takes_least_is_done_first_and_shared_runs_count_once():
@@ -58,47 +51,35 @@ def test_what_takes_least_is_done_first_and_shared_runs_count_once():
     assert soonest_first([], cost.__getitem__) == []
 
 
-def test_on_a_gpu_toy_runs_of_one_shape_are_grouped_and_networks_on_images_are_alone():
+def test_on_a_gpu_toy_runs_of_one_shape_are_grouped_and_all_others_are_alone():
     images = [Run("pair", PairConfig(seed=seed)) for seed in (0, 1)]
     images += [Run("finetune", FinetuneConfig(seed=seed)) for seed in (0, 1)]
     found = groups([images[0], *RUNS, *images[1:]], "cuda")
     assert found == [[images[0]], [RUNS[0], RUNS[1], RUNS[3]], [RUNS[2]], *([run] for run in images[1:])]
-
-
-def test_on_a_cpu_every_run_is_alone():
     assert groups(RUNS, "cpu") == [[run] for run in RUNS]
 
 
 def test_no_group_takes_another_run_once_it_holds_enough_members():
     seeds = tuple(range(KINDS["toy"].at_once // 2))
     runs = [Run("toy", TINY.vary(rho=0.1 * index, seeds=seeds)) for index in range(5)]
-    assert [len(group) for group in groups(runs, "cuda")] == [2, 2, 1]
-    assert [run for group in groups(runs, "cuda") for run in group] == runs
+    assert groups(runs, "cuda") == [runs[:2], runs[2:4], runs[4:]]
 
 
-def test_doing_runs_writes_one_trusted_record_each(tmp_path):
-    records = do(RUNS[:2], Store(tmp_path), device="cpu")
-    assert [record.id for record in records] == [record_id("toy", run.config) for run in RUNS[:2]]
-    assert records == [Store(tmp_path).find("toy", run.config) for run in RUNS[:2]]
-    assert len(records[0].metrics["final_hard_error"]) == 2
-    assert records[0].provenance["wall_seconds"] == records[1].provenance["wall_seconds"] > 0
+def test_training_reports_its_progress_on_one_thread_and_leaves_their_number_as_it_was():
+    before, told, threads = torch.get_num_threads(), [], set()
 
+    def report(done: float) -> None:
+        told.append(done)
+        threads.update(pool["num_threads"] for pool in threadpool_info())  # numpy's and scipy's, too
 
-def test_training_reports_its_progress():
-    seen = []
-    train(Job((RUNS[0],)), seen.append)
-    assert seen == [pytest.approx(i / 10) for i in range(1, 11)]  # ten epochs
-
-
-def test_training_leaves_the_number_of_threads_as_it_was():
-    threads, seen = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
-        told = train(Job((RUNS[0],)), lambda done: seen.extend(pool["num_threads"] for pool in threadpool_info()))
-        assert told[0].provenance["threads"] == 1 and set(seen) == {1}  # numpy's and scipy's, too
+        [outcome] = train(Job((RUNS[0],)), report)
+        assert outcome.provenance["threads"] == 1 and threads == {1}
         assert torch.get_num_threads() == 3
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+    assert told == [pytest.approx(i / 10) for i in range(1, 11)]  # ten epochs
 
 
 def test_a_method_that_trains_on_the_cpu_says_so_whatever_it_was_told(monkeypatch):
@@ -107,29 +88,11 @@ def test_a_method_that_trains_on_the_cpu_says_so_whatever_it_was_told(monkeypatc
     assert "of" in outcome.provenance["device"] and outcome.provenance["device"].endswith("cores")
 
 
-def test_without_committed_records_beside_the_code_a_reader_is_sent_to_a_clone(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "REPOSITORY", tmp_path)
-    with pytest.raises(
-        RecordError, match="expected the committed records there, found no such folder; run this in a clone"
-    ):
-        store_for("paper")
-
-
-def test_a_record_that_appeared_meanwhile_is_not_overwritten(tmp_path):
-    store = Store(tmp_path)
-    first = store.write("toy", RUNS[0].config, metrics={"mine": 1}, arrays={}, provenance={})
-    with pytest.raises(RecordError, match="found one; it was left as it is"):
-        do(RUNS[:1], store, device="cpu")
-    assert store.find("toy", RUNS[0].config) == first
-
-
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_lists_runs_and_different_ones_have_different_ids(name, profile):
-    item = experiment(name)
-    found = needed([item], profile)
-    assert (found or item.waiting) and item.name == name
-    assert {run.config for run in found} == set(item.configs(profile))
+    found = needed([experiment(name)], profile)
+    assert found or experiment(name).waiting
     assert len({record_id(run.kind, run.config) for run in found}) == len(found)
 
 
@@ -156,9 +119,18 @@ def test_an_unknown_experiment_or_profile_is_refused_with_what_there_is():
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("records"))
-    return do([Run("toy", TINY.vary(flip=0.1)), Run("toy", TINY.vary(rho=0.5, complexity=180.0))], store, device="cpu")
+def store(tmp_path_factory) -> Store:
+    return Store(tmp_path_factory.mktemp("records"))
+
+
+@pytest.fixture(scope="module")
+def records(store):
+    return do([Run("toy", TINY.vary(flip=0.1)), Run("toy", TINY.vary(rho=0.5, complexity=180.0))], store)
+
+
+def test_doing_runs_writes_one_record_each_with_its_share_of_the_time(store, records):
+    assert sorted(records, key=lambda record: record.id) == list(store.all())
+    assert records[0].provenance["wall_seconds"] == records[1].provenance["wall_seconds"] > 0
 
 
 def test_the_seed_table_has_one_row_a_seed_with_settings_and_metrics_side_by_side(records):
@@ -166,7 +138,6 @@ def test_the_seed_table_has_one_row_a_seed_with_settings_and_metrics_side_by_sid
     assert table.rho.tolist() == [0.0, 0.0, 0.5, 0.5]
     assert table.seed.tolist() == [0, 1, 0, 1]
     assert table.flip.tolist() == [0.1, 0.1, 0.0, 0.0]
-    assert table.complexity.tolist() == [360.0, 360.0, 180.0, 180.0]
     assert table.record.tolist() == [records[0].id] * 2 + [records[1].id] * 2
     assert table.final_hard_error.tolist() == [v for r in records for v in r.metrics["final_hard_error"]]
     assert not {"curves", "seeds", "checkpoints", "data"} & set(table.columns)

@@ -1,24 +1,20 @@
 """`start`: what it does, in which order, within which budget; and what it leaves alone."""
 
-import dataclasses
 import errno
 import fcntl
-import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
-import torch
 from clock import Clock
 
 from edition.experiments.finetune import WATERBIRDS, reduced
-from edition.records import store as records_module
 from edition.records.checkpoint import OutOfTime
 from edition.records.kinds import KINDS, MEASUREMENT
 from edition.records.provenance import device_name
-from edition.records.store import RecordError, Store
+from edition.records.store import Record, RecordError, Store
 from edition.runs import Run, backends, pending, schedule, start
-from edition.runs.backends import Done, InProcess, Pool
+from edition.runs.backends import Done, Pool
 from edition.runs.cost import GPU_SPEEDUP, Costs, expectation, work
 from edition.runs.locks import Locks
 from edition.runs.progress import Silent
@@ -28,7 +24,7 @@ from samlib.toy.config import ToyConfig
 
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=2, seeds=(0, 1)).vary(n_train=30, n_test=50)
 RUNS = [Run("toy", TINY.vary(**change)) for change in ({}, {"rho": 0.5}, {"hidden": 5}, {"rho": 1.0})]
-PAIRS = [Run("pair", PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=seed)) for seed in range(3)]
+PAIRS = [Run("pair", PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=seed)) for seed in range(4)]
 
 
 class Scripted:
@@ -57,34 +53,55 @@ class Scripted:
         self.closed = True
 
 
+class AtFinish(Silent):
+    """Does something whenever a job is over."""
+
+    def __init__(self, do) -> None:
+        self._do = do
+
+    def finish(self, job: Job, text: str) -> None:
+        self._do()
+
+
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path)
 
 
-def test_two_workers_give_the_records_of_one_process(tmp_path):
+def test_the_same_configuration_gives_the_same_bytes_in_any_order_and_process(tmp_path):
     alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
-    start(RUNS, alone)
-    summary = start(RUNS, shared, backend=Pool(2))
-    assert set(summary.recorded) == set(RUNS)
-    for run in RUNS:
-        assert alone.find("toy", run.config).metrics == shared.find("toy", run.config).metrics
+    kept = [Run("toy", run.config.vary(checkpoints=(30, 60))) for run in RUNS]
+    start(kept, alone)
+    assert set(start(kept[::-1], shared, backend=Pool(2)).recorded) == set(kept)
+    for run in kept:
+        one, other = (store.find(run.kind, run.config) for store in (alone, shared))
+        assert one.metrics == other.metrics
+        assert one.path.with_suffix(".npz").read_bytes() == other.path.with_suffix(".npz").read_bytes()
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_file_locks_runs_are_done_and_claimed_by_one_process(store, monkeypatch, code):
+@pytest.mark.parametrize("code", [None, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_run_that_another_process_has_claimed_is_left_to_it(store, monkeypatch, code):
     def refuse(handle, operation):
         raise OSError(code, "no locks here")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    if code:  # a file system without locks
+        monkeypatch.setattr(fcntl, "flock", refuse)
     first, second = Locks(store), Locks(store)
     assert first.take(RUNS[0]) and not second.take(RUNS[0])
-    assert start(RUNS[:2], store).elsewhere == RUNS[:1]
-    first.drop(RUNS[0])
+    summary = start(RUNS[:2], store, backend=Scripted())
+    assert (summary.recorded, summary.elsewhere) == (RUNS[1:2], RUNS[:1])
+    first.drop_all()
     assert second.take(RUNS[0])
-    second.drop_all()
-    assert start(RUNS[:2], store).recorded == RUNS[:1]
+    second.drop(RUNS[0])
+    assert start(RUNS[:2], store, backend=Scripted()).recorded == RUNS[:1]
     assert not list(store.work.glob("*.held"))
+
+
+def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
+    other = Locks(store)
+    assert other.take(RUNS[0])
+    summary = start(RUNS[:2], store, backend=Scripted(), progress=AtFinish(other.drop_all))
+    assert summary.recorded == [RUNS[1], RUNS[0]]
 
 
 def test_another_error_of_a_lock_is_told_before_anything_is_trained(store, monkeypatch):
@@ -98,15 +115,17 @@ def test_another_error_of_a_lock_is_told_before_anything_is_trained(store, monke
     assert not backend.submitted
 
 
-def test_finished_runs_are_kept_when_the_reader_stops(store):
-    class Stop(Silent):
-        def finish(self, job: Job, text: str) -> None:
-            raise KeyboardInterrupt
+def test_when_the_reader_stops_what_is_finished_is_kept_and_the_rest_is_free_for_others(store):
+    def stop() -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        start(RUNS, store, progress=Stop())
+    backend = Scripted(slots=2)
+    with pytest.raises(KeyboardInterrupt) as kept:  # and with it everything that the call of `start` held
+        start(RUNS, store, backend=backend, progress=AtFinish(stop))
+    assert [job.runs for job in backend.submitted] == [(RUNS[0],), (RUNS[1],)]  # as many as there are places
     assert pending(RUNS, store) == RUNS[1:]
-    assert start(RUNS, store).recorded == RUNS[1:]
+    assert start(RUNS, store, backend=Scripted()).recorded == RUNS[1:]
+    assert kept.value.__traceback__ is not None
 
 
 def test_a_failure_is_told_and_does_not_stop_the_others(store):
@@ -125,87 +144,39 @@ def test_a_full_disk_stops_everything(store):
     assert len(backend.submitted) == 1 and backend.closed
 
 
-def test_all_places_of_a_backend_are_filled(store):
-    backend = Scripted(slots=3)
-    start(RUNS, store, backend=backend)
-    assert [job.runs for job in backend.submitted] == [(run,) for run in RUNS]
-
-
-def test_a_run_that_another_process_has_claimed_is_left_to_it(store):
-    other = Locks(store)
-    assert other.take(RUNS[0])
-    summary = start(RUNS[:2], store)
-    assert (summary.recorded, summary.elsewhere) == ([RUNS[1]], [RUNS[0]])
-    other.drop_all()
-    assert start(RUNS[:2], store).recorded == [RUNS[0]]
-
-
-def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
-    other = Locks(store)
-    assert other.take(RUNS[0])
-
-    class Drop(Silent):
-        def finish(self, job: Job, text: str) -> None:
-            other.drop_all()
-
-    assert start(RUNS[:2], store, progress=Drop()).recorded == [RUNS[1], RUNS[0]]
-
-
-def test_only_one_of_many_can_claim_a_run(store):
-    ready, found = threading.Barrier(9), []
-
-    def race() -> None:
-        claims = Locks(store)
-        ready.wait()
-        found.append((claims.take(RUNS[0]), claims))  # kept, and with it the claim
-
-    threads = [threading.Thread(target=race) for _ in range(9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(taken for taken, _ in found) == [False] * 8 + [True]
-
-
 def test_a_stale_record_is_done_again_and_removed(store, monkeypatch):
-    old = start(RUNS[:1], store).recorded[0]
-    path = store.path("toy", old.config)
+    start(RUNS[:1], store, backend=Scripted())
+    [old] = store.all()
     monkeypatch.setitem(KINDS, "toy", KINDS["toy"]._replace(schema=2))
-    assert start(RUNS[:1], store).recorded == RUNS[:1]
-    assert not path.exists()
-    assert [record.id for record in store.all()] == [store.path("toy", RUNS[0].config).stem]
+    assert start(RUNS[:1], store, backend=Scripted()).recorded == RUNS[:1]
+    assert not old.path.exists()
+    assert [record.path for record in store.all()] == [store.path("toy", RUNS[0].config)]
 
 
-def estimated(store: Store, seconds: float) -> None:
-    """Give the store a record of a toy run and of an image run that took this long."""
-    for run in (Run("toy", TINY.vary(rho=9.0)), Run("pair", PairConfig(pair="digits_patches", n_train=1000, seed=9))):
-        origin = {"wall_seconds": seconds * work(run) / work(PAIRS[0] if run.kind == "pair" else RUNS[0])}
-        store.write(run.kind, run.config, metrics={}, arrays={}, provenance=origin | {"device": device_name("cpu")})
+def measured(store: Store, run: Run, seconds: float, device: str = "") -> Record:
+    """Write a record of a run that took this long."""
+    origin = {"wall_seconds": seconds, "device": device or device_name("cpu")}
+    return store.write(run.kind, run.config, metrics={}, arrays={}, provenance=origin)
 
 
-def test_what_would_not_end_within_the_budget_is_not_begun(store):
-    estimated(store, 10.0)
-    backend = Scripted()
-    summary = start(RUNS, store, backend=backend, budget=5)
-    assert (summary.recorded, summary.over_budget, backend.submitted) == ([], RUNS, [])
-
-
-def test_a_cheap_run_behind_an_expensive_one_is_still_done(store):
-    estimated(store, 10.0)
+def test_what_would_not_end_within_the_budget_is_not_begun_and_a_cheap_run_behind_it_is(store):
+    measured(store, RUNS[3], 10.0)
     cheap = Run("toy", TINY.vary(n_steps=6))
-    summary = start([RUNS[0], cheap], store, backend=Scripted(), budget=5)
+    backend = Scripted()
+    summary = start([RUNS[0], cheap], store, backend=backend, budget=5)
     assert (summary.recorded, summary.over_budget) == ([cheap], [RUNS[0]])
+    assert [job.runs for job in backend.submitted] == [(cheap,)]
 
 
 def test_estimates_follow_what_runs_turn_out_to_cost(store):
-    estimated(store, 1.0)
+    measured(store, RUNS[3], 1.0)
     runs = [Run("toy", TINY.vary(rho=0.1 * i)) for i in range(3)]
     summary = start(runs, store, backend=Scripted(100.0), budget=50)
     assert (summary.recorded, summary.over_budget) == (runs[:1], runs[1:])
 
 
 def test_a_run_longer_than_the_whole_budget_is_begun_with_a_time_limit_and_resumed(store):
-    estimated(store, 100.0)
+    measured(store, PAIRS[3], 100.0)
     backend = Scripted(OutOfTime("stopped after 50%"))
     summary = start(PAIRS[:1], store, backend=backend, budget=60)
     assert (summary.stopped, summary.recorded) == (PAIRS[:1], [])
@@ -215,42 +186,48 @@ def test_a_run_longer_than_the_whole_budget_is_begun_with_a_time_limit_and_resum
 
 
 def test_what_is_left_of_a_budget_goes_to_a_run_that_was_begun(store, monkeypatch):
-    estimated(store, 100.0)
+    measured(store, PAIRS[3], 100.0)
     clock = Clock()
     monkeypatch.setattr(schedule, "time", clock)
     (store.work).mkdir()
     (store.work / f"{PAIRS[2].name}.pt").touch()
     backend = Scripted(100.0, OutOfTime("stopped after 80%"), clock=clock)
-    summary = start(PAIRS, store, backend=backend, budget=120)
-    assert (summary.recorded, summary.over_budget, summary.stopped) == (PAIRS[:1], PAIRS[1:2], PAIRS[2:])
+    summary = start(PAIRS[:3], store, backend=backend, budget=120)
+    assert (summary.recorded, summary.over_budget, summary.stopped) == (PAIRS[:1], PAIRS[1:2], PAIRS[2:3])
     assert [job.seconds for job in backend.submitted] == [120, 20]
 
 
-def test_a_run_whose_worker_died_has_what_is_left_of_its_time(monkeypatch):
+def test_a_run_whose_worker_died_has_what_is_left_of_its_time_and_is_given_up_at_last(monkeypatch):
     clock, submitted = Clock(), []
 
     class Broken:
+        """Its workers die: at work, or before they are given any."""
+
+        _processes = None
+
         def __init__(self, *arguments, **options) -> None:
             pass
 
         def submit(self, call, job, place) -> Future:
             submitted.append(job.seconds)
+            if len(submitted) == 2:
+                raise BrokenProcessPool("killed")
             (future := Future()).set_exception(BrokenProcessPool("killed"))
             return future
 
         def shutdown(self, **options) -> None:
             pass
 
-        _processes = None
-
     monkeypatch.setattr(backends, "ProcessPoolExecutor", Broken)
     monkeypatch.setattr(backends, "time", clock)
     pool = Pool(1)
     pool.submit(Job((RUNS[0],), seconds=12.0))
-    for _ in range(2):
+    for _ in range(3):
         clock.now += 7
         assert pool.wait(lambda job, fraction: None) == []
-    assert submitted == [12.0, 5.0, 0.0]
+    [over] = pool.wait(lambda job, fraction: None)
+    assert submitted == [12.0, 5.0, 0.0, 0.0]
+    assert "worker process died 4 times" in str(over.outcomes)
 
 
 def test_a_time_limit_stops_a_real_run_and_a_second_call_finishes_it(store, monkeypatch):
@@ -275,14 +252,10 @@ def test_work_is_counted_in_steps_and_passes():
 
 def test_rates_of_this_machine_count_before_others_and_defaults_come_last(store):
     assert Costs([], "cpu").seconds(PAIRS[0]) == work(PAIRS[0]) * KINDS["pair"].seconds
-    for seed, (seconds, device) in enumerate(
-        [(1.0, "elsewhere"), (3.0, device_name("cpu")), (5.0, device_name("cpu"))]
-    ):
-        config = PairConfig(pair="digits_patches", n_train=1000, n_epochs=10, seed=10 + seed)
-        store.write("pair", config, metrics={}, arrays={}, provenance={"wall_seconds": seconds, "device": device})
-    assert Costs(store.all(), "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
-    elsewhere = [record for record in store.all() if record.provenance["device"] == "elsewhere"]
-    assert Costs(elsewhere, "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
+    elsewhere = measured(store, PAIRS[1], 1.0, "elsewhere")
+    here = [measured(store, PAIRS[2], 3.0), measured(store, PAIRS[3], 5.0)]
+    assert Costs([elsewhere, *here], "cpu").seconds(PAIRS[0]) == pytest.approx(4.0)
+    assert Costs([elsewhere], "cpu").seconds(PAIRS[0]) == pytest.approx(1.0)
 
 
 def test_without_a_record_the_embedded_demonstrations_count_in_seconds_and_pretrained_networks_in_minutes():
@@ -292,30 +265,10 @@ def test_without_a_record_the_embedded_demonstrations_count_in_seconds_and_pretr
 
 
 def test_what_long_runs_take_is_told_for_a_core_and_for_a_gpu_and_assumed_where_none_was_measured(store):
-    config = PairConfig(pair="digits_patches", n_train=1000, n_epochs=10)
-    for seed, (seconds, device) in enumerate([(7200.0, "a core, 1 of 2 cores"), (60.0, "a GPU")]):
-        provenance = {"wall_seconds": seconds, "device": device}
-        run = dataclasses.replace(config, seed=seed)
-        store.write("pair", run, metrics={}, arrays={}, provenance=provenance)
-    core, gpu = sorted(store.all(), key=lambda record: record.provenance["device"] == "a GPU")
-    long = [Run("pair", dataclasses.replace(config, seed=seed)) for seed in (2, 3)]
+    core = measured(store, PAIRS[0], 7200.0, "a core, 1 of 2 cores")
+    gpu = measured(store, PAIRS[1], 60.0, "a GPU")
+    long = PAIRS[2:]
     assert expectation([*long, RUNS[0]], [core, gpu]) == "2 long runs: about 4.0 h on one core, about 2 min on a GPU"
     told = expectation(long[:1], [core])
     assert told.startswith(f"1 long run: about 2.0 h on one core, about 6 min on a GPU (assumed {GPU_SPEEDUP} times")
     assert expectation(RUNS, [core]) == ""
-
-
-def test_the_same_configuration_gives_the_same_bytes_in_any_order_and_process(tmp_path):
-    forward, backward = Store(tmp_path / "forward"), Store(tmp_path / "backward")
-    kept = [Run("toy", run.config.vary(checkpoints=(30, 60))) for run in RUNS]
-    start(kept, forward)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        start(kept[::-1], backward, backend=InProcess())
-    finally:
-        torch.set_num_threads(before)
-    for run in kept:
-        path, other = forward.path(run.kind, run.config), backward.path(run.kind, run.config)
-        assert path.with_suffix(".npz").read_bytes() == other.with_suffix(".npz").read_bytes()
-        assert records_module.read_record(path).metrics == records_module.read_record(other).metrics
