@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import sweep
 
 from edition.records.store import Store
 
@@ -20,14 +23,11 @@ LIMIT = 300  # seconds that any wait may take, on a busy machine too
 class Process(subprocess.Popen):
     """A process in a group of its own, whose output goes to files."""
 
-    def __init__(self, arguments: list[str], folder: Path, name: str, **environment: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, arguments: tuple[str, ...], folder: Path, name: str, **environment: str) -> None:
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
-        settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+        settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            super().__init__(
-                arguments, stdout=out, stderr=err, env={**os.environ, **settings}, cwd=ROOT, start_new_session=True
-            )
+            super().__init__(arguments, stdout=out, stderr=err, env=settings, cwd=ROOT, start_new_session=True)
 
     def told(self) -> str:
         """Everything it has written."""
@@ -37,7 +37,7 @@ class Process(subprocess.Popen):
 @contextlib.contextmanager
 def running(*arguments: str, folder: Path, name: str = "process", **environment: str) -> Iterator[Process]:
     """Start a process; at the end kill it and all processes that it started."""
-    process = Process(list(arguments), folder, name, **environment)
+    process = Process(arguments, folder, name, **environment)
     try:
         yield process
     finally:
@@ -46,38 +46,28 @@ def running(*arguments: str, folder: Path, name: str = "process", **environment:
         process.wait()
 
 
-def sweep(*arguments: str) -> list[str]:
-    """The command line of the small sweep."""
-    return [sys.executable, str(FOLDER / "sweep.py"), *arguments]
-
-
 def start(store: Path, *options: str) -> list[str]:
-    """The command that does the sweep."""
-    return sweep("runs", "start", "--store", str(store), "--device", "cpu", *options)
-
-
-def finish(process: Process, status: int = 0) -> str:
-    """Wait for the end of a process and return what it has written."""
-    try:
-        process.wait(LIMIT)
-    except subprocess.TimeoutExpired as error:
-        raise AssertionError(f"expected an end within {LIMIT} s; so far it says:\n{process.told()}") from error
-    assert process.returncode == status, process.told()
-    return process.told()
+    """The command that does the small sweep."""
+    command = [sys.executable, str(FOLDER / "sweep.py"), "runs", "start"]
+    return [*command, "--store", str(store), "--device", "cpu", *options]
 
 
 def wait_for(condition: Callable[[], Any], what: str, process: Process | None = None) -> Any:
     """Wait until a condition holds, and return its value; a process that ends before is an error."""
     end = time.monotonic() + LIMIT
-    while not (value := condition()):
-        ended = process is not None and process.poll() is not None and not (value := condition())
-        if ended or time.monotonic() > end:
-            told = process.told() if process else ""
-            raise AssertionError(f"waited for {what}: {'the process ended' if ended else f'{LIMIT} s'}\n{told}")
-        if value:
-            break
+    while True:
+        over = time.monotonic() > end or (process is not None and process.poll() is not None)
+        if value := condition():
+            return value
+        assert not over, f"waited for {what}, until the process or {LIMIT} s were over\n{process and process.told()}"
         time.sleep(0.02)
-    return value
+
+
+def finish(process: Process, status: int = 0) -> str:
+    """Wait for the end of a process and return what it has written."""
+    wait_for(lambda: process.poll() is not None, "the end", process)
+    assert process.returncode == status, process.told()
+    return process.told()
 
 
 def events(log: Path, kind: str | None = None) -> list[list[str]]:
@@ -86,8 +76,24 @@ def events(log: Path, kind: str | None = None) -> list[list[str]]:
     return [words for words in lines if kind in (None, words[1])]
 
 
+def repeated(log: Path) -> int:
+    """How many epochs were trained more than once, counting each repetition; every epoch was trained."""
+    epochs = Counter((run, share) for _, _, run, share in events(log, "save"))
+    assert len(epochs) == len(sweep.PAIR) * sweep.N_EPOCHS
+    return epochs.total() - len(epochs)
+
+
+def kill_one_at_work(log: Path, n: int, process: Process) -> int:
+    """Wait for n more epochs, then kill the process that trained the last one; return its number."""
+    before = len(events(log, "save"))
+    wait_for(lambda: len(events(log, "save")) >= before + n, f"{n} more epochs", process)
+    worker = int(events(log, "save")[-1][0])
+    os.kill(worker, signal.SIGKILL)
+    return worker
+
+
 def contents(root: Path) -> dict[str, Any]:
-    """All that a store's records say of their runs, arrays as bytes; every checksum is looked at."""
+    """All that a store's records say of their runs, arrays as bytes."""
     found = {}
     for record in Store(root).all():
         arrays = record.arrays() if record.array_names else {}

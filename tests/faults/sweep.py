@@ -21,9 +21,7 @@ from samlib.toy.config import ToyConfig
 
 N_EPOCHS = 12
 TOY = [
-    ToyConfig(hidden=10, n_steps=300, n_snapshots=3, checkpoints=(0, 300), seeds=(0, 1), rho=rho).vary(
-        n_train=100, n_test=200
-    )
+    ToyConfig(hidden=10, n_steps=300, checkpoints=(0, 300), seeds=(0, 1)).vary(rho=rho, n_train=100, n_test=200)
     for rho in (0.0, 0.5, 1.0)
 ]
 PAIR = [
