@@ -57,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describe all commands."""
     parser = argparse.ArgumentParser(prog="python -m edition", description="The runs behind the book, and its claims.")
     areas = parser.add_subparsers(required=True, metavar="AREA")
     area = areas.add_parser("runs", help="which runs have records, and doing those that have none")
@@ -79,7 +78,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_claims(areas: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the ledger of claims."""
     text = "print every claim with its statistic, value, interval and verdict, computed from records"
     parser = areas.add_parser("claims", help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(command=_claims)
@@ -122,7 +120,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    """Print one line a run."""
     for profile in [options.profile] if options.profile else PROFILES:
         store = _store(options, profile)
         costs = Costs(store.all(), options.device)
@@ -138,7 +135,6 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    """Print the counts."""
     found: dict[str, Any] = {}
     for profile in [options.profile] if options.profile else PROFILES:
         store, parts = _store(options, profile), _needed(options, profile)
@@ -160,7 +156,6 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    """Do what is pending."""
     for chosen in (EXPERIMENTS[name] for name in options.experiment or ()):
         if options.profile == "paper" and chosen.waiting:
             raise ValueError(
@@ -203,7 +198,6 @@ def _tell(summary: Summary) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    """Do recorded runs again."""
     store = _store(options, options.profile)
     items = unique(run for part in _needed(options, options.profile).values() for run in part)
     recorded = [run for run, state in states(items, store).items() if state == "recorded"]
@@ -229,7 +223,6 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    """Print the ledger."""
     from edition.claims import ledger  # reads arrays and tables, which doing runs does not need
 
     rows = ledger.ledger(options.profile)
@@ -241,7 +234,6 @@ def _claims(options: argparse.Namespace) -> int:
 
 
 def _needed(options: argparse.Namespace, profile: str) -> dict[str, list[Run]]:
-    """Runs by experiment."""
     chosen = [EXPERIMENTS[name] for name in options.experiment] if options.experiment else EXPERIMENTS.values()
     return {item.name: needed([item], profile) for item in chosen}
 
@@ -254,7 +246,6 @@ def _store(options: argparse.Namespace, profile: str) -> Store:
 
 
 def _backend(options: argparse.Namespace) -> Backend:
-    """Who does the work."""
     if options.scheduler:
         from edition.runs.cluster import Cluster
 
@@ -265,7 +256,6 @@ def _backend(options: argparse.Namespace) -> Backend:
 
 
 def _counts(found: Iterable[str]) -> dict[str, int]:
-    """Count runs by state."""
     counted = Counter(found)
     return {state: counted[state] for state in RUN_STATES}
 

@@ -177,7 +177,6 @@ def premise(runs: np.ndarray) -> bool:
 
 
 def _one(config: SearchConfig, setting: dict[str, Any], **how: Any) -> dict[str, np.ndarray]:
-    """Train one setting."""
     norm = initial_norm(setting)
     base = ToyConfig(n_steps=config.n_steps, n_snapshots=5, seeds=config.seeds).vary(**setting, n_test=config.n_test)
     radii = [base.vary(rho=norm * fraction) for fraction in FRACTIONS]

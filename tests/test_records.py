@@ -251,19 +251,19 @@ def test_the_revision_of_a_record_is_the_one_that_was_loaded_and_changes_of_the_
     root, commit = checkout
     commit()
     (root / "samlib" / "code.py").write_text("x = 2\n")
-    first, dirty = origin.source_revision()
+    first, dirty = origin.loaded_revision.__wrapped__()
     assert len(first) == 12 and dirty is True
     assert origin.loaded_revision() == (first, True)
     commit()
-    second, dirty = origin.source_revision()
+    second, dirty = origin.loaded_revision.__wrapped__()
     assert second != first and dirty is False
     assert origin.provenance(device="cpu", wall_seconds=1.0)["revision"] == first
 
 
 def test_outside_a_checkout_of_its_own_code_has_no_revision(checkout, monkeypatch):
     root, commit = checkout
-    assert origin.source_revision() == (None, None)
+    assert origin.loaded_revision.__wrapped__() == (None, None)
     commit()
     (root / "site-packages").mkdir()  # installed below somebody's checkout
     monkeypatch.setattr(origin, "ROOT", root / "site-packages")
-    assert origin.source_revision() == (None, None)
+    assert origin.loaded_revision.__wrapped__() == (None, None)

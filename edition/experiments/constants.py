@@ -52,7 +52,6 @@ def table() -> str:
 
 
 def _row(constant: Constant) -> str:
-    """One line of the table."""
     value = constant.value
     shown = ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else _shown(value)
     runs = "all toy runs" if constant.runs == ("all",) else ", ".join(f"`{name}`" for name in constant.runs)

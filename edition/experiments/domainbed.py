@@ -119,7 +119,6 @@ def _small_whole(profile: str) -> DomainConfig:
 
 
 def _targets(base: DomainConfig, image_set: str, seeds: Iterable[int]) -> list[DomainConfig]:
-    """The configuration on each target at each seed."""
     cases = itertools.product(seeds, DOMAINS[image_set].domains)
     return [dataclasses.replace(base, image_set=image_set, target=target, seed=seed) for seed, target in cases]
 

@@ -90,19 +90,15 @@ class OnRecord(Mapping[str, tuple[float, float]]):
     root: Path = ROOT / "results"
 
     def __getitem__(self, method: str) -> tuple[float, float]:
-        """Return a method's learning rate and radius."""
         return self._found()[method]
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the methods."""
         return iter(self._found())
 
     def __len__(self) -> int:
-        """Count the methods."""
         return len(self._found())
 
     def _found(self) -> dict[str, tuple[float, float]]:
-        """Apply the rule."""
         found = [Store(self.root).find(self.kind, config) for config in self.grid("paper")]
         records = [record for record in found if record]
         if len(records) < len(found):

@@ -84,7 +84,6 @@ def _checkpoint(work: Work, report: Report) -> Checkpoint:
 
 
 def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Trained:
-    """Train toy networks of one shape."""
     from samlib.toy.training import best_engine, train_toy
 
     n_steps, done = configs[0].n_steps, 0
@@ -101,7 +100,6 @@ def _train_toys(configs: Sequence[ToyConfig], work: Work, report: Report) -> Tra
 
 
 def _search(configs: Sequence[SearchConfig], work: Work, report: Report) -> Trained:
-    """Train one chunk of the search."""
     from samlib.search import search
     from samlib.toy.training import best_engine
 
@@ -113,7 +111,6 @@ def _search(configs: Sequence[SearchConfig], work: Work, report: Report) -> Trai
 
 
 def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Trained:
-    """Train one network on an image pair."""
     from samlib.images.pairs import train_pair
     from samlib.images.tiles import load_pair
 
@@ -124,32 +121,21 @@ def _train_pair(configs: Sequence[PairConfig], work: Work, report: Report) -> Tr
     return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
 
 
-def _finetune(configs: Sequence[FinetuneConfig], work: Work, report: Report) -> Trained:
-    """Finetune one network on photographs."""
+def _train_photographs(configs: Sequence[FinetuneConfig | DomainConfig], work: Work, report: Report) -> Trained:
+    """Finetune one network on photographs: of one set, or of all domains but one."""
+    from samlib.images.domains import train_domains
     from samlib.images.image_sets import load_images
     from samlib.images.photographs import train_finetune
 
     (config,) = configs
     checkpoint = _checkpoint(work, report)
     data = load_images(config, work.data_root)
-    result = train_finetune(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
+    train: Callable[..., Any] = train_domains if isinstance(config, DomainConfig) else train_finetune
+    result = train(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
     return Trained("autograd", [(result.metrics, result.arrays)], checkpoint.seconds)
 
 
-def _train_domains(configs: Sequence[DomainConfig], work: Work, report: Report) -> Trained:
-    """Train one network on all domains but one."""
-    from samlib.images.domains import train_domains
-    from samlib.images.image_sets import load_images
-
-    (config,) = configs
-    checkpoint = _checkpoint(work, report)
-    data = load_images(config, work.data_root)
-    result = train_domains(config, data, folder=work.data_root, device=work.device, checkpoint=checkpoint)
-    return Trained("autograd", [(result.metrics, {})], checkpoint.seconds)
-
-
 def _train_method(configs: Sequence[ControlConfig], work: Work, report: Report) -> Trained:
-    """Train one method of chapter 7."""
     from samlib.methods.train import train_method
 
     (config,) = configs
@@ -250,11 +236,11 @@ KINDS = {
         checkpointed=False,  # a chunk takes minutes
     ),
     "pair": Kind(PairConfig, 1, _train_pair, _pair_work, 5e-4, IMAGES),
-    "finetune": Kind(FinetuneConfig, 1, _finetune, _finetune_work, 0.02, IMAGES, rate=_network),
+    "finetune": Kind(FinetuneConfig, 1, _train_photographs, _finetune_work, 0.02, IMAGES, rate=_network),
     "domainbed": Kind(
         DomainConfig,
         1,
-        _train_domains,
+        _train_photographs,
         _domain_work,
         0.02,
         {"validation_error": 0.02, "zero_shot_error": 0.04, "probe_error": 0.04},

@@ -39,8 +39,13 @@ def provenance(*, device: torch.device | str, wall_seconds: float) -> dict[str, 
     }
 
 
-def source_revision() -> tuple[str | None, bool | None]:
-    """Return the git revision and whether the code differs from it; (None, None) outside a checkout of its own."""
+@functools.cache
+def loaded_revision() -> tuple[str | None, bool | None]:
+    """Return the git revision and whether the code differs from it; (None, None) outside a checkout of its own.
+
+    As it was when first asked for, which is when the first run began: what is committed while a run trains is not the
+    code that it has loaded.
+    """
     try:
         if Path(_git("rev-parse", "--show-toplevel")).resolve() != ROOT:
             return None, None  # a copy that was installed into a folder below somebody's checkout
@@ -48,15 +53,6 @@ def source_revision() -> tuple[str | None, bool | None]:
         return revision, bool(_git("status", "--porcelain", "--", *map(str, SOURCES)))
     except (OSError, subprocess.CalledProcessError):
         return None, None
-
-
-@functools.cache
-def loaded_revision() -> tuple[str | None, bool | None]:
-    """Return `source_revision` as it was when first asked for, which is when the first run began.
-
-    What is committed while a run trains is not the code that it has loaded.
-    """
-    return source_revision()
 
 
 @functools.cache
@@ -98,6 +94,5 @@ def processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    """Run git in the repository and return what it prints."""
     done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()

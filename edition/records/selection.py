@@ -101,7 +101,6 @@ def tuning_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _tuning_row(protocol: str, records: Sequence[Record]) -> dict[str, Any]:
-    """Choose among these settings and describe the choice."""
     row: dict[str, Any] = {"protocol": protocol, "n_settings": len(records)}
     if not converged(records):
         return row | dict.fromkeys(("learning_rate", "rho", "validation_error"), math.nan) | {"n_tied": 0}
@@ -130,12 +129,10 @@ def converged(records: Sequence[Record]) -> list[Record]:
 
 
 def _at(records: Sequence[Record], rho: float) -> list[Record]:
-    """Records with this radius."""
     return [record for record in records if record.config["rho"] == rho]
 
 
 def _radii(records: Sequence[Record]) -> list[float]:
-    """Radii of the records, in ascending order."""
     return sorted({record.config["rho"] for record in records})
 
 

@@ -140,12 +140,18 @@ class Store:
         Raises:
             RecordError: one cannot be read, or its configuration is not one of this code's.
         """
-        found = {}
-        for kind, schema in ((name, row.schema) for name, row in KINDS.items()):
+        found: dict[tuple[str, Any], Path] = {}
+        for kind, row in KINDS.items():
             for path in self._files(kind):
                 body = _read(path)
-                if isinstance(body.get("schema"), int) and body["schema"] < schema:
-                    found[kind, _configuration(path, kind, body)] = path
+                if not isinstance(body["schema"], int) or body["schema"] >= row.schema:
+                    continue
+                try:
+                    found[kind, from_dict(row.config, body["config"])] = path
+                except (TypeError, ValueError) as error:
+                    raise RecordError(
+                        f"{path}: expected a configuration of this code, got another ({error}); delete the record"
+                    ) from error
         return found
 
     def _files(self, kind: str) -> list[Path]:
@@ -251,16 +257,6 @@ def _read(path: Path) -> dict[str, Any]:
             f"delete it and run it again"
         ) from error
     return body
-
-
-def _configuration(path: Path, kind: str, body: dict[str, Any]) -> Any:
-    """Return the configuration of a stale record."""
-    try:
-        return from_dict(KINDS[kind].config, body["config"])
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            f"{path}: expected a configuration of this code, got another ({error}); delete the record"
-        ) from error
 
 
 def _distrust(body: dict[str, Any], name: str) -> str | None:

@@ -68,15 +68,12 @@ class InProcess:
         self._jobs: list[Job] = []
 
     def slots(self) -> int:
-        """One."""
         return 1
 
     def submit(self, job: Job) -> None:
-        """Queue a job."""
         self._jobs.append(job)
 
     def wait(self, progress: Callable[[Job, float], None]) -> list[Done]:
-        """Do the job that was submitted first."""
         job = self._jobs.pop(0)
         try:
             return [Done(job, train(job, lambda fraction: progress(job, fraction)))]
@@ -84,7 +81,6 @@ class InProcess:
             return [Done(job, error)]
 
     def close(self) -> None:
-        """Forget the queue."""
         self._jobs.clear()
 
 
@@ -109,11 +105,9 @@ class Pool:
         self._begun: dict[Job, float] = {}
 
     def slots(self) -> int:
-        """One a worker."""
         return self._workers
 
     def submit(self, job: Job) -> None:
-        """Hand a job to a worker."""
         if self._pool is None:
             # Else glibc takes a large tensor's memory from the system each time: a tenth of a training on photographs.
             os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)} | os.environ
@@ -135,7 +129,6 @@ class Pool:
         self._futures[future] = job, place
 
     def wait(self, progress: Callable[[Job, float], None]) -> list[Done]:
-        """Return the jobs that are over; wait a moment if there is none."""
         finished, _ = wait(self._futures, POLL_SECONDS, FIRST_COMPLETED)
         for job, place in self._futures.values():
             progress(job, self._fractions[place])
@@ -144,7 +137,6 @@ class Pool:
         return [self._result(future) for future in finished]
 
     def close(self) -> None:
-        """Stop the workers."""
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()
@@ -153,18 +145,16 @@ class Pool:
         self._futures.clear()
 
     def _result(self, future: "Future[list[Outcome]]") -> Done:
-        """Take a future out and return what it holds."""
         job, _ = self._futures.pop(future)
-        error = future.exception()
-        if error is None:
+        try:
             return Done(job, future.result())
-        if not isinstance(error, Exception):
-            raise error
-        return Done(job, error)
+        except Exception as error:
+            return Done(job, error)
 
     def _revive(self) -> list[Done]:
         """Begin a new pool after a worker's death and hand its jobs out again; return those that died too often."""
-        over = [self._result(future) for future in list(self._futures) if not _died(future)]
+        ended = [future for future in self._futures if future.done()]
+        over = [self._result(future) for future in ended if not isinstance(future.exception(), BrokenProcessPool)]
         jobs = [job for job, _ in self._futures.values()]
         self.close()
         for job in jobs:
@@ -175,11 +165,6 @@ class Pool:
                 text = f"its worker process died {LIVES} times (killed, or out of memory); use fewer workers"
                 over.append(Done(job, RuntimeError(text)))
         return over
-
-
-def _died(future: "Future[list[Outcome]]") -> bool:
-    """Whether a future's job is not over, or ended with its worker."""
-    return not future.done() or isinstance(future.exception(), BrokenProcessPool)
 
 
 _fractions: Any = None  # in a worker: where it writes the share done

@@ -62,12 +62,10 @@ class Cluster:
             ) from error
 
     def submit(self, job: Job) -> None:
-        """Hand a job to the scheduler."""
         key = f"{job.runs[0].name}-{self._client.id}-{next(self._names)}"
         self._futures[key] = self._client.submit(_train, job, key, source_digest(), key=key, pure=False), job
 
     def wait(self, progress: Callable[[Job, float], None]) -> list[Done]:
-        """Return the jobs that are over; wait a moment if there is none."""
         futures = [future for future, _ in self._futures.values()]
         with contextlib.suppress(TimeoutError, CancelledError), self._client.as_current():
             self._wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
@@ -82,7 +80,6 @@ class Cluster:
         self._client.close()
 
     def _result(self, key: str) -> Done:
-        """Take a job out and return what it gave."""
         future, job = self._futures.pop(key)
         if future.status == "finished":
             return Done(job, future.result())
@@ -90,7 +87,6 @@ class Cluster:
         return Done(job, error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
     def _hear(self, event: tuple[Any, Any]) -> None:
-        """Note how far a job is."""
         _, (key, fraction) = event
         self._fractions[key] = fraction
 

@@ -45,11 +45,9 @@ class Costs:
         self._seen: dict[Hashable, list[float]] = defaultdict(list)
 
     def seconds(self, run: Run) -> float:
-        """Return how long a run is expected to take."""
         return work(run) * self._rates.get(_alike(run), KINDS[run.kind].seconds)
 
     def knows(self, run: Run) -> bool:
-        """Whether such a run was measured."""
         return _alike(run) in self._rates
 
     def learn(self, run: Run, seconds: float) -> None:

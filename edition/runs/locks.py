@@ -61,7 +61,6 @@ class Locks:
         lock.release()
 
     def drop_all(self) -> None:
-        """Give every lock up."""
         for run in list(self._held):
             self.drop(run)
 

@@ -127,17 +127,12 @@ def groups(runs: Iterable[Run], device: str) -> list[list[Run]]:
     open_groups: dict[Any, list[Run]] = {}
     done: list[list[Run]] = []
     for run in runs:
-        shape, members, most = _company(run, device)
+        kind, shape = KINDS[run.kind], (run.kind, run.config.shape)
         group = open_groups.setdefault(shape, [])
         if not group:
             done.append(group)
         group.append(run)
-        if sum(_company(item, device)[1] for item in group) + members > most:
+        most = kind.at_once if device == "cuda" else 1
+        if sum(kind.networks(item.config) for item in [*group, run]) > most:
             del open_groups[shape]
     return done
-
-
-def _company(run: Run, device: str) -> tuple[Any, int, int]:
-    """Return what a run must share with its group, its number of networks, and the most networks of a group."""
-    kind = KINDS[run.kind]
-    return (run.kind, run.config.shape), kind.networks(run.config), kind.at_once if device == "cuda" else 1

@@ -29,11 +29,9 @@ class Lines(Silent):
         self._total = self._count = 0
 
     def begin(self, total: int) -> None:
-        """Work begins: `total` runs."""
         self._total = total
 
     def finish(self, job: Job, text: str) -> None:
-        """Write the line."""
         self._count += len(job.runs)
         print(f"[{self._count}/{self._total}] {label(job)}: {text}", file=sys.stderr, flush=True)
 
@@ -47,25 +45,21 @@ class Bars(Silent):
         self._bars: dict[Job, Any] = {}
 
     def begin(self, total: int) -> None:
-        """Show the bar in all."""
         self._overall = self._tqdm(total=total, unit="run", position=0, desc="runs")
 
     def update(self, job: Job, fraction: float) -> None:
-        """Move a job's bar."""
         if job not in self._bars:
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
             self._bars[job] = self._tqdm(total=1.0, desc=label(job), leave=False, bar_format=form)
         self._bars[job].update(fraction - self._bars[job].n)
 
     def finish(self, job: Job, text: str) -> None:
-        """Take a job's bar away and count its runs."""
         if job in self._bars:
             self._bars.pop(job).close()
         self._overall.set_postfix_str(f"{label(job)}: {text}", refresh=False)
         self._overall.update(len(job.runs))
 
     def close(self) -> None:
-        """Take all bars away but the one in all."""
         for bar in self._bars.values():
             bar.close()
         self._bars.clear()

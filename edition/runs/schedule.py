@@ -128,9 +128,8 @@ class _Work:
             elif others:
                 self._again.append(others)
             if mine:
-                checkpoint = self._checkpoint(mine) if _checkpointed(mine) else None
                 limit = remaining if math.isfinite(remaining) else None
-                yield Job(tuple(mine), self._device, self._data_root, checkpoint, limit)
+                yield Job(tuple(mine), self._device, self._data_root, self._checkpoint(mine), limit)
 
     def take(self, done: Done) -> str:
         """Record what a job gave, or note what stopped it; return a word on it."""
@@ -165,11 +164,13 @@ class _Work:
         seconds = sum(self._costs.seconds(run) for run in group)
         if seconds <= remaining:
             return True
-        begun = _checkpointed(group) and self._checkpoint(group).exists()
-        return _checkpointed(group) and remaining > 0 and (begun or seconds > self._budget)
+        checkpoint = self._checkpoint(group)
+        return checkpoint is not None and remaining > 0 and (checkpoint.exists() or seconds > self._budget)
 
-    def _checkpoint(self, group: list[Run]) -> Path:
-        """Return the file of a group's state: named after its first run and, if it has more, a hash of all names."""
+    def _checkpoint(self, group: list[Run]) -> Path | None:
+        """Return the file of a long group's state, named after its first run and, if it has more, a hash of all."""
+        if not KINDS[group[0].kind].checkpointed:
+            return None
         names = [run.name for run in group]
         others = f"-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:12]}" if len(names) > 1 else ""
         return self._store.work.absolute() / f"{names[0]}{others}.pt"
@@ -183,8 +184,3 @@ class _Work:
             ) from error
         self.summary.failed[label(job)] = error
         return f"failed: {error}"
-
-
-def _checkpointed(group: list[Run]) -> bool:
-    """Whether these runs save their state after each epoch."""
-    return KINDS[group[0].kind].checkpointed

@@ -93,7 +93,8 @@ def compare(record: Record, outcome: Outcome) -> list[Difference]:
     """List what differs between a record and the same run done again; see `Kind.tolerances` for what may."""
     name = f"{record.kind}-{record.id}"
     now = finite(outcome.metrics)
-    if not same_kind_of_machine(record, outcome):
+    # Equal bits can be asked for of the same processor, libraries and engine.
+    if any(record.provenance.get(key) != outcome.provenance.get(key) for key in ("device", "versions", "engine")):
         return [
             Difference(name, metric, before, after, allowed)
             for metric, before, after, allowed in _means(record.metrics, now, KINDS[record.kind].tolerances)
@@ -105,11 +106,6 @@ def compare(record: Record, outcome: Outcome) -> list[Difference]:
         if key not in before or key not in outcome.arrays or before[key].tobytes() != outcome.arrays[key].tobytes():
             found.append(Difference(name, f"array {key}", _told(before, key), _told(outcome.arrays, key), 0.0))
     return found
-
-
-def same_kind_of_machine(record: Record, outcome: Outcome) -> bool:
-    """Whether equal bits can be asked for: the same processor, libraries and engine."""
-    return all(record.provenance.get(key) == outcome.provenance.get(key) for key in ("device", "versions", "engine"))
 
 
 def difference_table(differences: list[Difference], most: int = 40) -> str:
