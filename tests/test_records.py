@@ -123,12 +123,6 @@ def test_a_record_that_is_in_doubt_is_refused_by_name(store, spoil, told):
         read_record(path)
 
 
-def test_a_reformatted_record_is_still_trusted(store):
-    record = write(store)
-    record.path.write_text(json.dumps(json.loads(record.path.read_text()), indent=7))
-    assert store.find("toy", CONFIG) == record
-
-
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -172,6 +166,7 @@ def test_ids_are_pinned():
     """
     assert record_id("toy", ToyConfig()) == "486c7335eaf0"
     assert record_id("toy", ToyConfig().vary(rho=1.0, complexity=540.0)) == "be6fa5059043"
+    assert record_id("toy", ToyConfig().vary(rho=1, complexity=540)) == "be6fa5059043"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,10 +190,6 @@ def test_a_changed_default_makes_old_records_untrusted(store, later):
     later(config=dataclasses.make_dataclass("Changed", [field], bases=(ToyConfig,), frozen=True))
     with pytest.raises(RecordError, match="its configuration's address is"):
         read_record(path)
-
-
-def test_equal_configurations_have_one_record(store):
-    assert write(store, ToyConfig(rho=1)) == store.find("toy", ToyConfig(rho=1.0))
 
 
 def test_wrong_kinds_are_refused():
