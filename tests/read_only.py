@@ -1,5 +1,6 @@
 """A folder mounted read-only for one process alone: permissions would not bind the superuser."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,6 +26,16 @@ print(json.dumps(told))
 """
 
 
+def private_mounts() -> list[str]:
+    """The command that lets a script mount what nobody else sees; where the system has none, the test is skipped."""
+    for command in (["unshare", "--mount", "--map-root-user"], ["unshare", "--mount"]):
+        with contextlib.suppress(FileNotFoundError):
+            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(ROOT)]
+            if subprocess.run(mount, capture_output=True).returncode == 0:
+                return command
+    pytest.skip("needs a mount of its own: this system allows none in a namespace of its own (unshare)")
+
+
 def commands_told(folder: Path, *commands: tuple[str, list[str]], **environment: str) -> list[tuple[int, str]]:
     """Do commands one after the other in a process that cannot write to a folder.
 
@@ -33,20 +44,11 @@ def commands_told(folder: Path, *commands: tuple[str, list[str]], **environment:
         commands: a module and what its `main` is given.
         environment: set besides this process's own.
     Returns:
-        Exit status and output of each. Where the system allows no such mount, the test is skipped.
+        Exit status and output of each.
     """
 
-    def run(*command: str) -> subprocess.CompletedProcess:
-        mounted = ["unshare", "--mount", "--map-root-user", "sh", "-c", MOUNT, str(folder), *command]
-        own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **environment}
-        return subprocess.run(mounted, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False)
-
-    try:
-        allowed = run("true").returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    if not allowed:
-        pytest.skip("needs a read-only mount: this system allows none in a namespace of its own (unshare)")
-    done = run(sys.executable, "-c", COMMANDS, json.dumps(commands))
+    mounted = [*private_mounts(), "sh", "-c", MOUNT, str(folder), sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    own = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(mounted, cwd=ROOT, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [(status, said) for status, said in json.loads(done.stdout.splitlines()[-1])]

@@ -10,7 +10,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +39,18 @@ def forked(work: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-class Torn:
+class Torn(io.BufferedWriter):
     """A file whose first write may be the last thing that its process does, and is then half done."""
 
-    def __init__(self, file: Any, fatal: Callable[[], bool]) -> None:
-        self._file, self._fatal, self._untouched = file, fatal, True
+    fatal: Callable[[], bool] | None = None
 
     def write(self, data: Any) -> int:
-        if self._untouched and self._fatal():
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
+        if self.fatal and self.fatal():
+            super().write(data[: len(data) // 2])
+            self.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        self._untouched = False
-        return self._file.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> "Torn":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._file)
+        self.fatal = None
+        return super().write(data)
 
 
 def three_epochs(configs: Any, work: kinds.Work, report: kinds.Report) -> kinds.Trained:
@@ -92,7 +79,15 @@ def sweep_until(store: Path, fatal: int | None) -> None:
     for name in OPERATIONS:
         setattr(os, name, counted(getattr(os, name)))
     plain_open = io.open
-    io.open = lambda *arguments, **options: Torn(plain_open(*arguments, **options), lambda: next(count) == fatal)
+
+    def opened(*arguments: Any, **options: Any) -> Any:
+        file = plain_open(*arguments, **options)
+        if isinstance(file, io.BufferedWriter):
+            file = Torn(file.detach())
+            file.fatal = lambda: next(count) == fatal
+        return file
+
+    io.open = opened
     start(RUNS, Store(store))
 
 

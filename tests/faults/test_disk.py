@@ -1,11 +1,11 @@
 """A disk that is full: it is named, and every record stays as it is."""
 
 import shutil
-import subprocess
 
 import harness
 import pytest
 import sweep
+from read_only import private_mounts
 
 from edition.records.store import Store
 
@@ -28,19 +28,6 @@ cp -a "$disk/." "$out/done"
 """
 
 
-def private_mounts(folder) -> list[str]:
-    """The command that lets a script mount what nobody else sees, tried on a folder; where there is none, skip."""
-    for command in (["unshare", "--mount", "--map-root-user"], ["unshare", "--mount"]):
-        try:
-            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(folder)]
-            allowed = subprocess.run(mount, capture_output=True).returncode == 0
-        except FileNotFoundError:
-            break
-        if allowed:
-            return command
-    pytest.skip("needs a small disk: this system allows no mount in a namespace of its own (unshare)")
-
-
 @pytest.mark.parametrize(
     ("experiment", "room", "advice"),
     [
@@ -57,7 +44,7 @@ def test_a_full_disk_is_named_and_leaves_earlier_records_intact(experiment, room
         path = Store(earlier).path(run.kind, run.config)
         path.unlink()
         path.with_suffix(".npz").unlink(missing_ok=True)
-    script = [*private_mounts(tmp_path), "bash", "-c", ON_A_FULL_DISK, "bash", *map(str, (disk, earlier, room, out))]
+    script = [*private_mounts(), "bash", "-c", ON_A_FULL_DISK, "bash", *map(str, (disk, earlier, room, out))]
     with harness.running(*script, *harness.start(disk, "--experiment", experiment), folder=tmp_path) as process:
         harness.finish(process)
     assert (out / "status").read_text() == "1\n"
