@@ -98,10 +98,20 @@ def test_a_metric_that_is_missing_now_is_a_difference():
             {"a_probe_error": 0.2, "b_probe_error": 0.001},
             ["a_probe_error"],
         ),
+        ("domainbed", {"probe_error": 0.4, "n_test": 90}, {"probe_error": 0.29}, []),
+        ("domainbed", {"probe_error": 0.4, "n_test": 900}, {"probe_error": 0.29}, ["probe_error"]),
+        ("domainbed", {"validation_error": 0.4, "n_validation": 90, "n_test": 900}, {"validation_error": 0.29}, []),
         ("search", {"premise": 4 * [True] + 6 * [False]}, {"premise": 6 * [True] + 4 * [False]}, []),
         ("search", {"premise": 4 * [True] + 6 * [False]}, {"premise": 7 * [True] + 3 * [False]}, ["premise"]),
     ],
-    ids=["probes of any feature", "near share of settings", "far share of settings"],
+    ids=[
+        "probes of any feature",
+        "few images",
+        "many images",
+        "few of validation",
+        "near share of settings",
+        "far share of settings",
+    ],
 )
 def test_every_kind_has_its_own_tolerances(kind, before, now, differ):
     assert [item.metric for item in found(now, before, kind, device="another")] == differ
