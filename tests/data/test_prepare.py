@@ -8,6 +8,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,6 +113,15 @@ def test_what_is_prepared_stays_as_it_is(birds, tmp_path, capsys):
     assert prepare.prepare("waterbirds", tmp_path) == folder
     assert (folder / "manifest.json").stat().st_mtime_ns == before
     assert "prepared already" in capsys.readouterr().out
+
+
+def test_a_set_that_another_process_prepares_is_left_to_it(birds, tmp_path):
+    (tmp_path / "prepared").mkdir()
+    with filelock.FileLock(tmp_path / "prepared/.waterbirds-8.lock"):
+        with pytest.raises(DataError, match="waterbirds-8: being prepared by another process; wait"):
+            prepare.prepare("waterbirds", tmp_path)
+        assert nothing_left(tmp_path)
+    assert len(loaded(prepare.prepare("waterbirds", tmp_path))[0]) == 5
 
 
 def cut_short(path: Path) -> None:
