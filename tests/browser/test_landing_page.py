@@ -42,8 +42,11 @@ def test_all_parts_are_wholly_on_the_first_screen_and_none_covers_another(reques
     found = {}
     with visiting(request.getfixturevalue(name), site / LANDING, "light") as visit:
         visit.page.set_viewport_size(SCREEN)
-        for part, place in PARTS.items():
-            box = visit.page.locator(place).first.bounding_box()
+        places = {part: visit.page.locator(place).first for part, place in PARTS.items()}
+        for place in places.values():
+            place.wait_for()  # without a font of the system a text has no height before the book's is there
+        for part, place in places.items():
+            box = place.bounding_box()
             found[part] = (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
     for part, (left, top, right, bottom) in found.items():
         assert 0 <= left < right <= SCREEN["width"] and 0 <= top < bottom <= SCREEN["height"] - ROOM, part
