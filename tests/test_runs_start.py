@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -102,6 +103,22 @@ def test_a_claim_that_is_given_up_meanwhile_is_taken_over(store):
     assert other.take(RUNS[0])
     summary = start(RUNS[:2], store, backend=Scripted(), progress=AtFinish(other.drop_all))
     assert summary.recorded == [RUNS[1], RUNS[0]]
+
+
+def test_only_one_of_many_can_claim_a_run(store):
+    ready, found = threading.Barrier(9), []
+
+    def race() -> None:
+        claims = Locks(store)
+        ready.wait()
+        found.append((claims.take(RUNS[0]), claims))  # kept, and with it the claim
+
+    threads = [threading.Thread(target=race) for _ in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken for taken, _ in found) == [False] * 8 + [True]
 
 
 def test_another_error_of_a_lock_is_told_before_anything_is_trained(store, monkeypatch):

@@ -69,7 +69,7 @@ def easy_side_heavier(checkpoints: Results) -> Judged:
     return easy_side(toy_moments(checkpoints.records))
 
 
-on_photographs(
+@on_photographs(
     "uniform-throughout",
     place="Appendix G, Figure 7",
     says=UNIFORM,
@@ -78,14 +78,14 @@ on_photographs(
     chapter=ALONG,
     figure="fig-7-{}",
     quantifier="alike",
-    judge=lambda moments: uniform_of_both(moments),
 )
+def uniform_on_photographs(moments: list[Moment]) -> Judged:
+    return uniform_of_both(moments)
+
+
 for _role, (_suffix, _says) in HALVES.items():
 
-    def of_half(moments: list[Moment], role: str = _role) -> Judged:
-        return poorly_fit(of_both(moments), role)
-
-    on_photographs(
+    @on_photographs(
         f"poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
         says=f"SAM {_says} throughout training.",
@@ -93,9 +93,12 @@ for _role, (_suffix, _says) in HALVES.items():
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
         quantifier="every",
-        judge=of_half,
     )
-on_photographs(
+    def throughout_on_photographs(moments: list[Moment], role: str = _role) -> Judged:
+        return poorly_fit(of_both(moments), role)
+
+
+@on_photographs(
     "easy-side",
     place="Appendix G, Figure 8",
     says=SAYS_EASY_SIDE,
@@ -103,5 +106,6 @@ on_photographs(
     chapter=ALONG,
     figure="fig-8-{}-hard",
     quantifier="every",
-    judge=lambda moments: easy_side(of_both(moments)),
 )
+def easy_side_on_photographs(moments: list[Moment]) -> Judged:
+    return easy_side(of_both(moments))

@@ -51,6 +51,7 @@ HALVES = {
     "easy": ("-easy", "gives less weight to examples that the easy feature fits poorly"),
 }
 SAYS_ONLY_EASY = "gives more weight to examples that the easy feature classifies correctly and the hard one does not."
+Judge = Callable[[list[Moment]], Judged]  # of a set's moments, SGD's first
 TOY_RHO = f"rho = {REFERENCE_RHO:g}"
 
 
@@ -108,51 +109,49 @@ def on_photographs(
     *,
     says: str,
     figure: str,
-    judge: Callable[[list[Moment]], Judged],
     own_radius: bool = False,
     **words: Any,
-) -> None:
-    """Enter a claim once for each set of photographs.
+) -> Callable[[Judge], Judge]:
+    """Enter a claim once for each set of photographs, as `claim` does; the function below it takes the set's moments.
 
     Args:
         name: of the claim, behind the set's.
         says: the claim; the set's title is put before it.
         figure: as `claim` takes it, "{}" standing for the set's name.
-        judge: of the set's moments, SGD's first; a function of the file that enters the claim.
         own_radius: read the phantom at the radius that SAM trained with, where the runs recorded several.
         words: what else `claim` takes.
     """
-    for title, experiment in PHOTOGRAPHS.items():
-        names = DATA_SETS[title]
-        also = (names.confirmatory, names.more)
 
-        def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
-            given = zip((experiment, *also), results, strict=False)
-            (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
-            sam = max(record.config["rho"] for record in entry.records)  # SGD's is 0
-            rho = sam if own_radius and entry.fixed else RADIUS
-            moments = photograph_moments(entry.records, entry.roles, rho=rho)
-            found = judge(moments)
-            effects = [replace(effect, decides=entry.fixed) for effect in found.effects]
-            note = f"; phantom in {moments[0].reading}, rho = {moments[0].rho:g}{found.note}"
-            if not entry.fixed:
-                note += f"; {DECIDING}"
-            return found._replace(effects=effects, note=note, scaled_down=entry.note, records=entry.records)
+    def enter(judge: Judge) -> Judge:
+        for title, experiment in PHOTOGRAPHS.items():
+            names = DATA_SETS[title]
+            also = (names.confirmatory, names.more)
 
-        judged.__module__ = judge.__module__
-        words |= {"says": f"{title}: {says}", "figure": figure.format(experiment)}
-        claim(f"{experiment}-{name}", needs=experiment, also=also, **words)(judged)
+            def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
+                given = zip((experiment, *also), results, strict=False)
+                (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
+                sam = max(record.config["rho"] for record in entry.records)  # SGD's is 0
+                rho = sam if own_radius and entry.fixed else RADIUS
+                moments = photograph_moments(entry.records, entry.roles, rho=rho)
+                found = judge(moments)
+                effects = [replace(effect, decides=entry.fixed) for effect in found.effects]
+                note = f"; phantom in {moments[0].reading}, rho = {moments[0].rho:g}{found.note}"
+                if not entry.fixed:
+                    note += f"; {DECIDING}"
+                return found._replace(effects=effects, note=note, scaled_down=entry.note, records=entry.records)
+
+            judged.__module__ = judge.__module__
+            told = words | {"says": f"{title}: {says}", "figure": figure.format(experiment)}
+            claim(f"{experiment}-{name}", needs=experiment, also=also, **told)(judged)
+        return judge
+
+    return enter
 
 
 def of_both(moments: list[Moment]) -> list[Moment]:
     """The moments; none where a method lacks two seeds."""
     methods = {moment.method for moment in moments}
     return moments if len(methods) == 2 and min(len(moment.seeds) for moment in moments) > 1 else []
-
-
-def uniform_of_both(moments: list[Moment]) -> Judged:
-    """Gini coefficients as the protocol judges Figure 3 on photographs: not corrected for the several epochs."""
-    return Judged([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))])
 
 
 def _against_sgd(moments: list[Moment], which: str) -> Judged:
@@ -168,7 +167,7 @@ def _against_sgd(moments: list[Moment], which: str) -> Judged:
     return Judged([Effect(f"SAM-trained {which} - SGD-trained real", paired_difference(sam, sgd), "below")])
 
 
-on_photographs(
+@on_photographs(
     "weights-uniform",
     place="Section 6.2, Figure 3 (centre and right)",
     says="Training examples are weighed more uniformly at the phantom than at the real parameters.",
@@ -177,31 +176,38 @@ on_photographs(
     chapter=EFFECTS,
     figure="fig-3-{}",
     quantifier="alike",
-    judge=uniform_of_both,
 )
+def uniform_of_both(moments: list[Moment]) -> Judged:
+    """Gini coefficients as the protocol judges Figure 3 on photographs: not corrected for the several epochs."""
+    return Judged([replace(effect, corrected=effect.p) for effect in more_uniform(of_both(moments))])
+
+
 for _role, (_suffix, _says) in HALVES.items():
 
-    def of_half(moments: list[Moment], role: str = _role) -> Judged:
-        return poorly_fit(last(of_both(moments)), role)
-
-    on_photographs(
+    @on_photographs(
         f"poorly-fit{_suffix}",
         place="Section 6.2, Figure 5 (centre and right)",
         says=f"SAM {_says}.",
         statistic=f"{POORLY}, contributions by the features' probes, mean over seeds; two or more of each method",
         chapter=EFFECTS,
         figure="fig-5-{}",
-        judge=of_half,
     )
-on_photographs(
+    def half_at_the_end(moments: list[Moment], role: str = _role) -> Judged:
+        return poorly_fit(last(of_both(moments)), role)
+
+
+@on_photographs(
     "joint-fit",
     place="Section 6.2, Figure 5 (centre and right), implied: said of the toy",
     says=f"SAM {SAYS_ONLY_EASY}",
     statistic=ONLY_EASY,
     figure=f"{EFFECTS}#fig-5-{{}}",
-    judge=lambda moments: only_easy_fits(last(of_both(moments))),
 )
-on_photographs(
+def only_easy_at_the_end(moments: list[Moment]) -> Judged:
+    return only_easy_fits(last(of_both(moments)))
+
+
+@on_photographs(
     "sam-more-uniform",
     place="Section 6.2, said of the toy; the test on photographs is ours",
     says="SAM weighs its training examples more uniformly than SGD weighs its own.",
@@ -210,11 +216,14 @@ on_photographs(
     "it was recorded",
     chapter=EFFECTS,
     figure="fig-3-{}",
-    judge=lambda moments: _against_sgd(moments, "phantom"),
     own_radius=True,
     origin=OURS,
 )
-on_photographs(
+def sams_phantom_more_uniform(moments: list[Moment]) -> Judged:
+    return _against_sgd(moments, "phantom")
+
+
+@on_photographs(
     "sam-trained-uniform",
     place="Section 6.2, said of the toy; the test on photographs is ours",
     says="Networks trained by SAM weigh the training examples more uniformly than networks trained by SGD.",
@@ -222,9 +231,10 @@ on_photographs(
     "seed; two seeds or more",
     chapter=EFFECTS,
     figure="fig-3-{}",
-    judge=lambda moments: _against_sgd(moments, "real"),
     origin=OURS,
 )
+def sam_trained_more_uniform(moments: list[Moment]) -> Judged:
+    return _against_sgd(moments, "real")
 
 
 def _modes(records: Sequence[Record], name: str) -> list[Effect]:

@@ -68,9 +68,9 @@ def execute_book(layout: Layout) -> list[dict[str, Any]]:
         finally:
             ensure_event_loop().close()  # that of this thread, which the kernel's client opened
 
-    read = {chapter: nbformat.read(layout.root / chapter, as_version=4) for chapter in order}
+    metadata = {chapter: nbformat.read(layout.root / chapter, as_version=4).metadata for chapter in order}
     for last in (False, True):
-        part = [chapter for chapter in order if bool(read[chapter].metadata.get("sums_up")) == last]
+        part = [chapter for chapter in order if bool(metadata[chapter].get("sums_up")) == last]
         with kernel_environment(), ThreadPoolExecutor(at_once) as pool:
             entries = [pool.submit(execute, chapter) for chapter in part]
             try:

@@ -212,7 +212,7 @@ def _passes(rho: float) -> int:
 
 # The toy's tolerances are three times or more of the largest difference between the batched and the compiled engine
 # over 30 runs of the paper's profile (0.022, 0.0016 and 0.0011). Networks on images: a few images of each test set
-# more or less, see `edition.runs.verify.IMAGES`.
+# more or less, see `edition.runs.verify.FEW_IMAGES`.
 IMAGES = {"test_error": 0.02, "validation_error": 0.02, "*_probe_error": 0.04}
 KINDS = {
     "toy": Kind(

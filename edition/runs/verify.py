@@ -15,7 +15,7 @@ from edition.runs.plan import Run
 from edition.runs.progress import Silent
 from edition.runs.work import Job, Outcome
 
-IMAGES = 10  # of a set that another machine may classify otherwise, be the set as small as it may
+FEW_IMAGES = 10  # of a set that another machine may classify otherwise, be the set as small as it may
 
 
 class Difference(NamedTuple):
@@ -140,7 +140,7 @@ def _means(
         for metric in sorted(before):
             if metric == pattern or (pattern[0] == "*" and metric.endswith(pattern[1:])):
                 n_images = before.get("n_validation" if metric.startswith("validation") else "n_test", math.inf)
-                yield metric, _mean(before[metric]), _mean(now.get(metric)), max(allowed, IMAGES / n_images)
+                yield metric, _mean(before[metric]), _mean(now.get(metric)), max(allowed, FEW_IMAGES / n_images)
 
 
 def _mean(value: Any) -> float | None:

@@ -2,10 +2,14 @@
 
 import errno
 import hashlib
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from read_only import ROOT, private_mounts
 
 from data_scripts import DataError, download
 from data_scripts.disk import NoSpaceError
@@ -147,6 +151,32 @@ def test_too_little_space_is_seen_before_the_download(server, tmp_path, free):
         download.download(remote(server.add("/a.bin", CONTENT), server.add("/b", CONTENT)), tmp_path, {})
     assert names(tmp_path) == []
     assert server.ranges("/b") == []  # another mirror would not help
+
+
+FULL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/data")
+from data_scripts import download
+from test_download import remote
+download.download(remote(sys.argv[1]), Path(sys.argv[2]), {})
+"""
+
+
+def test_a_disk_that_fills_up_on_the_way_is_named(server, tmp_path):
+    url = server.add("/a.bin", CONTENT, ("no length", len(CONTENT)))  # so that nothing is known beforehand
+    small_disk = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'  # seen by the command alone
+    script = [sys.executable, "-c", FULL, url, str(tmp_path)]
+    own = {"NO_PROXY": "127.0.0.1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [*private_mounts(), "sh", "-c", small_disk, str(tmp_path), *script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | own,
+    )
+    assert done.returncode == 1
+    assert f"NoSpaceError: {tmp_path}: no space left on the disk; free some" in done.stderr
 
 
 def test_a_full_disk_keeps_what_has_come(server, tmp_path, monkeypatch):
