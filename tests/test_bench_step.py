@@ -1,13 +1,15 @@
 """The step benchmark: what it reports, that the methods it compares do equal work, and how it times them."""
 
+import functools
 import gc
 import importlib.util
+import itertools
 
 import networks
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from edition.bench import step as bench
@@ -28,25 +30,19 @@ def _after(method: str, n_steps: int, workload: str = "mlp") -> Tensor:
     return networks.weights(network)
 
 
+def _loss(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(network(inputs), targets)
+
+
 def _reference(n_steps: int, *, head_only: bool = False) -> Tensor:
     """SAM's weights, or LSAM's, on the MLP: two passes written out, and SGD's step."""
     network, batches = build_workload("mlp").fresh()
-    perturbed = list((network[1] if head_only else network).parameters())
-    optimizer = SGD(network.parameters(), **BASE)
-    for _ in range(n_steps):
-        inputs, targets = next(batches)
-        gradients = torch.autograd.grad(F.cross_entropy(network(inputs), targets), perturbed)
-        norm = sum(float((g.double() ** 2).sum()) for g in gradients) ** 0.5
-        saved = [parameter.detach().clone() for parameter in perturbed]
-        with torch.no_grad():
-            for parameter, gradient in zip(perturbed, gradients, strict=True):
-                parameter += RHO / norm * gradient
-        optimizer.zero_grad()
-        F.cross_entropy(network(inputs), targets).backward()
-        with torch.no_grad():
-            for parameter, value in zip(perturbed, saved, strict=True):
-                parameter.copy_(value)
-        optimizer.step()
+    parameters = list(network.parameters())
+    perturbed = list(network[1].parameters()) if head_only else None
+    optimizer = SGD(parameters, **BASE)
+    for inputs, targets in itertools.islice(batches, n_steps):
+        loss = functools.partial(_loss, network, inputs, targets)
+        networks.take_step(optimizer, networks.phantom_gradients(loss, parameters, rho=RHO, perturbed=perturbed))
     return networks.weights(network)
 
 
