@@ -7,6 +7,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data_scripts import DataError
@@ -21,7 +22,7 @@ DAMAGED = (
 )
 
 
-def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path) -> None:
+def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path, whole: Callable[[], object]) -> None:
     """Unpack an archive so that one of its folders becomes target.
 
     Args:
@@ -29,6 +30,7 @@ def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path) 
         target: does not exist; its parent does.
         holds: entries of the folder that becomes target, wherever it lies in the archive; `plain_name` compares them.
         space: a folder to unpack into, on target's disk; emptied before and removed after.
+        whole: called when all of it is unpacked, before target is there.
     Raises:
         DataError: a member would land outside, or is a link or a device; the archive is damaged; it holds no such
             folder; the disk is full. Nothing of it is left.
@@ -38,7 +40,9 @@ def unpack(archive: Path, target: Path, *, holds: tuple[str, ...], space: Path) 
     try:
         with full_disk_explained(space, "free some and run the same command again"):
             (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, space)
-        move(_folder_with(holds, space, archive), target)
+        found = _folder_with(holds, space, archive)
+        whole()
+        move(found, target)
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

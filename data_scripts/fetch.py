@@ -8,6 +8,7 @@ and with which checksum is written to DIR/downloads/NAME.json.
 
 import argparse
 import contextlib
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -57,11 +58,12 @@ def fetch(source: Source, root: Path) -> None:
     Side effects:
         Writes files and prints what happens.
     """
+    folder = root / DOWNLOADS / source.name
     if state(source, root).startswith("present"):
+        _clear(folder, *read_receipts(source.name, root))  # archives that a kill left after they were unpacked
         _check_present(source, root)
         print(f"{source.name}: {state(source, root)}")
         return
-    folder = root / DOWNLOADS / source.name
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=0):
@@ -90,13 +92,15 @@ def _bring(file: RemoteFile, source: Source, root: Path) -> None:
     folder, target = root / DOWNLOADS / source.name, root / file.path
     receipts = read_receipts(source.name, root).values()
     receipt = download(file, folder, {entry["url"]: f"sha256:{entry['sha256']}" for entry in receipts})
+    written = functools.partial(add_receipt, source.name, root, receipt)
     target.parent.mkdir(parents=True, exist_ok=True)
     if file.holds:
-        unpack(folder / file.name, target, holds=file.holds, space=target.parent / f".{source.name}-unpacked")
+        space = target.parent / f".{source.name}-unpacked"
+        unpack(folder / file.name, target, holds=file.holds, space=space, whole=written)
         (folder / file.name).unlink()
     else:
+        written()  # before the file is in its place: once it is, nobody asks for it again
         move(folder / file.name, target)
-    add_receipt(source.name, root, receipt)
 
 
 def _check_present(source: Source, root: Path) -> None:

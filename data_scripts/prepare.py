@@ -35,8 +35,8 @@ import importlib
 import json
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,11 @@ def prepare(
         Writes the folder and prints its counts.
     """
     listing = LISTINGS[name](root)
+    for file in listing.table["file"]:
+        try:
+            file.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{listing.folder}: expected file names in UTF-8, got {file!r}; rename it") from error
     paths = [listing.folder / file for file in listing.table["file"]]
     size = size or common_size(paths) or listing.usual_size
     if size > LARGEST:
@@ -122,7 +127,8 @@ def _make(target: Path, listing: Listing, images: Iterable[Pixels], manifest: di
     """Write everything under a passing name, then give it its own."""
     n, size = manifest["images"], manifest["size"]
     require_space(target.parent, n * size * size * 3, "the arrays")
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.tmp"))
+    folder = target.parent / f".{target.name}.tmp{secrets.token_hex(4)}"
+    folder.mkdir()
     try:
         with full_disk_explained(target.parent, "free some, or pass a smaller --size"):
             digest = write_images(folder / "images.npy", images, listing, manifest)
@@ -131,7 +137,6 @@ def _make(target: Path, listing: Listing, images: Iterable[Pixels], manifest: di
             write_atomically(folder / "table.csv", lambda file: file.write(table))
             text = json.dumps(manifest, indent=1) + "\n"
             write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()))
-        folder.chmod(0o755)
         move(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

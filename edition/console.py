@@ -29,7 +29,8 @@ def run_piped(command: Callable[[], int]) -> int:
         try:
             return command()
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by the caller, as `>&-` does
+                sys.stdout.flush()
     except BrokenPipeError:
         if not _discard_closed():
             raise  # a pipe of the command's own
@@ -39,7 +40,7 @@ def run_piped(command: Callable[[], int]) -> int:
 def _discard_closed() -> bool:
     """Let go what waits for a reader that has gone, lest the interpreter try again; say if there is such."""
     closed = False
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         state = select.poll()
         state.register(stream.fileno(), 0)
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in state.poll(0)):

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -23,14 +23,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, replac
         FileExistsError: there is such a file already, and it may not be replaced.
         OSError: the folder is not writable or the disk is full; the temporary file is removed.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
+    name = str(path.with_name(temporary_prefix(path) + secrets.token_hex(8)))
+    # As an ordinary file: whoever may read it is the umask's business, unlike tempfile's.
+    handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # some file systems have no modes
-            os.chmod(name, 0o644)
         if replace:
             os.replace(name, path)
         else:

@@ -77,6 +77,9 @@ def test_vary_reaches_data_and_intervention_and_leaves_the_original_alone():
     varied = config.vary(rho=0.5, easy_scale=1.0, last_layer="weighted")
     assert (varied.rho, varied.data.easy_scale, varied.intervention.last_layer) == (0.5, 1.0, "weighted")
     assert config == ToyConfig()
+    fixed = Intervention(term="rate", ratio=3.0)
+    whole = config.vary(data=ToyData(complexity=540.0), easy_scale=1.0, intervention=fixed)
+    assert (whole.data.complexity, whole.data.easy_scale, whole.intervention.ratio) == (540.0, 1.0, 3.0)
     with pytest.raises(ValueError, match=r"expected fields .*got \['rhoo'\]"):
         config.vary(rhoo=1.0)
 

@@ -60,6 +60,12 @@ def test_output_of_any_length_ends_quietly(lines, closed):
     assert run("-c", command, stdout=closed) == (CLOSED, None, b"")
 
 
+def test_a_command_without_an_output_ends_as_it_would_with_one():
+    shell = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, PIPED.format("3")]
+    done = subprocess.run(shell, cwd=ROOT, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
 def test_the_exit_status_is_the_commands():
     assert run("-c", PIPED.format("3")) == (3, b"", b"")
 

@@ -83,9 +83,17 @@ def test_accounts_are_judged_by_rank_correlation_over_methods(table):
     assert abs(found["effective_rank"].mean) < 0.3
     given = results(toy_records())
     verdicts = [judge(f"controls-toy-{account.replace('_', '-')}", given) for account in claims.ACCOUNTS]
-    assert [verdict.state for verdict in verdicts] == ["confirmed", "undecided", "contradicted"]
+    assert {verdict.state for verdict in verdicts} == {"undecided"}  # the limit was set when the toy's runs were seen
+    decided = [dataclasses.replace(verdict.effects[0], decides=True).outcome for verdict in verdicts]
+    assert decided == ["holds", "undecided", "reversed"]
     effects = [verdict.effects[0] for verdict in verdicts]
     assert [effect.corrected for effect in effects] == pytest.approx(holm([effect.p for effect in effects]))
+
+
+def test_a_seed_with_one_network_that_learned_the_task_says_nothing_of_what_follows_what(table):
+    alone = (table.seed == table.seed.min()) & (table.index != table[table.seed == table.seed.min()].index[0])
+    few = table.assign(test_error=table.test_error.where(~alone, 0.5))
+    assert claims.follows(few)["sharpness"].n == table.seed.nunique() - 1
 
 
 def controls(gains: dict[str, list[float]]) -> list[Record]:
@@ -196,9 +204,11 @@ def test_three_features_are_judged_on_the_two_harder_ones():
         features = {"line": [0.0] * 3, "three_quarter_turn": easier, "full_turn": harder}
         found.append(other_features(record(small(config)), **features))
     verdict = judge("controls-three-features", results(found))
-    first, *_, last = numbers(verdict)
-    assert (first, last) == ("three quarter turn, SAM", "full turn, last layer only")
-    assert verdict.outcomes == ["holds", "holds", "reversed", "reversed"]
+    assert list(numbers(verdict)) == ["three quarter turn, SAM", "full turn, SAM"]
+    assert verdict.outcomes == ["holds", "reversed"]
+    assert [effect.name for effect in verdict.shown] == [
+        f"{name} turn, last layer only" for name in ("three quarter", "full")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +234,7 @@ def test_the_answer_in_short_is_computed(table):
     assert "Nothing has been run" in in_short({})
     told = in_short({"Toy": table})
     assert "just train twice (−19.2)" in told and "Adam with SAM" not in told  # Adam alone is better than with SAM
-    assert "14 of 15 comparisons" in told and told.endswith("follows **flatness**.")
+    assert "14 of 15 comparisons" in told and "follows **flatness** (a limit set after" in told
 
 
 def test_a_slider_shows_every_measure_of_every_method(table):

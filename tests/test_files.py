@@ -36,6 +36,16 @@ def test_a_file_is_written_and_replaced(path):
     assert path.read_bytes() == b"two" and names(path) == ["a.json"]
 
 
+def test_who_may_read_a_file_is_the_umasks_business(path):
+    for mask in (0o077, 0o022):
+        old = os.umask(mask)
+        try:
+            write(path, b"one")
+        finally:
+            os.umask(old)
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(path):
     write(path, b"old")
 

@@ -159,6 +159,9 @@ def test_the_official_cifar_folder_is_read_too(root: Path, monkeypatch: pytest.M
     assert torch.equal(block.train.labels, expected.train.labels[:-1])
 
 
+NPY = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n\x00"
+
+
 def changed(content: bytes) -> bytes:
     """Contents with another byte in the middle."""
     return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 0xFF]) + content[len(content) // 2 + 1 :]
@@ -167,6 +170,8 @@ def changed(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("file", "damage", "told"),
     [
+        (CIFAR, changed, "expected x_train, y_train, x_test, y_test, could not read"),
+        (CIFAR, lambda content: NPY, "expected x_train, y_train, x_test, y_test, could not read"),
         (CIFAR, lambda content: content[:1000], "expected x_train, y_train, x_test, y_test, could not read"),
         ("MNIST/raw/t10k-images-idx3-ubyte", lambda content: content[:-1], "unsigned bytes, got 94095 bytes"),
         (f"{LABELS}.gz", lambda content: content[:20], "expected a gzip file, could not unpack"),

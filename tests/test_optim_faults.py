@@ -120,7 +120,7 @@ def test_the_warning_of_dropped_gradients_points_at_the_callers_line(kind, hooke
 
 NO_DESCENT = "had no descent. They are now back at w. Call descent_step"
 OUT_OF_ORDER = {  # what was called before, the call, the error's words
-    "ascent without gradient": ((), SAM.ascent_step, r"no parameter has one. Call loss.backward\(\) first"),
+    "ascent without gradient": ((), SAM.ascent_step, r"no perturbed parameter has one. Call loss.backward\(\) first"),
     "closure without backward": ((), lambda sam: sam.step(lambda: torch.ones(())), "in a closure, before it returns"),
     "step without ascent": (("backward",), SAM.step, "expects an ascent_step"),
     "descent without ascent": (("backward",), SAM.descent_step, "expects an ascent_step"),

@@ -137,6 +137,9 @@ LABELS = r"expects labels -1 and \+1, got values .*2 \* targets - 1"
         ((2, 2), 1, [1, 2], {"loss": "logistic"}, LABELS),
         ((2, 2), 1, [0.5, 1.0], {"loss": "logistic"}, LABELS),
         ((2, 2), 1, [math.nan, 1.0], {"loss": "logistic"}, LABELS),
+        ((2, 2), 1, [False, True], {"loss": "logistic"}, r"got booleans. Use 2 \* targets.long\(\) - 1"),
+        ((2, 2), 3, [0, 3], {}, "class indices from 0 to 2, the head's outputs, got 0 to 3"),
+        ((2, 2), 3, [-100, 1], {}, "got -100 to 1. Leave out"),
         ((2, 2), 3, [0, 1], {"loss": "hinge"}, "loss must be 'cross_entropy' or 'logistic', got 'hinge'"),
         ((2, 2), 3, [0, 1], {"rho": -0.1}, "rho must be finite and at least 0"),
         ((2, 2), 3, [0, 1], {"rho": math.nan}, "rho must be finite and at least 0"),
@@ -146,6 +149,14 @@ LABELS = r"expects labels -1 and \+1, got values .*2 \* targets - 1"
 def test_parts_that_do_not_fit_raise(features, n_classes, targets, options, message):
     with pytest.raises(ValueError, match=message):
         lsam_loss(torch.ones(features), nn.Linear(2, n_classes), torch.tensor(targets), **{"rho": 0.1} | options)
+
+
+def test_features_of_another_dtype_than_the_heads_are_refused_outside_autocast():
+    parts = torch.ones(2, 2, dtype=torch.bfloat16), nn.Linear(2, 3), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r"the head's dtype, torch.float32, outside autocast, got torch.bfloat16"):
+        lsam_loss(*parts, rho=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert lsam_loss(*parts, rho=0.1).loss.isfinite()
 
 
 def test_a_radius_out_of_range_is_refused_before_the_first_step():

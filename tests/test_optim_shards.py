@@ -166,7 +166,7 @@ def _skipping(wrap: Wrap) -> list[Tensor]:
     before = _weights(network)
     sam = SAM(network.parameters(), rho=RHO, module=network, lr=LR)
     sam.step(lambda: None)
-    with pytest.raises(ValueError, match="no parameter has one"):
+    with pytest.raises(ValueError, match="no perturbed parameter has one"):
         sam.step(lambda: 0.0)
     return [a - b for a, b in zip(_weights(network), before, strict=True)]
 

@@ -15,7 +15,16 @@ from matplotlib import pyplot as plt
 
 from edition.claims.data_sets import DataSet, confirmatory_entries, waiting
 from edition.claims.section_4 import EXPLORATORY
-from edition.claims.table_one import Entry, comparisons, curve_table, joint_effects, sensitivity_table, table_one
+from edition.claims.table_one import (
+    BY_SGD,
+    Entry,
+    comparisons,
+    curve_table,
+    joint_effects,
+    sensitivity_table,
+    table_one,
+    turned_by_sgd,
+)
 from edition.experiments.tuned import EQUAL_BUDGET
 from edition.figures import table_one as figures
 
@@ -239,6 +248,15 @@ def test_the_joint_effect_has_a_verdict_only_where_it_decides():
     assert (stratified[4], stratified[-1]) == ("6", "confirmed") and by_seed[4] == "2 seeds"  # seeds 1 and 2
     assert cells(figures.joint_html(joint, decides=False))[1][-1] == "no verdict"
     assert joint_effects({"Waterbirds": entry(1)}, "hard") == joint_effects({}, "hard") == {}
+
+
+def test_where_sgds_probes_contradict_names_fixed_beforehand_their_names_stand_beside_and_decide_nothing():
+    fixed = {"Waterbirds": entry()._replace(roles={"easy": "bird", "hard": "background"}, fixed=True)}
+    assert turned_by_sgd({"Waterbirds": entry(), "fixed": fixed["Waterbirds"]})["fixed"].roles["hard"] == "bird"
+    found = joint_effects(fixed, "hard")
+    assert [found[way].value.mean for way in ("stratified", f"stratified, {BY_SGD}")] == [0, pytest.approx(-0.1)]
+    rows = cells(figures.joint_html({"hard": found}, decides=True))
+    assert [row[-1] for row in rows[1:]] == ["undecided", "shown beside it", "shown beside it"]
 
 
 def test_curves_become_one_row_a_point_with_roles_by_the_final_probes_or_as_they_were_fixed():

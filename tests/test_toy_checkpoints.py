@@ -36,6 +36,12 @@ def test_checkpoints_hold_the_weights_after_their_steps_one_member_a_seed(points
     assert KeptNetworks(CONFIG.vary(rho=0.0), 0, points[0].weights).method == "SGD"
 
 
+def test_a_checkpoint_that_is_asked_for_twice_is_kept_once(tmp_path):
+    twice = CONFIG.vary(checkpoints=(12, 12), seeds=(0,), rho=0.0)
+    (record,) = do([Run("toy", twice)], Store(tmp_path), device="cpu")
+    assert [point.step for point in checkpoints(record)] == [12]
+
+
 def test_a_record_without_checkpoints_is_refused_with_advice(tmp_path):
     empty = Store(tmp_path).write("toy", CONFIG.vary(checkpoints=()), metrics={}, arrays={}, provenance={})
     with pytest.raises(ValueError, match=r"expected a run with checkpoints, got none; use .*'checkpoints'"):

@@ -183,6 +183,11 @@ def test_button_trains_the_network_that_the_sliders_ask_for(panel: TrainingPanel
     assert not panel.button.disabled and plt.get_fignums() == open_figures
 
 
+def test_sliders_reach_as_far_as_the_network_at_which_the_panel_opens():
+    panel = TrainingPanel(quick_network(12, 60).vary(n_steps=20_000))
+    assert (panel.seed.value, panel.n_steps.value) == (12, 20_000)
+
+
 def test_errors_stand_in_the_panel_as_one_line(panel: TrainingPanel):
     before = panel.picture.value
     panel.rho.min = -1

@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
+        if getattr(options, "device", "") == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: expected a GPU that torch sees, got none; leave it out to use the CPU")
         found = options.measure(options)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

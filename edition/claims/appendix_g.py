@@ -1,16 +1,19 @@
-"""Appendix G of the paper: what Section 6.2 finds at the end of training holds along the whole of it."""
+"""Appendix G of the paper: what Section 6.2 finds at the end of training holds along the whole of it.
+
+Figure 7 on photographs is judged with Figure 3, as book/protocol.md judges that at every recorded epoch.
+"""
 
 from edition.claims.claim import Judged, claim
 from edition.claims.moments import Moment, easy_side, more_uniform, poorly_fit, toy_moments
 from edition.claims.rules import Effect
 from edition.claims.section_6_2_weights import (
+    BESIDE,
     GINI,
     HALVES,
     POORLY,
     TOY_RHO,
     of_both,
     on_photographs,
-    uniform_of_both,
 )
 from edition.runs.results import Results
 
@@ -22,13 +25,12 @@ EASY_SIDE = (
 SAYS_EASY_SIDE = (
     "The median importance is higher for examples with a higher contribution of the easy than of the hard feature."
 )
-UNIFORM = "Phantom importance weights are more uniform than real ones throughout training."
 
 
 @claim(
     "toy-uniform-throughout",
     place="Appendix G, Figure 7",
-    says=UNIFORM,
+    says="Phantom importance weights are more uniform than real ones throughout training.",
     statistic=f"{GINI} ({TOY_RHO}) at each kept step, paired by seed",
     chapter=ALONG,
     figure="fig-7",
@@ -45,7 +47,7 @@ for _role, (_suffix, _says) in HALVES.items():
         f"toy-poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
         says=f"LSAM {_says} throughout training.",
-        statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds",
+        statistic=f"{POORLY} ({TOY_RHO}) at each kept step, mean over seeds{BESIDE}",
         chapter=ALONG,
         figure=f"fig-8-{_role}",
         needs="checkpoints",
@@ -69,27 +71,13 @@ def easy_side_heavier(checkpoints: Results) -> Judged:
     return easy_side(toy_moments(checkpoints.records))
 
 
-@on_photographs(
-    "uniform-throughout",
-    place="Appendix G, Figure 7",
-    says=UNIFORM,
-    statistic=f"{GINI}, after each recorded epoch, paired by seed; two seeds or more of each method; not corrected, "
-    "judged by the protocol's rule for Figure 3",
-    chapter=ALONG,
-    figure="fig-7-{}",
-    quantifier="alike",
-)
-def uniform_on_photographs(moments: list[Moment]) -> Judged:
-    return uniform_of_both(moments)
-
-
 for _role, (_suffix, _says) in HALVES.items():
 
     @on_photographs(
         f"poorly-fit{_suffix}-throughout",
         place="Appendix G, Figure 8",
         says=f"SAM {_says} throughout training.",
-        statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method",
+        statistic=f"{POORLY}, after each recorded epoch, mean over seeds; two seeds or more of each method{BESIDE}",
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
         quantifier="every",

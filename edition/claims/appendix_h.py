@@ -27,7 +27,7 @@ NOISE, BATCH = "a_data_and_noise", "b_batch_size"
     figure="fig-9",
     needs="noise",
 )
-def noise_robust(noise: Results) -> list[Effect]:
+def noise_robust(noise: Results) -> Judged:
     return at_each_noise(noise.table, lambda part: difference(part, "final_hard_error"), "below", room=ROOM)
 
 
@@ -40,7 +40,7 @@ def noise_robust(noise: Results) -> list[Effect]:
     figure=f"{NOISE}#fig-9",
     needs="noise",
 )
-def mechanism_under_noise(noise: Results) -> list[Effect]:
+def mechanism_under_noise(noise: Results) -> Judged:
     return at_each_noise(noise.table, relative_rate, "above")
 
 
@@ -101,26 +101,25 @@ for _budget, _experiment in (("epochs", "batch_size"), ("steps", "batch_size_equ
     says="The radius at which LSAM is best is similar across batch sizes.",
     statistic="position on our grid of radii of each seed's lowest hard-feature probing error (the smallest radius "
     f"where several tie): each batch size minus {PAPER_BATCH}, paired by seed, at equal epochs; similar means an "
-    "interval within one step. The full batch, which the paper excepts from the improvement, decides nothing; nor does "
-    f"a size whose mean error, as that of {PAPER_BATCH}, is lowest at the largest radius: how far beyond, is not known",
+    "interval within one step. The full batch, which the paper excepts from the improvement, decides nothing; where "
+    f"the mean error of {PAPER_BATCH} is lowest at the largest radius no size does: how far beyond its best lies is "
+    "not known",
     figure=f"{BATCH}#fig-10",
     needs="batch_size",
 )
 def optimum_similar(batch_size: Results) -> Judged:
     errors = {size: by_seed(part, "final_hard_error", "rho") for size, part in batch_size.table.groupby("batch_size")}
     best = {size: values.to_numpy().argmin(axis=1) for size, values in errors.items()}
-    at_end = {size: values.mean().idxmin() == values.columns.max() for size, values in errors.items()}
     if PAPER_BATCH not in best:
         raise NotOnRecord(f"no run with batches of {PAPER_BATCH}")
-    effects: list[Effect] = []
-    shown: list[Effect] = []
-    for size, positions in best.items():
-        effect = Effect(f"batch {size}", paired_difference(positions, best[PAPER_BATCH]), "within", ONE_STEP)
-        if size == max(best):
-            shown.append(effect)
-        elif size != PAPER_BATCH:
-            (shown if at_end[size] and at_end[PAPER_BATCH] else effects).append(effect)
-    return Judged(effects, shown=shown)
+    at_end = errors[PAPER_BATCH].mean().idxmin() == errors[PAPER_BATCH].columns.max()
+    found = {
+        size: Effect(f"batch {size}", paired_difference(positions, best[PAPER_BATCH]), "within", ONE_STEP)
+        for size, positions in best.items()
+        if size != PAPER_BATCH
+    }
+    decide = [effect for size, effect in found.items() if size < max(best) and not at_end]
+    return Judged(decide, shown=[effect for effect in found.values() if effect not in decide])
 
 
 @claim(

@@ -130,6 +130,8 @@ def follows(
     for account in ACCOUNTS:
         values = []
         for _, rows in table.dropna(subset=[metric, account]).groupby("seed"):
+            if len(rows) < 2:
+                continue  # one network follows nothing
             values.append(rank_correlations(rows[account].to_list(), rows[[metric]].to_numpy().T)[0])
         if not values:
             continue

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from edition.claims.table_one import Entry, in_points, sensitivity_table, table_one
+from edition.claims.table_one import Entry, has_curves, in_points, sensitivity_table, table_one
 from edition.experiments import finetune, pairs
 from edition.experiments.tuned import EQUAL_BUDGET
 from edition.records.kinds import KINDS
@@ -152,8 +152,14 @@ def judged_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     return found | confirmatory_entries(results)
 
 
+def entries_by_epoch(results: Mapping[str, Results]) -> dict[str, Entry]:
+    """Return the same of the runs that were probed after each epoch: some confirmatory ones were not."""
+    fixed = {title: entry for title, entry in confirmatory_entries(results).items() if has_curves(entry.records)}
+    return {title: entry for title, entry in (entries(results) | fixed).items() if has_curves(entry.records)}
+
+
 def equal_budget_entries(results: Mapping[str, Results]) -> dict[str, Entry]:
-    """Return the same with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
+    """Return the same as `entries` with SAM tuned at one radius fixed beforehand, among as many settings as SGD.
 
     Where the confirmatory runs of it are complete, they stand for their data set, and the title says so. Below the
     profile "paper" nothing is tuned, and there are no entries.

@@ -35,6 +35,7 @@ class Effect:
         p: two-sided p-value of the side of the threshold that the mean is on (of a match: of the nearer of its two
             thresholds), from the interval by Student's t; None computes it.
         corrected: the same, corrected for the effect's family; None where it is no member of one yet.
+        beyond: the p-value of the mean's distance from `none`, corrected likewise; None computes it, uncorrected.
         decides: False of runs that suggest and decide nothing: those made before their analysis was fixed.
     """
 
@@ -45,6 +46,7 @@ class Effect:
     none: float | None = None
     p: float | None = None
     corrected: float | None = None
+    beyond: float | None = None
     decides: bool = True
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class Effect:
         object.__setattr__(self, "value", replace(self.value, mean=mean, low=low, high=high))
         if self.p is None:
             object.__setattr__(self, "p", _p_value(self.value, self._distance))
+        if self.none is not None and self.beyond is None:
+            object.__setattr__(self, "beyond", _p_value(self.value, self.value.mean - self.none))
 
     @property
     def prediction(self) -> str:
@@ -89,10 +93,10 @@ class Effect:
             return "undecided"
         if self._distance > 0:
             return "holds"
-        if self.none is None:
+        if self.none is None or self.beyond is None:
             return "reversed"
-        beyond = self.value.low > self.none if self.predicted == "below" else self.value.high < self.none
-        return "reversed" if beyond else "too small"
+        other_side = self.value.mean > self.none if self.predicted == "below" else self.value.mean < self.none
+        return "reversed" if other_side and self.beyond < 1 - CONFIDENCE else "too small"
 
     @property
     def detectable(self) -> float:
@@ -117,17 +121,24 @@ def _p_value(value: Estimate, distance: float) -> float:
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:
     """Return effects with their p-values corrected as one family by Holm's method."""
-    if not effects:
-        return []
+    own, beyond = (_holm([getattr(effect, name) for effect in effects]) for name in ("p", "beyond"))
+    return [replace(e, corrected=p, beyond=other) for e, p, other in zip(effects, own, beyond, strict=True)]
+
+
+def _holm(values: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values by Holm's method; None is no member of the family."""
+    there = [p for p in values if p is not None]
+    if not there:
+        return list(values)
     from statsmodels.stats.multitest import multipletests  # slow to import
 
     # It collects garbage at each call, a quarter of a second beside torch and pandas; what is frozen costs it nothing.
     gc.freeze()
     try:
-        values = multipletests([effect.p for effect in effects], method="holm")[1]
+        found = iter(multipletests(there, method="holm")[1])
     finally:
         gc.unfreeze()
-    return [replace(effect, corrected=float(p)) for effect, p in zip(effects, values, strict=True)]
+    return [None if p is None else float(next(found)) for p in values]
 
 
 @dataclass(frozen=True)

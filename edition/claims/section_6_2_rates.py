@@ -12,14 +12,14 @@ AT = f"at rho = {REFERENCE_RHO:g}, {WHERE_HARD}"
 
 
 # The paper's sentence has two halves, and each is judged.
-for _id, _role, _verb, _side in (
-    ("toy-rates-scaled", "hard", "raises", "above"),
-    ("toy-easy-rate-lowered", "easy", "lowers", "below"),
+for _id, _role, _verb, _side, _read in (
+    ("toy-rates-scaled", "hard", "raises", "above", ""),
+    ("toy-easy-rate-lowered", "easy", "lowers", "below", '; its "each feature" read as the easy one'),
 ):
 
     @claim(
         _id,
-        place="Section 6.2, Figure 4",
+        place=f"Section 6.2, Figure 4{_read}",
         says=f"LSAM {_verb} the effective learning rate of the {_role} feature.",
         statistic=f"the paper's ratio v~_{_role} / v_{_role}, mean over training, {AT}; {_verb} means {_side} 1",
         chapter=EFFECTS,

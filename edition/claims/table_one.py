@@ -32,6 +32,7 @@ N_SETS = 4  # of Table 1: so many p-values of one feature are corrected together
 # An effect's outcome -> the verdict where the analysis was fixed beforehand, and what an exploratory table says.
 FIXED = {"holds": "confirmed", "reversed": "contradicted", "undecided": "undecided"}
 EXPLORED = {"holds": "lower", "reversed": "higher", "undecided": "undecided"}
+BY_SGD = "roles by SGD's probes"  # the paper's rule (Section 4.1), beside roles that were fixed beforehand
 EARLY_SHARE = 0.25  # "early" is after this share of the epochs: our choice
 
 
@@ -98,18 +99,16 @@ def comparisons(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
 
 
 def joint_effects(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
-    """Return the effect over the data sets together: "stratified", which decides, and "seed by seed".
+    """Return the effect over the data sets together: "stratified", which decides, and others beside it.
 
-    Stratified: the mean of the data sets' means (`samlib.measures.statistics.joint_effect`). Seed by seed: the mean
-    over the data sets at each seed that all of them have; left out where these are fewer than two.
+    Stratified: the mean of the data sets' means (`samlib.measures.statistics.joint_effect`). "seed by seed": the mean
+    over the data sets at each seed that all of them have; left out where these are fewer than two. "stratified, roles
+    by SGD's probes": left out where these are the roles that were fixed.
 
     Returns:
-        Both effects, not corrected; none where a data set has fewer than two seeds.
+        The effects, not corrected; none where a data set has fewer than two seeds.
     """
-    gaps = []
-    for title, entry in entries.items():
-        values = by_seed(seed_table(title, entry), f"{role}_probe_error", "method").dropna()
-        gaps.append(values["SAM"] - values["SGD"])
+    gaps = _gaps(entries, role)
     if min(map(len, gaps), default=0) < 2:
         return {}
     named = f"{len(gaps)} data sets"
@@ -117,7 +116,25 @@ def joint_effects(entries: Mapping[str, Entry], role: str) -> dict[str, Effect]:
     common = pd.concat(gaps, axis=1, join="inner").mean(axis=1)
     if len(common) > 1:
         found["seed by seed"] = Effect(f"{named}, seed by seed", estimate(common.to_numpy()), "below")
+    if turned := turned_by_sgd(entries):
+        value = joint_effect(_gaps({**entries, **turned}, role))
+        found[f"stratified, {BY_SGD}"] = Effect(f"{named}, {BY_SGD}", value, "below")
     return found
+
+
+def turned_by_sgd(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the entries on which SGD's probes contradict the roles fixed beforehand, with those that they give."""
+    return {
+        title: entry._replace(roles=found)
+        for title, entry in entries.items()
+        if entry.roles and (found := pair_roles(entry.records)) != entry.roles
+    }
+
+
+def _gaps(entries: Mapping[str, Entry], role: str) -> list[pd.Series]:
+    """Each data set's probing error of one feature, SAM minus SGD, by seed."""
+    tables = [by_seed(seed_table(*item), f"{role}_probe_error", "method").dropna() for item in entries.items()]
+    return [values["SAM"] - values["SGD"] for values in tables]
 
 
 def sensitivity_table(entries: Mapping[str, Entry], alone: str = "") -> pd.DataFrame:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from edition.claims.claim import Judged
 from edition.claims.rules import Effect
 from edition.experiments.toy import REFERENCE_RHO
 from edition.runs.results import by_seed, only, pick
@@ -68,14 +69,17 @@ def where_easy(table: pd.DataFrame) -> pd.DataFrame:
 
 def at_each_noise(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Estimate], predicted: str, *, room: float = 0.0
-) -> list[Effect]:
+) -> Judged:
     """One effect a noise, place of it, and level above zero, wherever the spiral is the hard feature: as `at_each`."""
-    effects = []
+    effects, left = [], []
     for kind in ("flip", "gaussian_noise", "dropout"):
         for (features, level), rows in table[table[kind] > 0].groupby(["noisy_features", kind]):
+            name = f"{kind} {level:g}, {features}"
             if len(part := where_hard(rows, room=room)):
-                effects.append(Effect(f"{kind} {level:g}, {features}", value(part), predicted))
-    return effects
+                effects.append(Effect(name, value(part), predicted))
+            else:
+                left.append(name)
+    return Judged(effects, note=f"; left out: {'; '.join(left)}" if left else "")
 
 
 def relative_rate(table: pd.DataFrame) -> Estimate:

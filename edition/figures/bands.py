@@ -54,10 +54,10 @@ def legend_below(figure: Figure, panels: Sequence[Axes], *, n_columns: int | Non
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=n_columns or len(found), **look)
 
 
-def seeds_word(table: pd.DataFrame) -> str:
+def seeds_word(table: pd.DataFrame, drawn: str = "bands") -> str:
     """Say how many seeds stand behind each point, such as "n = 20 seeds, bands: 95 % intervals".
 
     >>> seeds_word(pd.DataFrame({"seed": [0, 1]}))
     'n = 2 seeds, bands: 95 % intervals of the mean'
     """
-    return f"n = {table.seed.nunique()} seeds, bands: 95 % intervals of the mean"
+    return f"n = {table.seed.nunique()} seeds, {drawn}: 95 % intervals of the mean"

@@ -66,8 +66,7 @@ def medians_pair(moments: Sequence[Moment]) -> Figure:
 def medians_grid(moments: Sequence[Moment], feature: int) -> Figure:
     """Figure 8: the same for one feature (0 easy, 1 hard) at every moment, a row a method."""
     figure = _grid(moments, lambda panel, moment: draw_medians(panel, moment, feature), "median weight")
-    if _told(moments):
-        figure.axes[0].legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8)
     return _say(figure, moments, POOLED)
 
 

@@ -103,7 +103,8 @@ def mechanism(table: pd.DataFrame, complexity: pd.DataFrame) -> Figure:
     _draw_sgd(axes, complexity)
     axes.set_xticks(range(len(STAND_INS)), labels=list(STAND_INS.values()), fontsize=8.5)
     axes.set(ylabel="hard-feature probing error", ylim=(0, None))
-    axes.set_title(rf"whose phantom, $\rho = {REFERENCE_RHO:g}$ ({seeds_word(table)})", fontsize=9, fontweight="normal")
+    told = rf"whose phantom, $\rho = {REFERENCE_RHO:g}$ ({seeds_word(table, 'bars and band')})"
+    axes.set_title(told, fontsize=9, fontweight="normal")
     axes.legend(fontsize=8.5)
     return figure
 

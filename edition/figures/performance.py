@@ -73,10 +73,10 @@ def engine_rates(measured: dict[str, Any]) -> Figure:
     loop = (table.steps_per_s / table.ratio).median()
     growth.axhline(loop, color=style.NEUTRAL, linewidth=1.2)
     growth.annotate("sequential loop", (1, loop), (2, 4), textcoords="offset points")
-    for name in ("arithmetic", "cache"):
+    for name, offset in (("arithmetic", (2, -12)), ("cache", (2, 4))):  # below its line and above: they may be close
         if limit := measured.get("limit_share", {}).get(f"{name}_steps_per_s"):
             growth.axhline(limit, color=style.NEUTRAL, linewidth=1, linestyle="--")
-            growth.annotate(f"limit: {name}", (1, limit), (2, 4), textcoords="offset points")
+            growth.annotate(f"limit: {name}", (1, limit), offset, textcoords="offset points")
     growth.set(xscale="log", yscale="log", xlabel="members trained together", ylabel="model-steps a second")
     growth.set_title("width 100, batch 5, one core" if "limits" in measured else "width 100, batch 5")
     growth.legend(loc="lower right", bbox_to_anchor=(1, 0.08))

@@ -118,7 +118,8 @@ def redrawn(found: Space) -> Figure:
         "Figure 2(A)\nhard error",
         "Figure 2(B)\nratio",
         "Figure 4\n$\\tilde v_k/v_k$",
-        "Figures 3, 5\nphantom − real",
+        "Figure 3, Gini\nphantom − real",
+        "Figure 5, median\nphantom − real",
         "Figure 6\nhard error",
     )
     figure, panels = _columns(found, rows, told, size=(2.3, 1.88), sharey="row")
@@ -126,13 +127,15 @@ def redrawn(found: Space) -> Figure:
         draw_setting(column, found, row)
     for panel in panels[:3, 0]:
         panel.legend(fontsize=7)
+    if all((np.asarray(line.get_ydata()) > 0).all() for panel in panels[1] for line in panel.get_lines()):
+        panels[1, 0].set_yscale("log")  # of all: the row shares its axis
     return figure
 
 
 def draw_setting(column: Sequence[Axes], found: Space, row: int) -> None:
     """Draw one setting: error, ratios, rates against the radius, weights, interventions; 95 % intervals."""
     radii = slice(len(FRACTIONS))
-    error, ratios, rates, weights, causes = column
+    error, ratios, rates, evenness, medians, causes = column
     draw_curve(error, found.of("final_hard_error")[row, radii], style.HARD, "hard")
     draw_curve(error, found.of("final_easy_error")[row, radii], style.EASY, "easy")
     draw_curve(ratios, found.of("phantom_ratio")[row, radii], style.PHANTOM, "phantom")
@@ -141,9 +144,11 @@ def draw_setting(column: Sequence[Axes], found: Space, row: int) -> None:
     draw_curve(rates, found.of("easy_rate")[row, radii], style.EASY, "easy")
     rates.axhline(1.0, color=style.NEUTRAL, lw=0.8, ls=":")
     gini = found.weight("gini_phantom")[row, 1] - found.weight("gini_real")[row, 1]
-    bars = [gini, *(found.weight(name)[row, 1] for name in ("easy_worst", "hard_worst", "only_easy"))]
-    _points(weights, bars, ["Gini", "easy's\nworst", "hard's\nworst", "only\neasy"], style.PHANTOM)
-    weights.axhline(0.0, color=style.NEUTRAL, lw=0.8, ls=":")
+    groups = [found.weight(name)[row, 1] for name in ("easy_worst", "hard_worst", "only_easy")]
+    _points(evenness, [gini], ["all examples"], style.PHANTOM)
+    _points(medians, groups, ["easy's\nworst", "hard's\nworst", "only\neasy"], style.PHANTOM)
+    for panel in (evenness, medians):
+        panel.axhline(0.0, color=style.NEUTRAL, lw=0.8, ls=":")
     names = ("radius 0", f"radius {FRACTIONS[REFERENCE]:g}", "fixed importance", "fixed rate", "fixed both")
     errors = found.of("final_hard_error")[row]
     _points(

@@ -69,7 +69,7 @@ def joint_html(joint: Mapping[str, Mapping[str, Effect]], *, decides: bool) -> s
             value = effect.value
             word = "shown beside it" if way != "stratified" else FIXED[effect.outcome] if decides else "no verdict"
             ends = f"[{in_points(value.low)}, {in_points(value.high)}]"
-            n = str(value.n) if way == "stratified" else f"{value.n} seeds"
+            n = f"{value.n} seeds" if way == "seed by seed" else str(value.n)
             together = f"{role} feature, {effect.name.partition(',')[0]}"
             rows.append((together, way, in_points(value.mean), ends, n, p_value(effect.p), word))
     if not rows:
@@ -230,7 +230,10 @@ def _settings(rows: pd.DataFrame) -> str:
     """What was trained, how and where, as sentences; and where SGD's probes disagree with roles fixed beforehand."""
     row = rows.iloc[0]
     easy, hard = (rows[rows.metric == f"{role}_probe_error"].iloc[0] for role in ("easy", "hard"))
-    turned = f" SGD's probes err less on {hard.feature} than on {easy.feature}: it was called hard beforehand."
+    turned = (
+        f" SGD's probes err less on {hard.feature} than on {easy.feature}: it was called hard beforehand, and is the "
+        "easy one by the paper's rule."
+    )
     trained = "" if row.trained == "all" else f", {row.trained} trained"
     seeds = f" Seeds left out: {row.left_out}."
     return (

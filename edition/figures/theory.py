@@ -1,6 +1,7 @@
 """Figures of the appendix on theory: where the first-order law holds, batches, losses, the linear approximation."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -35,6 +36,11 @@ LOOKS = {
     FITTED: ("black", ":"),
 }
 STATE_COLOURS = {"fresh": style.NEUTRAL, "fitted": style.DARK}
+# Points: open and full, since two greys are hard to tell apart.
+STATE_DOTS: dict[str, dict[str, Any]] = {
+    "fresh": {"facecolors": "none", "edgecolors": style.NEUTRAL, "lw": 0.7},
+    "fitted": {"color": style.DARK, "lw": 0},
+}
 # Errors below this are rounding: a log ratio is a difference of two logits.
 FLOOR = 1e-7
 
@@ -133,7 +139,7 @@ def losses(*, rho: float) -> Figure:
             exponential.law, logistic.exact, c=margins, norm=norm, cmap=style.SEQUENCE, s=9, marker=marker, lw=0
         )
         ratio = (logistic.exact / exponential.exact).flatten()
-        factor.scatter(margins, ratio, s=6, color=STATE_COLOURS[state], lw=0, label=f"log ratio, {state}")
+        factor.scatter(margins, ratio, s=7, label=f"log ratio, {state}", **STATE_DOTS[state])
     figure.colorbar(points, ax=law).ax.set_title(r"$y\,f$", fontsize=9)
     ends = np.array([0.02, 20])
     law.plot(ends, ends, color="black", lw=1, label=r"$\rho\,\|\nabla f\|$ (exponential)")
@@ -157,9 +163,7 @@ def linear_approximation() -> Figure:
         largest = 0.0
         for state, name in STATES.items():
             true, approximate = (part[0] for part in norms(ensemble(name), scaled=scaled))
-            panel.scatter(
-                true, approximate, s=12, color=STATE_COLOURS[state], alpha=0.7, lw=0, label=f"{state} network"
-            )
+            panel.scatter(true, approximate, s=12, alpha=0.7, label=f"{state} network", **STATE_DOTS[state])
             largest = max(largest, float(approximate.max()))
         ends = np.array([0, 1.08 * largest])
         panel.plot(ends, ends, color="black", lw=0.8, label="equal")

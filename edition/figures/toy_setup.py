@@ -29,7 +29,8 @@ def data_planes(sets: dict[str, Examples]) -> Figure:
         for row, panel in enumerate(column):
             _scatter(panel, examples, row)
             panel.set(title=title if row == 0 else None, xlabel="coordinate 1")
-        column[0].set_ylim(-1.1, 1.1)
+        # A line has no height of its own; the same scale in both coordinates, and all examples in view.
+        column[0].set_ylim(-(reach := max(1.1, 1.1 * float(examples.inputs[:, 1].abs().max()))), reach)
     for panel, name in zip(axes[:, 0], FEATURES, strict=True):
         panel.set_ylabel(f"{name} feature\ncoordinate 2")
     return figure
@@ -160,7 +161,7 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     looks = (
         (0.0, style.SGD, "-", "SGD"),
         (0.3, style.SAM, ":", r"LSAM $\rho=0.3$"),
-        (1.0, style.SAM, "-", r"$\rho=1$"),
+        (1.0, style.SAM, "-", r"LSAM $\rho=1$"),
     )
     titles = ("learning rate", "initial $v$", "hidden width", r"$\gamma_{easy}$", r"$\gamma_{hard}$")
     for panel, (name, values), title in zip(axes, SENSITIVITY.items(), titles, strict=True):
@@ -195,10 +196,9 @@ def along_training(points: dict[str, list[KeptNetworks]], seed: int) -> Figure:
 
 def _scatter(axes: Axes, examples: Examples, feature: int) -> None:
     """Draw the examples in one feature's plane, coloured by label."""
-    for label, colour in LABEL_COLOURS.items():
-        rows = examples.labels == label
-        part = examples.inputs[rows, 2 * feature : 2 * feature + 2]
-        axes.scatter(part[:, 0], part[:, 1], s=5, color=colour, edgecolor="none", alpha=0.9)
+    x, y = examples.inputs[:, 2 * feature : 2 * feature + 2].T
+    colours = [LABEL_COLOURS[label] for label in examples.labels.tolist()]  # as drawn: neither label hides the other
+    axes.scatter(x, y, s=5, c=colours, edgecolor="none", alpha=0.9)
 
 
 def _probe(weights: Weights, examples: Examples, feature: int) -> Tensor:

@@ -129,16 +129,16 @@ class Chapter:
         for id in ids:
             display(HTML(verdict_html(self.judge(id))))
 
-    def finding(self, code: Callable[..., Any], id: str, *, over: str = "seeds") -> None:
+    def finding(self, code: Callable[..., Any], id: str, **options: Any) -> None:
         """Say below a figure what the effects behind a claim's verdict are; nothing where its runs are missing.
 
         Args:
             id: of the claim.
-            over: what the n values of an effect are, in the plural.
+            options: of `edition.page.finding.finding`.
         """
         verdict = self.judge(id)
         results = [self.loaded.get(name) or self.recorded(name) for name in verdict.experiments]
-        show_finding(code, lambda: finding_of(verdict, over=over), *results)
+        show_finding(code, lambda: finding_of(verdict, **options), *results)
 
 
 def new_store(prefix: str) -> Store:

@@ -13,7 +13,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, all_effects_html, found, interval, short, told_p, verdict_class
+from edition.page.verdicts import MARKS, all_effects_html, found, short, told_p, verdict_class, written
 from edition.records.kinds import KINDS
 from edition.records.store import Record, Store
 from edition.runs.results import box
@@ -113,7 +113,7 @@ def _deciding(row: Row) -> str:
     p = f"; p {'' if told.startswith('&lt;') else '= '}{told} after correction" if effect.decides else ""
     known = f"; these runs would have found {short(seen)} from there with 80 % power, before correction"
     return (
-        f"<strong>{short(value.mean)} {interval(value)}</strong>, n = {value.n}: "
+        f"<strong>{' '.join(written(value))}</strong>, n = {value.n}: "
         f"{html.escape(effect.name)}, predicted {effect.prediction}{p}{'' if math.isnan(seen) else known}."
     )
 
@@ -262,7 +262,7 @@ def _named(row: Row) -> str:
 def _line(row: Row) -> str:
     """One claim as an item of a list."""
     verdict, effect = row.verdict, row.deciding
-    value = f"; {short(effect.value.mean)} {interval(effect.value)}" if effect else ""
+    value = f"; {' '.join(written(effect.value))}" if effect else ""
     n = f", n = {effect.value.n}" if effect else ""
     scaled = ", scaled down" if verdict.scaled_down else ""
     found = f"{verdict.counts}{scaled}{value}{n}" if effect else row.why

@@ -1,6 +1,7 @@
 """How a verdict appears on a page: a word, a sentence that follows from it, and a table of effects, closed at first."""
 
 import html
+import math
 from collections.abc import Sequence
 
 from edition.claims import Effect, Verdict
@@ -63,7 +64,7 @@ def effects_html(effects: Sequence[Effect]) -> str:
     p = "p, corrected" if all(effect.corrected is not None for effect in effects) else "p"
     heads = ("where", "mean", "95 % interval", "n", "predicted", p, "found", "would have seen")
     rows = "".join(
-        f"<tr><td>{html.escape(effect.name)}</td><td>{short(effect.value.mean)}</td><td>{interval(effect.value)}</td>"
+        f"<tr><td>{html.escape(effect.name)}</td><td>{'</td><td>'.join(written(effect.value))}</td>"
         f"<td>{effect.value.n}</td><td>{effect.prediction}</td>"
         f"<td>{told_p(effect)}</td><td>{effect.outcome if effect.decides else 'exploratory'}</td>"
         f"<td>{short(effect.detectable)}</td></tr>"
@@ -81,19 +82,26 @@ def told_p(effect: Effect) -> str:
     return html.escape(p_value(effect.p if effect.corrected is None else effect.corrected))
 
 
-def short(value: float) -> str:
-    """Write a number with three decimals, and one that three decimals would hide in powers of ten.
+def short(value: float, digits: int = 3) -> str:
+    """Write a number with some decimals, and one that these would hide in powers of ten.
 
     >>> short(-0.25), short(0.00021), short(0.0)
     ('−0.250', '2.1e−04', '0.000')
     """
-    if value and abs(value) < 0.0005:
+    if value and abs(value) < 0.5 * 10**-digits:
         return f"{value:.1e}".replace("-", "−")
-    return number(value)
+    return number(value, digits)
 
 
-def interval(value: Estimate) -> str:
-    """Write an interval; one of no width says what it is."""
-    if value.n > 1 and value.exact:
-        return "[in every seed]"
-    return f"[{short(value.low)}, {short(value.high)}]"
+def written(value: Estimate) -> tuple[str, str]:
+    """Write a mean and its interval, with decimals enough for its width; one of no width says what it is.
+
+    >>> written(Estimate(0.09, -4e-4, 0.1804, 20)), written(Estimate(0.0011, 0.0009, 0.0013, 20))
+    (('0.090', '[−4.0e−04, 0.180]'), ('0.00110', '[0.00090, 0.00130]'))
+    """
+    if value.n < 2:
+        return short(value.mean), f"[{short(value.low)}, {short(value.high)}]"
+    if value.exact:
+        return short(value.mean), "[in every seed]"
+    digits = min(max(3, 1 - math.floor(math.log10((value.high - value.low) / 2))), 5)
+    return short(value.mean, digits), f"[{short(value.low, digits)}, {short(value.high, digits)}]"

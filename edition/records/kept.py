@@ -73,7 +73,7 @@ def checkpoints(record: Record) -> list[KeptNetworks]:
     arrays = {name: torch.from_numpy(values) for name, values in record.arrays().items()}
     return [
         KeptNetworks(config, step, Weights(*(arrays[name][index] for name in Weights._fields)))
-        for index, step in enumerate(sorted(config.checkpoints))
+        for index, step in enumerate(sorted(set(config.checkpoints)))
     ]
 
 

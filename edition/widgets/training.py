@@ -87,10 +87,9 @@ class TrainingPanel:
         self.complexity = widgets.FloatSlider(
             start.data.complexity, min=90, max=720, step=15, readout_format=".0f", description=COMPLEXITY, **look
         )
-        self.n_steps = widgets.IntSlider(
-            start.n_steps, min=min(1000, start.n_steps), max=MAX_STEPS, step=500, description="steps", **look
-        )
-        self.seed = widgets.IntSlider(start.seeds[0], min=0, max=9, description="seed", **look)
+        few, many = min(1000, start.n_steps), max(MAX_STEPS, start.n_steps)
+        self.n_steps = widgets.IntSlider(start.n_steps, min=few, max=many, step=500, description="steps", **look)
+        self.seed = widgets.IntSlider(start.seeds[0], min=0, max=max(9, start.seeds[0]), description="seed", **look)
         self.button = widgets.Button(description="Train", button_style="primary")
         self.bar = widgets.IntProgress(layout={"width": "min(100%, 24rem)"})
         self.message = widgets.HTML()

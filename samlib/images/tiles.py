@@ -166,7 +166,7 @@ def _cifar_block(root: Path) -> Block:
         try:
             with prepared.open("rb") as handle, np.load(handle) as file:
                 parts = [(file[f"x_{split}"], file[f"y_{split}"]) for split in ("train", "test")]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{prepared}: expected x_train, y_train, x_test, y_test, could not read them ({error}); "
                 f"prepare the file again"

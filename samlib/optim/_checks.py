@@ -76,7 +76,7 @@ def dense_gradients(parameters: list[Tensor], call: str, *, required: bool = Tru
 def no_gradients(call: str) -> ValueError:
     """Return the error for a step without a gradient."""
     return ValueError(
-        f"{call} expects gradients made since the last step (each step clears those it used), but no "
+        f"{call} expects gradients made since the last step (each step clears those it used), but no perturbed "
         "parameter has one. Call loss.backward() first; in a closure, before it returns the loss."
     )
 

@@ -74,7 +74,7 @@ def lsam_loss(
 
     Side effects:
         None; the phantom head is never written into the parameters. With the logistic loss the labels' check
-        waits for the device once. A zero gradient gives no perturbation.
+        waits for the device once; class indices are checked on the CPU alone. A zero gradient gives no perturbation.
 
     Example:
         >>> head = torch.nn.Linear(2, 1, bias=False)
@@ -262,6 +262,16 @@ def _check_batch(features: Tensor, head: nn.Linear, targets: Tensor, loss: str) 
         _check_signs(head, targets)
     elif targets.dtype != torch.int64:
         raise ValueError(f"cross_entropy expects class indices in int64, got {targets.dtype}. Use .long().")
+    elif targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < head.out_features:
+        raise ValueError(  # on a GPU the loss itself says it, without waiting
+            f"cross_entropy expects class indices from 0 to {head.out_features - 1}, the head's outputs, got "
+            f"{int(targets.min())} to {int(targets.max())}. Leave out examples that are to be ignored."
+        )
+    if features.dtype != head.weight.dtype and not torch.is_autocast_enabled(features.device.type):
+        raise ValueError(
+            f"features must have the head's dtype, {head.weight.dtype}, outside autocast, got {features.dtype}. "
+            "Convert one of them."
+        )
 
 
 def _check_signs(head: nn.Linear, targets: Tensor) -> None:
@@ -271,6 +281,8 @@ def _check_signs(head: nn.Linear, targets: Tensor) -> None:
             f"The logistic loss expects a head with one output, got {head.out_features}. "
             "Use loss='cross_entropy' for more classes."
         )
+    if targets.dtype == torch.bool:
+        raise ValueError("The logistic loss expects labels -1 and +1, got booleans. Use 2 * targets.long() - 1.")
     if not bool((targets.abs() == 1).all()):
         values = targets.unique().tolist()
         raise ValueError(

@@ -30,7 +30,8 @@ class ASAM(SAM):
         ValueError, TypeError: as SAM's; eta negative, not finite or no number.
 
     Side effects:
-        As SAM's; two more copies of the gradient during the ascent.
+        As SAM's; two more copies of the gradient during the ascent, in half precision up to eight: it is computed in
+        single precision.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([3.0, 0.0]))
@@ -186,7 +187,7 @@ def is_normalization(name: str, layer: nn.Module) -> bool:
 
 
 class RhoSchedule:
-    """Set SAM's radius by the number of steps taken, as torch's LambdaLR sets a learning rate.
+    """Set SAM's radius by the number of steps taken; unlike LambdaLR's, the function gives the radius, not a factor.
 
     Args:
         sam: the optimiser; a wrapper's inner one.

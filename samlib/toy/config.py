@@ -180,6 +180,8 @@ class ToyConfig:
     def vary(self, **changes: Any) -> "ToyConfig":
         """Return a copy with fields of this configuration, its data or its intervention replaced.
 
+        A field of the data is changed in `data`, where that is replaced, too.
+
         Raises:
             ValueError: a name that none of the three has.
 
@@ -193,8 +195,7 @@ class ToyConfig:
         if unknown:
             raise ValueError(f"ToyConfig: expected fields {sorted(own | data | intervention)}, got {unknown}")
         parts = {name: value for name, value in changes.items() if name in own}
-        parts["data"] = replace(self.data, **{name: value for name, value in changes.items() if name in data})
-        parts["intervention"] = replace(
-            self.intervention, **{name: value for name, value in changes.items() if name in intervention}
-        )
+        for part, names in (("data", data), ("intervention", intervention)):
+            within = {name: value for name, value in changes.items() if name in names}
+            parts[part] = replace(parts.get(part, getattr(self, part)), **within)
         return replace(self, **parts)

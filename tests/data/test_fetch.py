@@ -14,6 +14,7 @@ import pytest
 
 from data_scripts import DataError, download, fetch
 from data_scripts.disk import NoSpaceError, move
+from data_scripts.receipts import read_receipts
 from data_scripts.sources import SOURCES, Mirror, RemoteFile, Source
 
 PHOTOS = {"kfold/photo/dog/1.jpg": b"dog", "kfold/sketch/dog/2.jpg": b"another dog", "kfold/readme.txt": b"read"}
@@ -176,6 +177,22 @@ def test_leftovers_of_a_killed_run_do_no_harm_and_a_readers_own_file_stays(tmp_p
         path.write_bytes(b"half")
     fetch.fetch(tiny, tmp_path)
     assert tree(tmp_path / "Tiny") == UNPACKED and tree(folder) == {"notes.txt": b"half"} and not space.exists()
+
+
+def test_a_fetch_killed_when_the_set_is_in_its_place_keeps_its_receipt_and_the_next_one_clears_up(tmp_path, tiny):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        unpack = fetch.unpack
+
+        def killed(*arguments, **options):
+            unpack(*arguments, **options)
+            raise KeyboardInterrupt
+
+        patch.setattr(fetch, "unpack", killed)
+        fetch.fetch(tiny, tmp_path)
+    assert tree(tmp_path / "Tiny") == UNPACKED and (tmp_path / "downloads/tiny/tiny.zip").exists()
+    fetch.fetch(tiny, tmp_path)
+    assert list(read_receipts("tiny", tmp_path)) == ["tiny.zip"]
+    assert not (tmp_path / "downloads/tiny/tiny.zip").exists()
 
 
 def test_a_folder_that_is_a_link_to_another_disk_is_filled(tmp_path, monkeypatch):

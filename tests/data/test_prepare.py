@@ -145,6 +145,14 @@ def test_an_image_that_does_not_decode_is_named_and_nothing_is_left(birds, tmp_p
     assert nothing_left(tmp_path)
 
 
+def test_a_name_that_no_table_can_hold_is_refused_before_an_image_is_read(birds, tmp_path, monkeypatch):
+    listing = prepare.LISTINGS["waterbirds"](tmp_path)
+    odd = listing.table.assign(file=["b/caf\udce9.jpg", *listing.table["file"][1:]])  # latin-1, as Python reads it
+    monkeypatch.setitem(prepare.LISTINGS, "waterbirds", lambda root: listing._replace(table=odd))
+    with pytest.raises(DataError, match=r"file names in UTF-8, got .*rename it"):
+        prepare.prepare("waterbirds", tmp_path)
+
+
 def test_an_image_cut_short_is_filled_up_and_named_where_the_reader_accepts_it(birds, tmp_path):
     cut_short(birds / "b/4.jpg")
     _, _, manifest = loaded(prepare.prepare("waterbirds", tmp_path, size=8, accept_truncated=True))
