@@ -19,6 +19,7 @@ from edition.claims.rules import Effect
 from edition.claims.table_one import (
     BY_SGD,
     ROLES,
+    TURNED,
     Entry,
     comparisons,
     curve_table,
@@ -66,6 +67,11 @@ def _diverged(judged: dict[str, Entry]) -> str:
     return f"; diverged, {'; '.join(told)}" if told else ""
 
 
+def _other_names(turned: dict[str, Entry]) -> str:
+    """On which data sets SGD's probes contradict the names that were fixed."""
+    return f"; on {', '.join(turned)}{TURNED.removeprefix(';')}" if turned else ""
+
+
 def _tested(effects: list[Effect]) -> list[Effect]:
     """All effects where at least one has an interval, none otherwise."""
     return effects if any(effect.value.n > 1 for effect in effects) else []
@@ -105,7 +111,8 @@ for _role in ROLES:
         effects = [_of(entry, compared[title]) for title, entry in judged.items()]
         other = comparisons(judged | (turned := turned_by_sgd(judged)), role)
         shown = [replace(other[title], name=f"{other[title].name}, {BY_SGD}") for title in turned]
-        return _judged(judged, _tested(effects), note=_lost(judged) + _how_far(found))._replace(shown=shown)
+        note = _lost(judged) + _how_far(found) + _other_names(turned)
+        return _judged(judged, _tested(effects), note=note)._replace(shown=shown)
 
 
 for _role in ROLES:
@@ -128,7 +135,7 @@ for _role in ROLES:
         effects = list(joint_effects(judged, role).values())
         if not all(entry.fixed for entry in judged.values()):
             effects = [replace(e, name=f"{e.name} (exploratory in part)", decides=False) for e in effects]
-        note = _lost(judged) + _how_far(found)
+        note = _lost(judged) + _how_far(found) + _other_names(turned_by_sgd(judged))
         return _judged(judged, effects[:1], note=note)._replace(shown=effects[1:])
 
 

@@ -33,6 +33,7 @@ N_SETS = 4  # of Table 1: so many p-values of one feature are corrected together
 FIXED = {"holds": "confirmed", "reversed": "contradicted", "undecided": "undecided"}
 EXPLORED = {"holds": "lower", "reversed": "higher", "undecided": "undecided"}
 BY_SGD = "roles by SGD's probes"  # the paper's rule (Section 4.1), beside roles that were fixed beforehand
+TURNED = "; SGD's probes give easy and hard the other way round, which is the paper's rule: so in other statistics"
 EARLY_SHARE = 0.25  # "early" is after this share of the epochs: our choice
 
 
