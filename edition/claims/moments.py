@@ -1,7 +1,7 @@
 """Importance weights at moments of the training, of the toy and of photographs alike, and what is read off them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -58,6 +58,11 @@ class Moment:
     def name(self) -> str:
         """Which networks, and when, such as "SAM-trained, epoch 20"."""
         return f"{self.method}-trained, {self.unit} {self.when}"
+
+    def turned(self) -> "Moment":
+        """The same with the names easy and hard the other way round."""
+        swapped = self.importance._replace(contributions=self.importance.contributions[:, ::-1])
+        return replace(self, features=self.features[::-1], importance=swapped)
 
 
 _weighed: dict[tuple[str, str | None], list[Moment]] = {}  # by record: weighing twenty networks takes seconds

@@ -139,7 +139,7 @@ def on_photographs(
                 rho = sam if own_radius and entry.fixed else RADIUS
                 moments = photograph_moments(entry.records, entry.roles, rho=rho)
                 found = judge(moments)
-                others = _of_other_roles(judge, entry, rho, found)
+                others = _of_other_roles(judge, entry, moments, found)
                 shown = [*found.shown, *others]
                 effects = [replace(effect, decides=entry.fixed) for effect in found.effects]
                 note = (
@@ -157,13 +157,14 @@ def on_photographs(
     return enter
 
 
-def _of_other_roles(judge: Judge, entry: Entry, rho: float, found: Judged) -> list[Effect]:
+def _of_other_roles(judge: Judge, entry: Entry, moments: list[Moment], found: Judged) -> list[Effect]:
     """The effects with the roles that SGD's probes give, where these contradict those fixed and others come out."""
-    for turned in turned_by_sgd({"": entry}).values():
-        others = judge(photograph_moments(entry.records, turned.roles, rho=rho)).effects
-        if [effect.value for effect in others] != [effect.value for effect in found.effects]:
-            return [replace(effect, name=f"{effect.name}, {BY_SGD}", corrected=None) for effect in others]
-    return []
+    if not turned_by_sgd({"": entry}):
+        return []
+    others = judge([moment.turned() for moment in moments]).effects
+    if [effect.value for effect in others] == [effect.value for effect in found.effects]:
+        return []
+    return [replace(effect, name=f"{effect.name}, {BY_SGD}", corrected=None) for effect in others]
 
 
 def of_both(moments: list[Moment]) -> list[Moment]:

@@ -5,7 +5,7 @@ those of `edition.claims.rules`, in arrays. Tests hold both to the slow way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -457,13 +457,15 @@ def _enter(id: str, of: str, state: str, side: str, least: float) -> None:
         means = "favoured" if side == "above" else "unfavoured"
         words = {means: f"means {'as predicted' if side == 'above' else 'the other way round'}"}
 
-        def effect(what: str, predicted: str = side, **options: Any) -> Effect:
-            value = found.share(of, what, **{k: v for k, v in options.items() if k == "batch_size"})
-            return Effect(f"{value.n} settings: {words.get(what, what)}", value, predicted, least, options.get("none"))
+        def effect(what: str, predicted: str = side, batch_size: int | None = None) -> Effect:
+            value = found.share(of, what, batch_size=batch_size)
+            return Effect(f"{value.n} settings: {words.get(what, what)}", value, predicted, least)
 
-        decides = effect(state, none=0.0 if side == "above" else None)
-        if side == "above" and found.share(of, "reversed").low > least:
-            decides = effect("reversed", "below")
+        decides = effect(state)
+        if side == "above":
+            decides = replace(decides, none=0.0)
+            against = effect("reversed", "below")
+            decides = against if against.value.low > least else decides
         return Judged([decides], shown=[effect(state, batch_size=STATED_BATCH), effect(means)])
 
 

@@ -147,7 +147,7 @@ def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
         medians, counts = binned_medians(position, weights.ravel(), edges)
         shown = (counts >= AT_LEAST) & (medians > 0)  # recorded in half precision, the smallest weights are 0
         axes.plot(centres[shown], medians[shown], color=colour, ls=line, marker="o", label=label)
-    if any((np.asarray(line.get_ydata()) > 0).any() for line in axes.get_lines()):
+    if any(np.size(line.get_xdata()) for line in axes.get_lines()):
         axes.set_yscale("log")
     else:
         told = f"no bin with {AT_LEAST} examples"

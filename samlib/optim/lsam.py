@@ -74,7 +74,8 @@ def lsam_loss(
 
     Side effects:
         None; the phantom head is never written into the parameters. With the logistic loss the labels' check
-        waits for the device once; class indices are checked on the CPU alone. A zero gradient gives no perturbation.
+        waits for the device once; classes that the head lacks are named on the CPU alone. A zero gradient gives no
+        perturbation.
 
     Example:
         >>> head = torch.nn.Linear(2, 1, bias=False)
@@ -90,7 +91,11 @@ def lsam_loss(
         wide = torch.promote_types(logits.dtype, torch.float32)
         # In half precision a learned class's probability rounds to 1: its residual would be 0, the others' would not.
         with torch.autocast(logits.device.type, enabled=False):
-            clean_loss, residual = _loss_and_residual(logits.to(wide), targets, loss)
+            try:
+                clean_loss, residual = _loss_and_residual(logits.to(wide), targets, loss)
+            except (IndexError, RuntimeError):
+                _refuse_classes(head, targets)
+                raise
             gradients = [residual.mT @ features.to(wide)]
         if head.bias is not None:
             gradients.append(residual.sum(0))
@@ -262,15 +267,19 @@ def _check_batch(features: Tensor, head: nn.Linear, targets: Tensor, loss: str) 
         _check_signs(head, targets)
     elif targets.dtype != torch.int64:
         raise ValueError(f"cross_entropy expects class indices in int64, got {targets.dtype}. Use .long().")
-    elif targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < head.out_features:
-        raise ValueError(  # on a GPU the loss itself says it, without waiting
-            f"cross_entropy expects class indices from 0 to {head.out_features - 1}, the head's outputs, got "
-            f"{int(targets.min())} to {int(targets.max())}. Leave out examples that are to be ignored."
-        )
     if features.dtype != head.weight.dtype and not torch.is_autocast_enabled(features.device.type):
         raise ValueError(
             f"features must have the head's dtype, {head.weight.dtype}, outside autocast, got {features.dtype}. "
             "Convert one of them."
+        )
+
+
+def _refuse_classes(head: nn.Linear, targets: Tensor) -> None:
+    """Raise if a class is none of the head's; asked only when torch has failed, so that a step costs no more."""
+    if targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < head.out_features:
+        raise ValueError(
+            f"cross_entropy expects class indices from 0 to {head.out_features - 1}, the head's outputs, got "
+            f"{int(targets.min())} to {int(targets.max())}. Leave out examples that are to be ignored."
         )
 
 
