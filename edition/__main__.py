@@ -21,6 +21,7 @@ from edition.arguments import whole_number
 from edition.claims.rules import STATES
 from edition.console import run_piped
 from edition.experiments import EXPERIMENTS, PROFILES
+from edition.records.provenance import usable_device
 from edition.records.store import RecordError, Store
 from edition.runs.backends import Backend, InProcess, Pool
 from edition.runs.cost import Costs, expectation
@@ -250,8 +251,7 @@ def _backend(options: argparse.Namespace) -> Backend:
         from edition.runs.cluster import Cluster
 
         return Cluster(options.scheduler)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device: expected cpu, since there is no GPU here, got cuda; use auto")
+    usable_device(options.device)
     return Pool(options.workers) if options.workers > 1 else InProcess()
 
 
@@ -263,7 +263,7 @@ def _counts(found: Iterable[str]) -> dict[str, int]:
 def _device(text: str) -> str:
     """Read a device, which may be on the machines of a cluster."""
     if text == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return usable_device(text)
     if text not in ("cpu", "cuda"):
         raise argparse.ArgumentTypeError(f"expected auto, cpu or cuda, got {text!r}")
     return text

@@ -105,7 +105,7 @@ def test_auto_takes_the_gpu_where_there_is_one_and_one_that_is_not_there_is_refu
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     assert [Chapter(device=name).torch_device for name in ("auto", "cpu")] == ["cuda" if there else "cpu", "cpu"]
     if not there:
-        with pytest.raises(ValueError, match=r"device: expected a CUDA device, found none; use device='auto' or 'cpu'"):
+        with pytest.raises(ValueError, match="device: expected cpu, since there is no GPU here, got cuda"):
             open_chapter({"device": "cuda"})
 
 
@@ -374,9 +374,14 @@ def test_source_is_shown_as_it_runs_without_its_indent_and_with_its_module(shown
 
 
 def test_the_records_page_lists_every_record_with_its_provenance_and_counts_the_missing(stores):
+    assert "0 of 2 runs recorded" in record_tables("paper")
     record = do([Run("toy", CONFIGS[1])], stores["paper"], device="cpu")[0]
     page = record_tables("paper")
     assert 'id="tiny"' in page and "Tiny &lt;experiment&gt;" in page and "1 of 2 runs recorded" in page
     assert f'href="../results/toy/{record.id}.json"' in page and page.count("<tr>") == 2
     for text in ("rho: 0.5", "2 seeds", record.provenance["utc"], str(record.provenance["wall_seconds"])):
         assert text in page
+    origin = record.provenance | {"revision": "abc", "dirty": True, "device": "<cpu>"}
+    stores["paper"].write("toy", CONFIGS[0], metrics={}, arrays={}, provenance=origin)
+    page = record_tables("paper")
+    assert "2 of 2 runs recorded" in page and "abc (modified)" in page and "&lt;cpu&gt;" in page

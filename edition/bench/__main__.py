@@ -23,6 +23,7 @@ from edition.bench.step import measure_steps, step_profile, step_table, table
 from edition.bench.toy import GROWTH, measure_growth
 from edition.bench.uses import measure_uses
 from edition.console import run_piped
+from edition.records.provenance import usable_device
 from edition.runs import store_for
 from samlib.toy.config import ToyConfig
 from samlib.toy.training import best_engine
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        if getattr(options, "device", "") == "cuda" and not torch.cuda.is_available():
-            raise ValueError("--device cuda: expected a GPU that torch sees, got none; leave it out to use the CPU")
+        usable_device(options.device)
         found = options.measure(options)
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

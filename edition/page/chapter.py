@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
@@ -22,6 +21,7 @@ from edition.claims.ledger import CLAIMS
 from edition.experiments import PROFILES, experiment
 from edition.page.finding import finding_of
 from edition.page.verdicts import verdict_html
+from edition.records.provenance import usable_device
 from edition.records.store import Store
 from edition.runs.progress import Bars
 from edition.runs.results import NotOnRecord, Results, box, read
@@ -62,13 +62,12 @@ class Chapter:
         for name in ("train_missing", "recompute"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}: expected True or False, got {getattr(self, name)!r}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: expected a CUDA device, found none; use device='auto' or 'cpu'")
+        usable_device(self.device)
 
     @property
     def torch_device(self) -> str:
         """Where to compute: "auto" means the GPU where there is one."""
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        return usable_device(self.device)
 
     def results(self, name: str) -> Results:
         """Load an experiment's records at this profile, training first what the parameters allow.

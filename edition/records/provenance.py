@@ -75,6 +75,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def usable_device(asked: str) -> str:
+    """Return where to compute, "cpu" or "cuda": "auto" means the GPU where there is one.
+
+    Raises:
+        ValueError: a GPU is asked for, and there is none.
+    """
+    here = torch.cuda.is_available()
+    if asked == "cuda" and not here:
+        raise ValueError("device: expected cpu, since there is no GPU here, got cuda; choose cpu")
+    return ("cuda" if here else "cpu") if asked == "auto" else asked
+
+
 def device_name(device: torch.device | str) -> str:
     """Return the model name of the GPU, or of the processor and its core count."""
     device = torch.device(device)
