@@ -128,15 +128,5 @@ def test_every_state_has_a_mark_of_its_own_and_scaled_down_squares_a_pattern():
     assert all(f".verdict-{state.replace(' ', '-')}" in sheets for state in STATES) and ".scaled-down" in sheets
 
 
-def test_records_page_counts_what_is_missing_and_links_what_is_there(empty_store, monkeypatch):
-    page = record_tables("smoke")
-    assert len(re.findall(r'<section id="', page)) == len(EXPERIMENTS)
-    assert "0 of 2 runs recorded" in page
-    run = runs.needed([EXPERIMENTS["checkpoints"]], "smoke")[0]
-    origin = {"revision": "abc", "dirty": True, "device": "<cpu>", "versions": {}, "wall_seconds": 1, "utc": "now"}
-    record = empty_store.write(run.kind, run.config, metrics={}, arrays={}, provenance=origin)
-    page = record_tables("smoke")
-    assert "1 of 2 runs recorded" in page
-    assert f'href="../results/toy/{record.id}.json"' in page
-    assert "abc (modified)" in page
-    assert "&lt;cpu&gt;" in page
+def test_the_records_page_has_a_section_for_every_experiment(empty_store):
+    assert re.findall(r'<section id="([^"]*)"', record_tables("smoke")) == list(EXPERIMENTS)

@@ -8,15 +8,14 @@ from typing import Any
 
 from IPython.display import HTML
 
-from edition import runs
 from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
 from edition.page.verdicts import MARKS, all_effects_html, found, short, told_p, verdict_class, written
 from edition.records.kinds import KINDS
-from edition.records.store import Record, Store
-from edition.runs.results import box
+from edition.records.store import Record
+from edition.runs.results import Results, box, read
 from samlib.config import differences, from_dict
 
 
@@ -198,22 +197,20 @@ def uses_table(record: dict[str, Any] | None) -> str:
 
 def record_tables(profile: str) -> str:
     """Return HTML with one section an experiment: title, command that makes its runs, and a table of its records."""
-    store = runs.store_for(profile)
-    return "".join(_record_section(item, profile, store) for item in EXPERIMENTS.values())
+    return "".join(_record_section(item, read(item.name, profile)) for item in EXPERIMENTS.values())
 
 
-def _record_section(item: Experiment, profile: str, store: Store) -> str:
-    needed = runs.needed([item], profile)
-    records = [record for record in (store.find(run.kind, run.config) for run in needed) if record]
+def _record_section(item: Experiment, results: Results) -> str:
+    n_needed = len(results.records) + results.n_missing
     changes = "configuration (what differs from the defaults)"
     heads = ("record", changes, "revision", "machine", "torch", "seconds", "UTC")
-    listed = table(heads, [_record_row(record) for record in records], wrap=True)
-    options = (f"--experiment {item.name}", f"--profile {profile}")  # a line does not break inside one
+    listed = table(heads, [_record_row(record) for record in results.records], wrap=True)
+    options = (f"--experiment {item.name}", f"--profile {results.profile}")  # a line does not break inside one
     command = " ".join(["python -m edition runs start", *(f'<span class="option">{told}</span>' for told in options)])
     return (
         f'<section id="{item.name}"><h2>{html.escape(item.title)}</h2>'
-        f"<p>Experiment <em>{item.name}</em>: {len(records)} of {len(needed)} runs recorded"
-        f"{f', waiting for <em>{item.waits_for}</em>' if item.waits_for and not needed else ''}. To make them: "
+        f"<p>Experiment <em>{item.name}</em>: {len(results.records)} of {n_needed} runs recorded"
+        f"{f', waiting for <em>{results.waits_for}</em>' if results.waits_for else ''}. To make them: "
         f"<code>{command}</code></p><details><summary>All records</summary>{listed}</details></section>"
     )
 
