@@ -21,9 +21,9 @@ OURS = ["sgd", "floor", "sam", "lsam", "two_step_sam"]
 peer = pytest.mark.skipif(importlib.util.find_spec("pytorch_optimizer") is None, reason="needs samlib[benchmark]")
 
 
-def _after(method: str, n_steps: int, workload: str = "mlp") -> Tensor:
-    """The weights after some steps of one method."""
-    network, batches = build_workload(workload).fresh()
+def _after(method: str, n_steps: int) -> Tensor:
+    """The MLP's weights after some steps of one method."""
+    network, batches = build_workload("mlp").fresh()
     step = methods()[method](network, batches)
     for _ in range(n_steps):
         step()

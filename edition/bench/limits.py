@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edition.bench.toy import rate
+from edition.bench.toy import cores, rate
 
 _LARGE = 1536  # rows of the matrix product that shows the peak rate: 28 MB, cut into tiles by the library
 _OUT_OF_CACHE = 1 << 26  # bytes of one array that no cache holds together with another
@@ -73,12 +73,8 @@ def measure_limits(hidden: int = 100, batch: int = 5, *, rounds: int = 5, second
         "cache_bytes_per_s": lambda: copy_rate(step_bytes(hidden) // 2, seconds),
         "memory_bytes_per_s": lambda: copy_rate(_OUT_OF_CACHE, seconds),
     }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with cores(1):
         measured = [{name: work() for name, work in works.items()} for _ in range(rounds)]
-    finally:
-        torch.set_num_threads(threads)
     best = {name: max(one[name] for one in measured) for name in works}
     return {"hidden": hidden, "batch": batch} | best
 

@@ -68,7 +68,7 @@ def load_untimed(name: str, store: Store) -> dict[str, Any] | None:
         RecordError: the file is damaged or was edited.
     """
     path = store.root / "uses" / f"{name}.json"
-    return {**_read(path), "path": path} if path.exists() else None
+    return _read(path) if path.exists() else None
 
 
 def load(store: Store) -> dict[str, dict[str, Any]]:
@@ -82,7 +82,7 @@ def load(store: Store) -> dict[str, dict[str, Any]]:
         if not re.fullmatch("[a-z0-9-]+", path.stem):
             continue  # not a name that `save` gives: left there by a system or an editor
         body = _read(path)
-        found[body["provenance"]["device"]] = {**body, "path": path}
+        found[body["provenance"]["device"]] = body
     return found
 
 
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_text())
         right = body["sha256"] == checksum(body)
-        found = {"measured": body["measured"], "provenance": body["provenance"]}
+        found = {"measured": body["measured"], "provenance": body["provenance"], "path": path}
         found["provenance"]["device"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(

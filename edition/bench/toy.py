@@ -63,7 +63,7 @@ def _loop(config: ToyConfig, seconds: float) -> Rate:
     step = _sequential_step(config)
 
     def measure() -> float:
-        with _cores(1):
+        with cores(1):
             return rate(step, seconds)
 
     return measure
@@ -76,14 +76,14 @@ def _engine(config: ToyConfig, device: str, engine: str, threads: int, seconds: 
     epoch()
 
     def measure() -> float:
-        with _cores(threads):
+        with cores(threads):
             return steps * rate(epoch, seconds, calls=1, synchronize=device == "cuda")
 
     return measure
 
 
 @contextlib.contextmanager
-def _cores(threads: int) -> Iterator[None]:
+def cores(threads: int) -> Iterator[None]:
     """Let torch use so many threads, for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
