@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,7 +201,7 @@ def show_groups(config: FinetuneConfig, root: Path | None) -> None:
     Side effects:
         Displays a figure, or a box where the prepared images are not at hand.
     """
-    data = _images_or_box(lambda: load_images(config, root), root, f"No images of {config.image_set} at hand")
+    data = _images_or_box(config, root, f"No images of {config.image_set} at hand")
     if data is None:
         return
     splits = photograph_splits(data, config)
@@ -216,15 +215,15 @@ def show_domains(config: DomainConfig, root: Path | None) -> None:
 
     The book shows the embedded set alone: many of PACS's images are others' work under no free licence.
     """
-    data = _images_or_box(lambda: load_images(config, root), root, "Not drawn")
+    data = _images_or_box(config, root, "Not drawn")
     if data is not None:
         show(lambda: domain_samples(data.images, data.table, config.domains), photographs=True)
 
 
-def _images_or_box(load: Callable[[], PreparedSet], root: Path | None, words: str) -> PreparedSet | None:
+def _images_or_box(config: FinetuneConfig | DomainConfig, root: Path | None, words: str) -> PreparedSet | None:
     """Load a prepared set; where it is not at hand, display a box that says how to get it; the root is not shown."""
     try:
-        return load()
+        return load_images(config, root)
     except (FileNotFoundError, ValueError) as error:
         if root is not None and not isinstance(error, FileNotFoundError):
             raise

@@ -5,6 +5,5 @@ from edition.runs.plan import Run as Run
 from edition.runs.plan import needed as needed
 from edition.runs.plan import pending as pending
 from edition.runs.plan import store_for as store_for
-from edition.runs.plan import unique as unique
 from edition.runs.schedule import start as start
 from edition.runs.work import do as do

@@ -8,11 +8,11 @@ from typing import Any
 
 from edition.experiments import PROFILES, Experiment
 from edition.records.kinds import KINDS
+from edition.records.provenance import ROOT as REPOSITORY
 from edition.records.store import RecordError, Store, record_id
 from samlib.config import check_choice
 
 VARIABLE = "SAMLIB_RESULTS"
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)

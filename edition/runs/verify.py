@@ -1,5 +1,6 @@
 """Run recorded runs again and compare: the same bits on the same kind of machine, a stated tolerance elsewhere."""
 
+import fnmatch
 import math
 import random
 from collections.abc import Iterator
@@ -137,10 +138,9 @@ def _means(
 ) -> Iterator[tuple[str, Any, Any, float]]:
     """Yield (metric, recorded mean, mean now, tolerance) of the metrics that have one; on few images it is wider."""
     for pattern, allowed in tolerances.items():
-        for metric in sorted(before):
-            if metric == pattern or (pattern[0] == "*" and metric.endswith(pattern[1:])):
-                n_images = before.get("n_validation" if metric.startswith("validation") else "n_test", math.inf)
-                yield metric, _mean(before[metric]), _mean(now.get(metric)), max(allowed, FEW_IMAGES / n_images)
+        for metric in fnmatch.filter(sorted(before), pattern):
+            n_images = before.get("n_validation" if metric.startswith("validation") else "n_test", math.inf)
+            yield metric, _mean(before[metric]), _mean(now.get(metric)), max(allowed, FEW_IMAGES / n_images)
 
 
 def _mean(value: Any) -> float | None:
