@@ -1,4 +1,4 @@
-"""Chapters whose lists a reader changed: each draws what is there and names what is missing.
+"""Chapters whose lists a reader changed: each runs to its end and draws what is there.
 
 Chapters run in this process, cell by cell, at the profile "smoke", their records in a folder of the test.
 """
@@ -11,10 +11,8 @@ import matplotlib as mpl
 import pytest
 from notebooks import cells
 
-from edition import runs
 from edition.experiments import controls, toy
 from edition.page import chapter as page
-from edition.runs.results import read
 
 BOOK = Path(__file__).parents[1] / "book"
 OTHER_RADII = {"rhos": (0.0, 0.4), "RATIOS": (0.5, 2.0)}  # in small letters: of constants.toml
@@ -82,15 +80,3 @@ def test_a_chapter_whose_lists_were_changed_runs_to_its_end(name, module, lists,
     change(monkeypatch, module, lists)
     execute(name, "smoke")
     assert any(type(item).__name__ == "Drawing" for item in shown)
-
-
-def test_a_chapter_with_a_record_gone_draws_the_others_and_names_the_command(shown, monkeypatch):
-    change(monkeypatch, controls, {"PERTURBED": {"SAM": {}, "ASAM": {"scale": "adaptive"}}})
-    _, *others = runs.needed([page.experiment("controls_toy")], "smoke")
-    store = runs.store_for("smoke")
-    runs.start(others, store, device="cpu")
-    monkeypatch.setattr(page.runs, "pending", lambda needed, store: [])  # as at "paper": nothing is trained
-    results = page.Chapter(profile="smoke", device="cpu").results("controls_toy")
-    assert results and not results.complete and results.n_missing == 1
-    assert "1 more have no record: <code>python -m edition runs start --experiment controls_toy" in shown[-1].data
-    assert read("controls_toy", "smoke", store).records == results.records

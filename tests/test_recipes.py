@@ -24,7 +24,7 @@ def copy(tmp_path) -> Path:
 
 
 def python(root: Path, code: str) -> str:
-    """Run code with the copy's packages and return what it prints."""
+    """Run code with the packages of a folder, such as the copy's, and return what it prints."""
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "SAMLIB_RESULTS": ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

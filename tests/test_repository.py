@@ -4,7 +4,6 @@ import ast
 import importlib.metadata
 import pydoc
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from notebooks import cells
+from test_recipes import python
 
 from edition.runs import store_for
 
@@ -115,13 +115,6 @@ def test_committed_records_and_their_arrays_can_be_trusted():
         assert set(record.arrays() if record.array_names else ()) == set(record.array_names)
 
 
-def python(code: str) -> str:
-    """Run code in a fresh interpreter from the repository's root and return what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 NOTEBOOK = {"IPython", "jupyter_client", "jupyterlab", "ipywidgets", "nbformat", "papermill"}
 LIGHT = {
     "edition.runs, edition.claims.ledger, edition.__main__": {"matplotlib", *NOTEBOOK},
@@ -131,7 +124,7 @@ LIGHT = {
 
 @pytest.mark.parametrize(("modules", "unwanted"), LIGHT.items())
 def test_what_is_imported_often_does_not_import_what_is_slow(modules, unwanted):
-    assert python(f"import sys, {modules}; print({unwanted} & set(sys.modules))") == "set()"
+    assert python(ROOT, f"import sys, {modules}; print({unwanted} & set(sys.modules))").strip() == "set()"
 
 
 QUIET = """
@@ -173,4 +166,4 @@ print(len(names) > 30, [key for key in before if before[key] != after[key]])
 
 
 def test_importing_the_library_changes_nothing():
-    assert python(QUIET) == "True []"
+    assert python(ROOT, QUIET).strip() == "True []"
