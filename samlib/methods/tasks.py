@@ -1,6 +1,5 @@
 """The tasks of the methods: data, network and errors of the toy, of three mixed features, of image pairs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +18,9 @@ from samlib.methods.config import ControlConfig
 from samlib.methods.networks import ImageNetwork, MemberNetwork, MixedNetworks, ToyNetworks
 from samlib.shapes import Float, Int64
 from samlib.streams import stream
-from samlib.toy.config import ToyData
-from samlib.toy.data import Examples, sample, spiral
-from samlib.toy.training import probing_errors
+from samlib.toy.config import ToyConfig, ToyData
+from samlib.toy.data import sample, spiral
+from samlib.toy.training import probing_errors, stack_examples
 
 # Rotations of the three features' spirals, degrees; the first feature is linear. These and the line's scale were chosen
 # with SGD alone, on other seeds, so that its probing errors rise from feature to feature.
@@ -70,8 +69,9 @@ def make_task(config: ControlConfig, root: Path | None) -> Task:
     """
     if config.task == "toy":
         data = ToyData(n_train=config.n_examples)
-        found = _stacked([sample(data, seed=seed, split="train") for seed in config.seeds])
-        return Task(ToyNetworks(config.seeds), found.inputs.float(), (found.labels > 0).long())
+        drawn = [sample(data, seed=seed, split="train") for seed in config.seeds]
+        inputs, labels = (torch.stack(each) for each in zip(*drawn, strict=True))
+        return Task(ToyNetworks(config.seeds), inputs.float(), (labels > 0).long())
     if config.task == "three_features":
         parts = [three_features(config.n_examples, seed=seed, split="train") for seed in config.seeds]
         inputs = torch.stack([part.inputs for part in parts]).float()
@@ -100,8 +100,7 @@ def errors(config: ControlConfig, task: Task) -> dict[str, list[float]]:
     """
     network = task.network
     if isinstance(network, ToyNetworks):
-        found = _stacked([sample(ToyData(), seed=seed, split="test") for seed in config.seeds])
-        examples = Examples(found.inputs.float(), found.labels.float())
+        examples = stack_examples([(ToyConfig(), seed) for seed in config.seeds], "test", like=network.v)
         probes, test, _ = probing_errors(network.weights(), examples)
         told = {f"{name}_probe_error": probes[:, i].tolist() for i, name in enumerate(("easy", "hard"))}
         return {"test_error": test.tolist()} | told
@@ -178,7 +177,3 @@ def _three_errors(config: ControlConfig, network: MemberNetwork) -> dict[str, li
             result = probe_error(train, test, n_groups=1, generator=stream(seed, "probe"), strengths=PROBE_STRENGTHS)
             found[f"{name}_probe_error"].append(result.error)
     return found
-
-
-def _stacked(parts: Sequence[Examples]) -> Examples:
-    return Examples(*(torch.stack(each) for each in zip(*parts, strict=True)))
