@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from samlib.config import check_choice
 from samlib.images.catalogue import DOMAINS, PHOTOGRAPHS
 from samlib.images.config import DomainConfig, FinetuneConfig
-from samlib.images.tiles import Block, Tiles, digits_patches
+from samlib.images.tiles import Block, Tiles, digits_patches, enlarge
 from samlib.shapes import Float, Int64, UInt8
 from samlib.streams import stream
 
@@ -30,7 +30,6 @@ SCHEMA = 1  # of the manifest
 # Images of groups 0..3 = 2 digit + photograph. Those of the training split are at Waterbirds' frequencies: digit and
 # photograph agree in 95 % of the images.
 COUNTS = {"train": (875, 46, 14, 265), "val": (100,) * 4, "test": (100,) * 4}
-ENLARGED = 4  # pixels a side of one of scikit-learn's 8 x 8
 NOISE = 0.35  # standard deviation, pixels being 0..1
 _FILES = ("images.npy", "table.csv", "manifest.json")
 
@@ -256,8 +255,7 @@ def digit_domains() -> PreparedSet:
         parts.append(draw_in(domain, images[part][torch.from_numpy(by_class)], generator=generator))
         tables.append(pd.DataFrame({"domain": domain, "class": labels[part][by_class].astype(str), "file": ""}))
     pixels = (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels = pixels.repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
-    array = pixels[..., None].expand(-1, -1, -1, 3).contiguous().numpy()
+    array = enlarge(pixels).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
     digest = hashlib.sha256(array.tobytes()).hexdigest()
     return PreparedSet("digit_domains", array, pd.concat(tables, ignore_index=True), digest, "full")
 
