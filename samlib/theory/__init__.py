@@ -1,20 +1,9 @@
 """Appendix D in numbers: importance weights of plain networks at the phantom of an ascent step, in closed form."""
 
-from samlib.theory.importance import LOSSES, PERTURBED, first_order, log_ratio, log_weights, phantom
-from samlib.theory.network import (
-    ACTIVATIONS,
-    Network,
-    gradient_norm,
-    hidden_layers,
-    linear_estimate,
-    logits,
-    squared_norms,
-)
+from samlib.theory.importance import first_order, log_ratio, log_weights, phantom
+from samlib.theory.network import Network, gradient_norm, hidden_layers, linear_estimate, logits, squared_norms
 
 __all__ = [
-    "ACTIVATIONS",
-    "LOSSES",
-    "PERTURBED",
     "Network",
     "first_order",
     "gradient_norm",
