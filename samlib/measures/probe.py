@@ -31,7 +31,6 @@ class ProbeResult(NamedTuple):
         worst_group_error: largest of the group errors.
         group_errors, group_counts: error and number of test examples of groups 0, 1, ...
         strength: the chosen C, the inverse of the L2 penalty's weight.
-        n_train: examples the final probe was trained on.
         held_out_error: at the chosen C, error on the examples held out while it was chosen; None where one C is given.
     """
 
@@ -40,7 +39,6 @@ class ProbeResult(NamedTuple):
     group_errors: list[float]
     group_counts: list[int]
     strength: float
-    n_train: int
     held_out_error: float | None = None
 
 
@@ -105,7 +103,7 @@ def probe_error(
     wrong = answers != test.labels.cpu()
     errors, counts = group_errors(wrong, test.groups.cpu(), n_groups=n_groups)
     error = sum(errors) / n_groups
-    return ProbeResult(error, max(errors), errors, counts, strength, len(train.labels), error_of_choice)
+    return ProbeResult(error, max(errors), errors, counts, strength, error_of_choice)
 
 
 def fit_probe(
