@@ -300,6 +300,11 @@ def test_an_early_gain_is_looked_for_after_a_quarter_of_the_epochs(fixed, gains,
     beside = judge("table-one-gain-early", *explored, **own)
     assert list(numbers(beside))[1] == "CelebA: epoch 1 of 2 (exploratory)"
     assert beside.state == {"confirmed": "mixed"}.get(state, state)
+    for made in own[name].records:
+        made.metrics["background_probe_error"] = 0.4  # more than on the bird: SGD's probes give the names anew
+    turned = judge("table-one-gain-early", *measured(0.1), **own)
+    (other,) = turned.shown
+    assert turned.state == state and other.name.endswith(BY_SGD) and other.value.mean == 0
 
 
 def test_without_curves_or_seeds_an_early_gain_is_not_tested():

@@ -198,7 +198,7 @@ def _row(claim: Claim, part: str, results: Mapping[str, Results]) -> Row:
     elif lacking:
         why = _missing(lacking)
     elif not verdict.effects:
-        why = "Too little is on record for the statistic: it wants two seeds or more, and cases to which it applies."
+        why = "No case decides: the statistic wants two seeds or more, and cases to which it applies."
     return Row(claim, part, verdict, why, f"{claim.chapter}.html#{claim.id}")
 
 
