@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 
-from samlib.optim import SAM
+from samlib.optim import MSAM, SAM
 
 _network = partial(networks.network, dtype=torch.float64)
 Batch = tuple[Tensor, Tensor]
@@ -188,10 +188,11 @@ def test_a_run_resumed_with_its_radius_equals_the_uninterrupted_one_bit_for_bit(
         assert torch.equal(networks.weights(network), networks.weights(whole))
 
 
-def test_asking_a_new_sam_for_its_distributed_state_changes_nothing():
+@pytest.mark.parametrize("kind", [SAM, MSAM])
+def test_asking_a_new_sam_for_its_distributed_state_changes_nothing(kind):
     network = networks.network()
     before = networks.weights(network)
-    sam = SAM(network.parameters(), torch.optim.AdamW, rho=0.3, lr=0.1)
+    sam = kind(network.parameters(), torch.optim.AdamW, rho=0.3, lr=0.1)
     distributed.get_optimizer_state_dict(network, sam)
     assert sam.param_groups[0]["lr"] == 0.1 and not sam.at_phantom
     assert torch.equal(networks.weights(network), before)
@@ -207,6 +208,36 @@ def test_base_state_dict_starts_late_sam_epochs():
     assert sam.rho == 0.2 and sam.param_groups[0]["lr"] == 0.3 and not sam.param_groups[0]["perturbed"]
     parameter = model[0].weight
     assert torch.equal(sam.state[parameter]["momentum_buffer"], base.state[parameter]["momentum_buffer"])
+
+
+class _Owned(torch.optim.SGD):
+    """A base that saves more than groups and state, as ZeroRedundancyOptimizer does."""
+
+    owned = 0
+
+    def state_dict(self):
+        return {**super().state_dict(), "owned": self.owned}
+
+    def load_state_dict(self, state_dict):
+        self.owned = state_dict["owned"]
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "owned"})
+
+
+def test_a_bases_own_way_of_saving_and_loading_is_kept():
+    old, new = (networks.small_sam(base=_Owned, rho=rho, lr=lr)[0] for rho, lr in ((0.3, 0.1), (0.5, 0.2)))
+    old.base.owned = 3
+    new.load_state_dict(pickle.loads(pickle.dumps(old.state_dict())))
+    assert (new.base.owned, new.rho, new.param_groups[0]["lr"]) == (3, 0.3, 0.1)
+
+
+def test_what_is_done_to_the_base_itself_is_done_to_sam():
+    sam, weight, closure = networks.small_sam()
+    other = networks.parameter([0.0])
+    sam.base.load_state_dict(torch.optim.SGD([weight], lr=0.5).state_dict())
+    sam.base.add_param_group({"params": [other]})
+    networks.quadratic_backward(other)
+    sam.step(closure)  # both groups count as perturbed
+    networks.assert_stepped(weight)
 
 
 # ---- bases that maximise

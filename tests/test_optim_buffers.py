@@ -74,7 +74,23 @@ def _replace_storage(sam: SAM, network: nn.Sequential) -> None:
     network[0].weight.data = network[0].weight.data.clone()
 
 
-CHANGES = [_cast, _freeze_and_thaw, _add_a_group, _lengthen, _step_without_perturbation, _replace_storage]
+def _run_out_of_memory(sam: SAM, network: nn.Sequential) -> None:
+    network[0].weight.requires_grad_(False)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(torch, "empty_like", lambda tensor: (_ for _ in ()).throw(MemoryError()))
+        sam.step(lambda: _backward(network))
+    network[0].weight.requires_grad_(True)
+
+
+CHANGES = [
+    _run_out_of_memory,
+    _cast,
+    _freeze_and_thaw,
+    _add_a_group,
+    _lengthen,
+    _step_without_perturbation,
+    _replace_storage,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)

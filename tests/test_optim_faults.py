@@ -250,6 +250,19 @@ def test_a_tiny_gradient_in_half_precision_is_scaled_to_the_radius(size, check_f
     assert weight.tolist() == pytest.approx([0.5 / math.sqrt(2)] * 2, rel=2e-3)
 
 
+def test_half_precision_by_default_is_scaled_to_the_radius_too():
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.float16))
+    sam = SAM([weight], rho=0.5, lr=0.0)
+    weight.grad = torch.full_like(weight, 1e-6)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16)
+    try:
+        sam.ascent_step()
+    finally:
+        torch.set_default_dtype(before)
+    assert weight.tolist() == pytest.approx([0.5 / math.sqrt(2)] * 2, rel=2e-3)
+
+
 def test_parameters_that_are_all_empty_or_zero_take_the_base_step():
     empty, weight = nn.Parameter(torch.empty(0)), networks.parameter([1.0])
     for parameters in ([empty], [empty, weight]):

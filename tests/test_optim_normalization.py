@@ -76,6 +76,16 @@ def test_nested_overlapping_and_failing_freezes_leave_the_layer_tracking():
     assert layer.running_mean.abs().sum() > 0
 
 
+def test_a_layer_that_cannot_be_frozen_leaves_the_others_tracking():
+    class Scripted(nn.Module):
+        track_running_stats = property(lambda self: True)  # torch.jit makes it a constant
+
+    network = nn.Sequential(nn.BatchNorm1d(2), Scripted())
+    with pytest.raises(AttributeError, match="track_running_stats"), normalization_statistics_frozen(network):
+        pass
+    assert network[0].track_running_stats
+
+
 def test_layer_in_evaluation_mode_or_without_statistics_is_left_alone():
     evaluated, free = nn.BatchNorm1d(2).eval(), nn.BatchNorm1d(2, track_running_stats=False)
     with normalization_statistics_frozen(nn.Sequential(evaluated, free)):

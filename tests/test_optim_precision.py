@@ -156,11 +156,24 @@ def test_closure_under_a_grad_scaler_raises_with_advice():
     sam.step(closure)  # without the scaler, it is welcome
 
 
-def test_restore_forgets_an_overflow():
+def test_an_overflow_that_nobody_reads_gives_no_perturbation():
+    network = networks.normalised_network()
+    sam = SAM(network.parameters(), rho=0.1, lr=0.1, check_finite=False)
+    scaler, before = GradScaler("cpu", init_scale=2.0**127), networks.weights(network)
+    for move in (lambda: sam.ascent_step(allow_overflow=True), lambda: scaler.step(sam)):
+        scaler.scale(1e3 * network(networks.inputs()).square().sum()).backward()
+        move()
+        assert torch.equal(networks.weights(network), before)
+    assert network[1].running_mean.isfinite().all()
+
+
+@pytest.mark.parametrize("end", [SAM.restore, SAM.descent_step], ids=["restored", "without a second gradient"])
+def test_a_step_that_is_given_up_forgets_an_overflow(end):
     sam, weight, closure = networks.small_sam()
     weight.grad = torch.tensor([math.inf, 0.0])
     sam.ascent_step(allow_overflow=True)
-    sam.restore()
+    with nullcontext() if end is SAM.restore else pytest.raises(ValueError, match="no perturbed parameter has one"):
+        end(sam)
     sam.rho = 0.0  # no ascent would notice that there is no overflow any more
     sam.step(closure)
     assert weight.tolist() == [1.5, 2.0]
@@ -174,6 +187,16 @@ def test_gradients_unscaled_before_the_ascent_are_refused_at_the_descent(scale):
     assert weight.tolist() == [3.0, 4.0] and weight.grad is None
     sam.step(closure)  # nothing of the scaler is left behind
     networks.assert_stepped(weight)
+
+
+def test_a_scale_that_falls_to_almost_nothing_is_no_sign_of_a_wrong_loop():
+    (sam, scaled, _), (plain_sam, plain, closure) = networks.small_sam(), networks.small_sam()
+    scaler = GradScaler("cpu", init_scale=1024.0)
+    for _ in range(2):
+        _scaled_step(scaled, sam, scaler, unscale_before="descent")
+        plain_sam.step(closure)
+        scaler.update(2.0**-7)
+    torch.testing.assert_close(scaled, plain)
 
 
 # ASAM's T is 0.01: T g is 0.05 long where g = (3, 4), a hundredth of g, and epsilon = 0.002 g.

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -165,10 +166,37 @@ def _skipping(wrap: Wrap) -> list[Tensor]:
     network = wrap(_network())
     before = _weights(network)
     sam = SAM(network.parameters(), rho=RHO, module=network, lr=LR)
+    at_w = network(_own(0)[0])
+    answers = []
+
+    def skip_at_the_phantom() -> Tensor | None:
+        answers.append(network(_own(0)[0]))
+        return networks.backward(answers[0].square().sum()) if len(answers) == 1 else None
+
+    sam.step(skip_at_the_phantom)
+    assert not torch.equal(answers[1], at_w) and torch.equal(network(_own(0)[0]), at_w)  # FSDP keeps what it gathered
     sam.step(lambda: None)
     with pytest.raises(ValueError, match="no perturbed parameter has one"):
         sam.step(lambda: 0.0)
     return [a - b for a, b in zip(_weights(network), before, strict=True)]
+
+
+def _scaled_sums() -> list[Tensor]:
+    """Under a GradScaler with gradients that are sums still to be made: parameters replicated, the batch spread."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    network = distribute_module(_network(), mesh)
+    sam = SAM(network.parameters(), rho=RHO, module=network, **BASE)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(N_STEPS):
+        inputs, targets = _batch(step)
+        spread = distribute_tensor(inputs, mesh, [Shard(0)])
+        wanted = distribute_tensor(nn.functional.one_hot(targets, 2).double() / -N_EXAMPLES, mesh, [Shard(0)])
+        for move in (lambda: sam.ascent_step(allow_overflow=True), lambda: scaler.step(sam)):
+            loss = (nn.functional.log_softmax(network(spread), 1) * wanted).sum()
+            scaler.scale(loss.full_tensor()).backward()
+            move()
+        scaler.update()
+    return _weights(network)
 
 
 def _lsam_trunk(wrap: Wrap) -> list[Tensor]:
@@ -216,11 +244,12 @@ def _cases(n_processes: int) -> dict[str, Callable[[], list[Tensor]]]:
     for name in ("ddp", "fsdp1", "fsdp2"):
         cases[f"lsam's trunk, {name}"] = partial(_lsam_trunk, WRAPS[name])
         cases[f"lsam whole, {name}"] = partial(_lsam_whole, WRAPS[name])
-    for name in ("ddp", "fsdp1", "fsdp1 each layer", "fsdp2 each layer"):
+    for name in ("ddp", "fsdp1", "fsdp1 each layer", "fsdp2", "fsdp2 each layer"):
         cases[f"failing, {name}"] = partial(_failing, WRAPS[name])
         cases[f"skipping, {name}"] = partial(_skipping, WRAPS[name])
         cases[f"resumed, {name}"] = partial(_sam, WRAPS[name], resumed=True)
     cases["sam, tensor parallel"] = partial(_sam, _tensor_parallel)
+    cases["sam, replicated, under a scaler"] = _scaled_sums
     return cases
 
 

@@ -160,7 +160,7 @@ def test_micro_batches_run_hooks_once_and_one_closure_is_sams_step():
     sam.register_step_post_hook(lambda *_: calls.append(1))
     sam.step(closure)
     networks.assert_stepped(weight)
-    sam.step([closure])
+    sam.step(closure=[closure])  # by the name that torch's optimisers give it
     assert len(calls) == 2
     with pytest.raises(ValueError, match="at least one closure"):
         sam.step([])
@@ -203,6 +203,12 @@ def test_a_predicate_that_chooses_nothing_is_refused_and_shared_weights_are_chos
     network.add_module("again", network[3])
     groups = perturbed_where(network, lambda name, layer: layer is network[3])
     assert [len(group["params"]) for group in groups] == [2, 4]
+
+
+def test_a_parametrized_layer_is_chosen_whole():
+    network = nn.Sequential(nn.Linear(2, 2), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    chosen, _ = perturbed_where(network, lambda name, layer: layer is network[1])
+    assert {id(parameter) for parameter in chosen["params"]} == {id(parameter) for parameter in network[1].parameters()}
 
 
 def test_a_schedule_resumes_and_refuses_what_is_no_sam():

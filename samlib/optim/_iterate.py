@@ -28,7 +28,7 @@ class SavedIterate:
         """Copy the parameters' values and freeze the module's normalisation statistics."""
         found = list(map(_layout, parameters))
         if found != self._layouts:
-            self._copies = []  # first, so that old and new copies never coexist
+            self._copies, self._layouts = [], []  # first, so that old and new copies never coexist
             self._copies = [torch.empty_like(parameter) for parameter in parameters]
             self._layouts = found
         self._parameters = parameters

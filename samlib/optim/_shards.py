@@ -30,8 +30,13 @@ class Shards:
 
     def __init__(self, parameters: Sequence[Tensor], module: nn.Module | None) -> None:
         units = _fsdp_units(module) if any(hasattr(p, "_fsdp_flattened") for p in parameters) else {}
+        self._device = parameters[0].device
         self._groups = {id(parameter): _groups(parameter, units) for parameter in parameters}
         self._kinds = list(dict.fromkeys(self._groups.values()))  # in the same order in every process
+
+    def know(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether these are among the parameters that were given."""
+        return all(id(parameter) in self._groups for parameter in parameters)
 
     @staticmethod
     def local(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
@@ -58,8 +63,8 @@ class Shards:
 
     def squares_and_count(self, owners: Sequence[Tensor], pieces: Sequence[Tensor]) -> Tensor:
         """Return the sum of squares, and the number of pieces, over all processes: (2,), on the pieces' device."""
-        device = next(iter(pieces), torch.empty(0)).device
-        total = torch.zeros(2, dtype=torch.float64, device=device)
+        # A process without a piece takes part too, on the device that its processes talk about.
+        total = torch.zeros(2, dtype=torch.float64, device=pieces[0].device if pieces else self._device)
         for groups in self._kinds:
             here = [piece for owner, piece in zip(owners, pieces, strict=True) if self._groups[id(owner)] == groups]
             part = torch.zeros_like(total)
@@ -74,6 +79,19 @@ class Shards:
 def find_shards(parameters: Sequence[Tensor], module: nn.Module | None) -> Shards | None:
     """Return what to know of shards, or None where each process has whole parameters."""
     return Shards(parameters, module) if any(map(is_shard, parameters)) else None
+
+
+def forget_gathered(module: nn.Module | None) -> None:
+    """Free whole parameters that FSDP gathered and keeps for a backward: they do not follow when their pieces move."""
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+    from torch.distributed.fsdp._runtime_utils import _reshard
+
+    for unit in module.modules() if module is not None else []:
+        if isinstance(unit, FSDPModule):
+            unit.reshard()
+        handle = unit._handle if isinstance(unit, FullyShardedDataParallel) else None
+        if handle is not None and handle.uses_sharded_strategy and not handle.needs_unshard():
+            _reshard(unit, handle, True)
 
 
 def is_shard(parameter: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from samlib.optim._ascent import ascent_factor, host_norm
 from samlib.optim._checks import check_radius, clear_gradients, require_finite
-from samlib.optim._shards import average, find_shards, is_shard, replicas
+from samlib.optim._shards import Shards, average, find_shards, is_shard, replicas
 from samlib.shapes import Float, Int
 
 LossName = Literal["cross_entropy", "logistic"]
@@ -191,6 +191,8 @@ class LSAM:
         owners = [parameter for parameter in self._parameters() if parameter.grad is not None]
         gradients: list[Tensor] = [parameter.grad for parameter in owners]  # type: ignore[misc]
         if self._shards is not None:
+            if not self._shards.know(owners):  # the optimiser has been given another group
+                self._shards = Shards(self._parameters(), self.trunk)
             length = self._shards.length(owners, self._shards.local(gradients, owners), "LSAM.step()")
         else:
             length = host_norm(gradients) if gradients else 0.0

@@ -26,7 +26,8 @@ def normalization_statistics_frozen(module: nn.Module) -> Iterator[None]:
         A context manager.
 
     Raises:
-        Nothing of its own.
+        Nothing of its own. A layer that torch.jit has scripted cannot be frozen: torch's error, all others track again;
+            one that it has traced goes on in both passes.
 
     Side effects:
         Inside the block `track_running_stats` of the layers is False (and an instance norm's running buffers
@@ -44,11 +45,14 @@ def normalization_statistics_frozen(module: nn.Module) -> Iterator[None]:
     updating = [
         each for each in module.modules() if each.training and getattr(each, "track_running_stats", None) is True
     ]
-    frozen = [_freeze(layer) for layer in updating]
-    iterating = [(part, part.n_power_iterations) for part in _power_iterations(module)]
-    for part, _ in iterating:
-        part.n_power_iterations = 0
+    frozen: list[tuple[nn.Module, dict[str, Tensor]]] = []
+    iterating: list[tuple[Any, int]] = []
     try:
+        for layer in updating:
+            frozen.append(_freeze(layer))
+        for part in _power_iterations(module):
+            iterating.append((part, part.n_power_iterations))
+            part.n_power_iterations = 0
         yield
     finally:
         for part, number in iterating:

@@ -25,7 +25,7 @@ from samlib.optim._checks import (
 )
 from samlib.optim._hooks import untraced, unwatched_fast
 from samlib.optim._iterate import SavedIterate
-from samlib.optim._shards import find_shards
+from samlib.optim._shards import find_shards, forget_gathered
 
 Closure = Callable[[], Tensor | float]
 _HALF_MAX = torch.finfo(torch.half).max
@@ -76,7 +76,9 @@ class SAM(Optimizer):
     In data-parallel training (DistributedDataParallel, FSDP1, FSDP2 and other DTensors) the steps are those of one
     process on the whole batch: gradients are averaged in both passes, and norms run over all shards. In DDP the first
     backward may run inside no_sync(): each replica then has its own perturbation (m-sharpness, m = examples per
-    replica). Parameters that FSDP1 has flattened need `module`, which knows the processes that hold their shards.
+    replica). Parameters that FSDP1 has flattened need `module`, which knows the processes that hold their shards. With
+    FSDP2 pass it where a forward at the phantom may have no backward (a skipped batch, restore()): FSDP keeps the whole
+    parameters of such a forward, which are then dropped.
 
     Args:
         params: tensors or parameter groups, as for any torch optimiser. A group may hold `perturbed` (default
@@ -120,6 +122,7 @@ class SAM(Optimizer):
 
     _kept: tuple[str, ...] = ("base", "defaults", "module", "check_finite", "_rho")  # what a copy or pickle holds
     _warned = False  # whether dropped gradients were reported
+    _unscaled_in_time = False  # whether a step under a GradScaler has shown that its loop is right
 
     def __init__(
         self,
@@ -275,13 +278,18 @@ class SAM(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimiser's state dict with rho added; refused at the phantom parameters."""
         refuse_at_phantom(self._at_phantom, "state_dict()")
-        return {**super().state_dict(), "rho": self.rho}
+        # A base with a way of its own knows more than groups and state: ZeroRedundancyOptimizer, for example.
+        own = type(self.base).state_dict is not Optimizer.state_dict
+        return {**(self.base.state_dict() if own else super().state_dict()), "rho": self.rho}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a SAM state dict (rho included) or a base optimiser's (rho and `perturbed` then stay)."""
         refuse_at_phantom(self._at_phantom, "load_state_dict()")
-        perturbed = [group["perturbed"] for group in self.param_groups]
-        super().load_state_dict(state_dict)
+        perturbed = [group.get("perturbed", True) for group in self.param_groups]
+        if type(self.base).load_state_dict is not Optimizer.load_state_dict:
+            self.base.load_state_dict({name: value for name, value in state_dict.items() if name != "rho"})
+        else:
+            super().load_state_dict(state_dict)
         for group, flag in zip(self.param_groups, perturbed, strict=True):
             group.setdefault("perturbed", flag)
         self.rho = state_dict.get("rho", self.param_groups[0].get("sam_rho", self.rho))
@@ -300,7 +308,8 @@ class SAM(Optimizer):
 
     def _parameters(self, *, perturbed_only: bool = False) -> list[Tensor]:
         """Return the parameters in the groups' order."""
-        groups = [group for group in self.base.param_groups if group["perturbed"] or not perturbed_only]
+        # A group that was added to the base itself does not say whether it is perturbed.
+        groups = [group for group in self.base.param_groups if group.get("perturbed", True) or not perturbed_only]
         return [parameter for group in groups for parameter in group["params"]]
 
     def _clear_gradients(self) -> None:
@@ -375,6 +384,9 @@ class SAM(Optimizer):
         factor = self._ascent_factor(measured, owners, overflow=allow_overflow)
         if self._ascent_length and allow_overflow and measured is not gradients:
             self._ascent_length = self._length(host_norm, gradients, owners, "ascent_step()")  # as the descent's
+        if allow_overflow and isinstance(factor, Tensor):  # not read: 0 after an overflow, and 0 times infinity is NaN
+            direction = [each.where((factor > 0).to(each.device), 0) for each in direction]
+            factor = factor.nan_to_num(0.0)
         self._iterate.save([] if factor is None else parameters, self.module)
         self._at_phantom = True
         if factor is not None and parameters:
@@ -399,8 +411,11 @@ class SAM(Optimizer):
     def _move(parameters: list[Tensor], gradients: list[Tensor], factor: Tensor | float) -> None:
         """Add epsilon to the parameters in place."""
         if not isinstance(factor, Tensor) and factor > _HALF_MAX and any(p.dtype is torch.half for p in parameters):
-            factor = torch.tensor(factor)  # a tensor, unlike a number, multiplies half precision in single precision
-        if isinstance(factor, Tensor):
+            # A tensor, unlike a number, multiplies half precision in single precision.
+            factor = torch.tensor(factor, dtype=torch.float32, device="cpu")
+        if isinstance(factor, Tensor) and factor.device.type != "cpu" and len({g.device for g in gradients}) > 1:
+            torch._foreach_add_(parameters, [gradient * factor.to(gradient.device) for gradient in gradients])
+        elif isinstance(factor, Tensor):
             torch._foreach_add_(parameters, torch._foreach_mul(gradients, factor))
         else:
             torch._foreach_add_(parameters, gradients, alpha=factor)
@@ -436,12 +451,12 @@ class SAM(Optimizer):
     def _apply_base(self) -> None:
         """Take the base step at w, unless an overflow says to skip it, and clear the gradients."""
         owners = self._parameters()
-        gradients = dense_gradients(owners, "The descent step", required=self._shards is None)
-        if self._shards is not None:
-            owners = [parameter for parameter in owners if parameter.grad is not None]
-            gradients = self._shards.local(gradients, owners)
         found_overflow, grad_scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
         try:
+            whole = gradients = dense_gradients(owners, "The descent step", required=self._shards is None)
+            if self._shards is not None:
+                owners = [parameter for parameter in owners if parameter.grad is not None]
+                gradients = self._shards.local(gradients, owners)
             if self._overflowed or (found_overflow is not None and bool(found_overflow)):
                 return
             # Under a scaler processes with shards may disagree on overflows, so they must not wait for each other here.
@@ -449,10 +464,13 @@ class SAM(Optimizer):
                 length = self._length(self._descent_norm, gradients, owners, "The descent step")
                 if found_overflow is None:
                     require_finite(length, "The descent step", "Reduce rho or the learning rate.")
-                else:
+                elif not self._unscaled_in_time:
                     refuse_unscaled_ascent(self._ascent_length, length)
-            if grad_scale is not None and gradients:
-                torch._foreach_mul_(gradients, 1.0 / float(grad_scale))
+                    # A loop is right from its first step on, where the scale is large; later it may be small.
+                    self._unscaled_in_time = self._ascent_length > 0
+            if grad_scale is not None:
+                for gradient in whole:  # not the pieces: they are copies where a gradient is a sum still to be made
+                    gradient.mul_(1.0 / float(grad_scale))
             self.base.step()
             torch.clear_autocast_cache()  # so that one autocast block may hold many steps, at radius 0 too
         finally:
@@ -464,12 +482,14 @@ class SAM(Optimizer):
         if self._at_phantom:
             self._iterate.put_back()
             self._at_phantom = False
+            if self._shards is not None:
+                forget_gathered(self.module)
 
     def _reset_stage(self) -> None:
         """Declare the weights to be the iterate."""
         self._iterate, self._ascent_norm, self._descent_norm = SavedIterate(), host_norm, host_norm
         self._at_phantom = self._overflowed = self._in_closure = False
-        self._ascent_length = 0.0
+        self._ascent_length, self._unscaled_in_time = 0.0, False
 
     def _require_iterate(self, call: str) -> None:
         """Raise, back at w, if an ascent has had no descent."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 
 from samlib.optim._checks import check_number, detached, refuse_closure_under_scaler
@@ -91,11 +92,12 @@ class MSAM(SAM):
     @unwatched_fast
     @untraced
     @torch.no_grad()
-    def step(self, closures: Closure | Iterable[Closure] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Closure | Iterable[Closure] | None = None) -> Any:  # type: ignore[override]
         """Take one step on a batch's micro-batches, and return the mean of their losses at w.
 
         Args:
-            closures: one a micro-batch, as in SAM.step, but none may skip. One alone, or none, is SAM's step.
+            closure: several, one a micro-batch, each as in SAM.step, but none may skip. One alone, or none, is SAM's
+                step.
 
         Returns:
             The mean; None where a closure returns anything but a tensor or a number.
@@ -103,9 +105,9 @@ class MSAM(SAM):
         Raises:
             ValueError: no closure in a list; else as SAM.step.
         """
-        if closures is None or callable(closures):
-            return SAM.step.__wrapped__(self, closures)  # type: ignore[attr-defined]  # without a second run of hooks
-        closures = list(closures)
+        if closure is None or callable(closure):
+            return SAM.step.__wrapped__(self, closure)  # type: ignore[attr-defined]  # without a second run of hooks
+        closures = list(closure)
         if not closures:
             raise ValueError("MSAM.step() expects at least one closure, got an empty list. Skip empty batches.")
         self._require_iterate("step(closures)")
@@ -117,11 +119,11 @@ class MSAM(SAM):
             for parameter in self._parameters():
                 if parameter.grad is not None:
                     parameter.grad *= len(closures)  # an earlier gradient counts whole, as in the base
-            for closure in closures:
-                losses.append(detached(self._evaluate(closure)))
+            for part in closures:
+                losses.append(detached(self._evaluate(part)))
                 if self.rho > 0:
                     self._ascend(allow_overflow=False)
-                    self._evaluate(closure)
+                    self._evaluate(part)
                     self._return_to_iterate()
                 for parameter in self._parameters():
                     if parameter.grad is not None:
@@ -165,6 +167,8 @@ def perturbed_where(network: nn.Module, predicate: Callable[[str, nn.Module], bo
         [(True, 2), (False, 2)]
     """
     layers = [layer for name, layer in network.named_modules() if predicate(name, layer)]
+    # A parametrized weight's own parameters belong to a part of the layer that stands in its place.
+    layers += [part for each in layers if is_parametrized(each) for part in each.parametrizations.values()]  # type: ignore[union-attr,operator]
     chosen = {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
     for parameter in network.parameters():
