@@ -296,6 +296,22 @@ def test_a_second_pass_that_fails_and_a_batch_that_all_skip_leave_every_piece_at
         assert not any(bool(moved.any()) for moved in found[case])
 
 
+def test_lsam_takes_a_group_that_is_added_later(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        trunk, head = _network()
+        optimizer = torch.optim.SGD(_fsdp2(trunk).parameters(), **BASE)
+        lsam = LSAM(trunk, head, optimizer, rho=RHO)
+        before = head.weight.detach().clone()
+        lsam.step(*_batch(0))
+        assert torch.equal(head.weight, before)
+        optimizer.add_param_group({"params": head.parameters()})
+        lsam.step(*_batch(1))
+        assert not torch.equal(head.weight, before)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_flattened_parameters_without_their_network_are_refused(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
