@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edition.claims import Verdict
+from edition.claims import Effect, Verdict
 from edition.claims.ledger import CLAIMS
 from edition.experiments import EXPERIMENTS
 from edition.records.store import Record
@@ -57,10 +57,16 @@ def changed(item: Record, config: Mapping[str, object] | None = None, **metrics:
     return replace(item, config=item.config | dict(config or {}), metrics=item.metrics | metrics)
 
 
-def judge(id: str, *found: Results | pd.DataFrame, **also: Results) -> Verdict:
-    """A claim's verdict from what it needs, in that order."""
-    given = [item if isinstance(item, Results) else results(item) for item in found]
-    return CLAIMS[id].verdict(dict(zip(CLAIMS[id].needs, given, strict=True)) | also)
+def judge(id: str, *found: Results | pd.DataFrame | Iterable[Record], **also: Results) -> Verdict:
+    """A claim's verdict from what it needs, in that order: results, or what makes them."""
+    needed = zip(CLAIMS[id].needs, found, strict=True)
+    given = {name: item if isinstance(item, Results) else results(item, name=name) for name, item in needed}
+    return CLAIMS[id].verdict(given | also)
+
+
+def verdict(*effects: Effect, quantifier: str = "in general", **more: Any) -> Verdict:
+    """The verdict of a claim that comes out with these effects."""
+    return Verdict("some-id", "Section 5", "Some claim.", "some statistic", effects, quantifier, **more)
 
 
 def numbers(verdict: Verdict) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judging import first_of
+from judging import first_of, verdict
 from notebooks import cells
 
 from edition import runs
@@ -65,10 +65,6 @@ def test_an_effect_holds_exactly_where_its_strength_exceeds_one(predicted):
         for below, above in ((0, 0), (0.25, 0.25), (0.5, 1), (INF, INF)):
             measured = effect(mean, mean - below, mean + above, predicted, 1.0)
             assert measured.holds == (strength(measured) > 1), measured
-
-
-def verdict(*effects: Effect, quantifier: str = "in general", **more: Any) -> Verdict:
-    return Verdict("some-id", "Section 5", "Some claim.", "some statistic", effects, quantifier, **more)
 
 
 def claim_of(effects: Sequence[Effect] | None = (), needs: Sequence[str] = (), **changes: Any) -> Claim:

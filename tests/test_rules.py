@@ -5,10 +5,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from judging import holm
+from judging import holm, verdict
 from scipy import stats
 
-from edition.claims import Effect, Verdict
+from edition.claims import Effect
 from edition.claims.rules import QUANTIFIERS, corrected
 from edition.page.verdicts import effects_html, found
 from samlib.measures.statistics import Estimate, detectable_at, estimate
@@ -96,6 +96,9 @@ def test_what_would_have_been_found_is_that_of_the_samples():
 def test_a_family_is_corrected_by_holms_method(values):
     effects = corrected([Effect("x", interval(0.1, 0.2), "above", p=p) for p in values])
     assert [effect.corrected for effect in effects] == pytest.approx(holm(values))
+    beyond = [None, *values]  # an effect without a least effect is no member of that family
+    effects = corrected([Effect("x", interval(0.1, 0.2), "above", p=0.5, beyond=p) for p in beyond])
+    assert effects[0].beyond is None and [effect.beyond for effect in effects[1:]] == pytest.approx(holm(values))
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02]) and corrected([]) == []
 
 
@@ -103,10 +106,6 @@ def effect(outcome: str, p: float = 0.001) -> Effect:
     """An effect with this outcome; its interval says the same."""
     low = {"holds": 1.0, "reversed": -2.0, "undecided": -0.5}[outcome]
     return Effect(outcome, interval(low, low + 1), "above", p=0.5 if outcome == "undecided" else p)
-
-
-def verdict(*effects: Effect, quantifier: str = "in general", **more) -> Verdict:
-    return Verdict("id", "place", "claim", "statistic", effects, quantifier, **more)
 
 
 def test_a_state_follows_from_the_corrected_values_and_a_family_is_corrected_once():

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from judging import judge, results
+from judging import judge, results, verdict
 from matplotlib import pyplot as plt
 
 from edition.claims import space as claims_space
 from edition.claims.claim import CLAIMS
 from edition.claims.moments import ginis
-from edition.claims.rules import STATES, Effect, Verdict
+from edition.claims.rules import STATES, Effect
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
 from edition.claims.space import JUDGED, SENTENCES, Cases, Space, best, matters, share_told, told_of_all, wilson
 from edition.claims.space import space as collect
@@ -74,10 +74,6 @@ def test_each_setting_is_judged_as_the_ledger_judges_its_table(found, id):
     assert len(set(slow)) > 1 or id in ("toy-spiral-poor", "toy-spiral-learned", "toy-labels-learned")
 
 
-def state(effects: list[Effect]) -> str:
-    return Verdict("x", "", "", "", effects).state
-
-
 def test_fixed_ratios_are_judged_by_the_rules_of_the_ledger_at_lsams_own_ratio(found):
     errors = found.of("final_hard_error")
     for setting in range(SETTINGS):
@@ -93,7 +89,9 @@ def test_fixed_ratios_are_judged_by_the_rules_of_the_ledger_at_lsams_own_ratio(f
         if max(gain.mean for gain in gains) < least:
             larger, smaller = sorted((importance - sgd, rate - sgd), key=np.mean)
             expected["toy-gains-comparable"] = [Effect("x", estimate(smaller - (1 - COMPARABLE) * larger), "below")]
-        assert {id: found.states[id][setting] for id in expected} == {id: state(e) for id, e in expected.items()}
+        assert {id: found.states[id][setting] for id in expected} == {
+            id: verdict(*e).state for id, e in expected.items()
+        }
 
 
 def test_weights_are_judged_by_the_rules_of_the_ledger(found):
@@ -101,7 +99,7 @@ def test_weights_are_judged_by_the_rules_of_the_ledger(found):
     for setting in range(SETTINGS):
         parts = (phantom - real)[setting, 0], (phantom - real)[setting, 1], phantom[setting, 1] - real[setting, 0]
         effects = [Effect(str(i), estimate(value), "below") for i, value in enumerate(parts)]
-        assert found.states["toy-weights-uniform"][setting] == state(effects)
+        assert found.states["toy-weights-uniform"][setting] == verdict(*effects).state
 
 
 def test_settings_without_values_are_not_tested_and_those_whose_premise_fails_are_told_apart(found):

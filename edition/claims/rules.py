@@ -6,12 +6,12 @@ all cases of its family (Holm, 1979): of many cases some would look decided by c
 value there is no interval, and their number decides (`samlib.measures.statistics.agreement_p`).
 """
 
-import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import scipy
 
 from samlib.config import check_choice
@@ -121,24 +121,26 @@ def _p_value(value: Estimate, distance: float) -> float:
 
 def corrected(effects: Sequence[Effect]) -> list[Effect]:
     """Return effects with their p-values corrected as one family by Holm's method."""
-    own, beyond = (_holm([getattr(effect, name) for effect in effects]) for name in ("p", "beyond"))
-    return [replace(e, corrected=p, beyond=other) for e, p, other in zip(effects, own, beyond, strict=True)]
+    own, beyond = holm(np.array([[getattr(e, name) for e in effects] for name in ("p", "beyond")], dtype=float))
+    return [
+        replace(e, corrected=float(p), beyond=None if e.beyond is None else float(other))
+        for e, p, other in zip(effects, own, beyond, strict=True)
+    ]
 
 
-def _holm(values: Sequence[float | None]) -> list[float | None]:
-    """Correct p-values by Holm's method; None is no member of the family."""
-    there = [p for p in values if p is not None]
-    if not there:
-        return list(values)
-    from statsmodels.stats.multitest import multipletests  # slow to import
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p-values by Holm's method, (family, p): many families at once; NaN is no member of its family.
 
-    # It collects garbage at each call, a quarter of a second beside torch and pandas; what is frozen costs it nothing.
-    gc.freeze()
-    try:
-        found = iter(multipletests(there, method="holm")[1])
-    finally:
-        gc.unfreeze()
-    return [None if p is None else float(next(found)) for p in values]
+    >>> holm(np.array([[0.04, 0.01, np.nan, 0.03]])).round(3).tolist()
+    [[0.06, 0.03, nan, 0.06]]
+    """
+    order = np.argsort(p, axis=1)  # NaN last
+    ordered = np.take_along_axis(p, order, 1)
+    left = (~np.isnan(p)).sum(1, keepdims=True) - np.arange(p.shape[1])
+    raised = np.minimum(np.maximum.accumulate(ordered * left, axis=1), 1.0)
+    found = np.empty_like(p)
+    np.put_along_axis(found, order, raised, 1)
+    return found
 
 
 @dataclass(frozen=True)

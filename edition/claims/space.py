@@ -15,7 +15,7 @@ import scipy
 
 from edition.claims import section_6_2_rates, section_6_2_weights  # noqa: F401  they enter claims
 from edition.claims.claim import CLAIMS, OURS, Judged, claim
-from edition.claims.rules import STATES, Effect
+from edition.claims.rules import STATES, Effect, holm
 from edition.claims.section_5 import LEARNED, WELL
 from edition.claims.section_6_1 import NEARLY
 from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MARGIN
@@ -181,9 +181,9 @@ class Cases:
         n, mean, _ = self.summary
         none = np.broadcast_to(np.asarray(self.none, float), mean.shape)
         side, distance = self._side, self.distance
-        decided = (_holm(self._p(distance)) < 1 - CONFIDENCE) & (distance != 0)
+        decided = (holm(self._p(distance)) < 1 - CONFIDENCE) & (distance != 0)
         other_side = np.where(side < 0, mean > none, mean < none)
-        beyond = np.isnan(none) | (other_side & (_holm(self._p(mean - none)) < 1 - CONFIDENCE))
+        beyond = np.isnan(none) | (other_side & (holm(self._p(mean - none)) < 1 - CONFIDENCE))
         found = np.where(distance > 0, "holds", np.where(beyond, "reversed", "too small"))
         return np.where(n < 2, "", np.where(decided, found, "undecided"))
 
@@ -215,17 +215,6 @@ class Cases:
             (held > 0, "mixed"),
         )
         return np.select([where for where, _ in rules], [state for _, state in rules], "undecided")
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Correct p-values along the last axis by Holm's method; NaN is no member of the family."""
-    order = np.argsort(p, axis=1)  # NaN last
-    ordered = np.take_along_axis(p, order, 1)
-    left = (~np.isnan(p)).sum(1, keepdims=True) - np.arange(p.shape[1])
-    raised = np.minimum(np.maximum.accumulate(ordered * left, axis=1), 1.0)
-    found = np.empty_like(p)
-    np.put_along_axis(found, order, raised, 1)
-    return found
 
 
 def _errors(space: Space, feature: str) -> np.ndarray:
