@@ -200,11 +200,11 @@ def in_short(records: Mapping[str, Sequence[Record]]) -> str:
         return "**In short.** Nothing has been run at this profile yet."
     told = []
     for title, own in records.items():
-        found = gains(transfer_table(own))
-        ahead = [value.mean > 0 for target, value in found.items() if target != MEAN]
-        mean = found[MEAN]
+        found = effects(transfer_table(own))
+        ahead = [effect.value.mean > 0 for target, effect in found.items() if target != MEAN]
+        mean, outcome = found[MEAN].value, found[MEAN].outcome
         told.append(
-            f"on {title} ({scaled_down(own)}) the probe's accuracy is **{word(mean)}** with SAM: "
+            f"on {title} ({scaled_down(own)}) the probe's accuracy is **{OUTCOMES.get(outcome, outcome)}** with SAM: "
             f"{number(mean.mean, 2, signed=True)} points {_ends(mean)}, n = {mean.n} seeds, mean of {len(ahead)} "
             f"targets, ahead on {sum(ahead)} of them"
         )
@@ -229,17 +229,6 @@ def _settings(config: DomainConfig) -> str:
         f"{BACKBONES.get(config.backbone, config.backbone)}{trained}; {config.image_size} pixels; "
         f"{config.n_epochs} epochs of {config.batch_per_domain} images of each source a step"
     )
-
-
-def word(value: Estimate) -> str:
-    """Say where an interval of a gain lies.
-
-    >>> word(Estimate(1.0, 0.5, 1.5, 3)), word(Estimate(1.0, -0.5, 2.5, 3))
-    ('better', 'undecided')
-    """
-    if value.low > 0:
-        return "better"
-    return "worse" if value.high < 0 else "undecided"
 
 
 def _data_set(title: str, paper: pd.DataFrame, records: Sequence[Record]) -> tuple[Html, list[tuple[str, ...]]]:
