@@ -162,7 +162,7 @@ def judged(monkeypatch, id: str, found: list[Moment]):
         monkeypatch.setattr(module, "toy_moments", lambda records: found)
     monkeypatch.setattr(section_6_2_weights, "photograph_moments", lambda records, roles, rho: found)
     monkeypatch.setattr(data_sets, "scaled_down", lambda record: "5 epochs")
-    return judge(id, results([record(0, 0.0, TIDY)]))
+    return judge(id, [record(0, 0.0, TIDY)])
 
 
 @pytest.mark.parametrize(
@@ -200,12 +200,12 @@ def test_the_toys_weights_are_compared_within_each_network_and_between_them(monk
 )
 def test_the_weights_of_sams_networks_are_compared_with_sgds_own_on_common_seeds(monkeypatch, sgd, sam, own, trained):
     records = [*runs([sgd] * 2, [sam] * 2, n_seeds=6), record(9, 0.0, [(EVEN, EVEN)] * 2)]
-    explored = judge("waterbirds-sam-trained-uniform", results(records))
+    explored = judge("waterbirds-sam-trained-uniform", records)
     assert (explored.state, explored.counts) == ("undecided", "0 of 1 hold, 1 exploratory")
     assert "training mode, batches of 2, rho = 0.05; exploratory runs" in explored.statistic
     monkeypatch.setattr(Entry, "fixed", True)  # as if the analysis had been fixed beforehand
     for name, state in (("sam-more-uniform", own), ("sam-trained-uniform", trained)):
-        verdict = judge(f"waterbirds-{name}", results(records))
+        verdict = judge(f"waterbirds-{name}", records)
         assert verdict.state == state and verdict.effects[0].value.n == 6
 
 
@@ -243,7 +243,7 @@ CHOSEN = {"SGD": (0.005, 0.0), "SAM": (0.005, 0.1)}
 def test_runs_that_were_fixed_beforehand_judge_in_place_of_the_last_blocks(monkeypatch):
     monkeypatch.setattr(data_sets.DataSet, "chosen", lambda self, fixed: CHOSEN)
     name, worse = "waterbirds_confirmatory", [(EVEN, STEEP)] * 2
-    last = results(runs(worse, worse, 12), name="waterbirds")
+    last = runs(worse, worse, 12)
     whole = results(read(4, spread=0.1), name=name)
     assert judge("waterbirds-weights-uniform", last).counts == "0 of 4 hold, 4 exploratory"
     verdict = judge("waterbirds-weights-uniform", last, **{name: whole})
@@ -270,7 +270,7 @@ def test_where_sgds_probes_contradict_the_fixed_names_whom_the_phantom_favours_i
         kept.values["readings_real"][:] = EVEN
         kept.values["readings_phantom"][:] = [0.0, 2.0, 2.0, 4.0]
     given = {"waterbirds_confirmatory": results(records, name="waterbirds_confirmatory")}
-    last = results(runs(TIDY, TIDY), name="waterbirds")
+    last = runs(TIDY, TIDY)
     verdict = judge("waterbirds-poorly-fit", last, **given)
     turned = [effect.value.mean for effect in verdict.shown if effect.name.endswith("roles by SGD's probes")]
     assert [effect.value.mean for effect in verdict.effects] == [0.5] * 2 and turned == [-0.5] * 2
@@ -341,7 +341,7 @@ def test_networks_without_such_examples_are_left_out_and_one_network_tests_nothi
 def test_nothing_is_tested_on_photographs_without_two_seeds_of_both_methods(claim):
     sgd_alone = [record(seed, 0.0, TIDY) for seed in range(3)]
     for records in (runs(TIDY, TIDY, n_seeds=1), sgd_alone, [*sgd_alone, record(0, 0.1, TIDY)]):
-        assert judge(f"waterbirds-{claim}", results(records)).state == "not tested"
+        assert judge(f"waterbirds-{claim}", records).state == "not tested"
 
 
 N = 40  # examples; contributions 1/2, 3/2, ... of the easy feature, of the hard one with the opposite sign

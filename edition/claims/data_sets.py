@@ -86,6 +86,11 @@ PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
 
 
+def by_name(results: Sequence[Results | None]) -> dict[str, Results]:
+    """Return by experiment the results that are given, of what a claim `needs` and may have `also`."""
+    return {result.name: result for result in results if result is not None}
+
+
 def entries(results: Mapping[str, Results]) -> dict[str, Entry]:
     """Return Table 1's entries of the data sets whose exploratory runs are complete.
 

@@ -8,6 +8,7 @@ from edition.claims.data_sets import (
     CONFIRMATORY,
     DECIDING,
     EXPLORATORY,
+    by_name,
     confirmatory_entries,
     entries_by_epoch,
     judged_entries,
@@ -40,11 +41,6 @@ AS_SUCCESSFUL = 0.01  # SAM's test error is at most this much above SGD's: our c
 RELIANCE_MARGIN = 0.05
 PAIRED = "paired by seed, for each data set; two seeds or more; confirmatory runs where they are complete"
 FIXED = "Section 4.2, Table 1, CIFAR-MNIST; without tuning, the control is ours"
-
-
-def _by_name(results: Sequence[Results | None]) -> dict[str, Results]:
-    """The results of the experiments named above that are given."""
-    return {result.name: result for result in results if result is not None}
 
 
 def _judged(judged: dict[str, Entry], effects: Sequence[Effect], note: str) -> Judged:
@@ -105,7 +101,7 @@ for _role in ROLES:
         quantifier="every",
     )
     def improves(*results: Results | None, role: str = _role) -> Judged:
-        found = _by_name(results)
+        found = by_name(results)
         judged = judged_entries(found)
         explored = comparisons({title: entry for title, entry in judged.items() if not entry.fixed}, role)
         compared = explored | comparisons(confirmatory_entries(found), role)
@@ -131,7 +127,7 @@ for _role in ROLES:
         origin=OURS,
     )
     def together(*results: Results | None, role: str = _role) -> Judged:
-        found = _by_name(results)
+        found = by_name(results)
         judged = judged_entries(found)
         effects = list(joint_effects(judged, role).values())
         if not all(entry.fixed for entry in judged.values()):
@@ -152,7 +148,7 @@ for _role in ROLES:
     quantifier="every",
 )
 def training_succeeds(*results: Results | None) -> Judged:
-    judged = judged_entries(_by_name(results))
+    judged = judged_entries(by_name(results))
     effects = []
     for title, entry in judged.items():
         table = seed_table(title, entry)
@@ -222,7 +218,7 @@ for _role in ("hard", "easy"):
     origin=LATER,
 )
 def gain_is_early(*results: Results | None) -> Judged:
-    judged, effects, ends = entries_by_epoch(_by_name(results)), [], []
+    judged, effects, ends = entries_by_epoch(by_name(results)), [], []
     for title, entry in judged.items():
         early, last = _early(title, entry)
         effects.append(_of(entry, early))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.data_sets import DATA_SETS, DECIDING, PHOTOGRAPHS, confirmatory_entries, judged_entries
+from edition.claims.data_sets import DATA_SETS, DECIDING, PHOTOGRAPHS, by_name, confirmatory_entries, judged_entries
 from edition.claims.moments import (
     JUDGING,
     Moment,
@@ -130,11 +130,9 @@ def on_photographs(
     def enter(judge: Judge) -> Judge:
         for title, experiment in PHOTOGRAPHS.items():
             names = DATA_SETS[title]
-            also = (names.confirmatory, names.more)
 
-            def judged(*results: Results | None, also: tuple[str, ...] = also, experiment: str = experiment) -> Judged:
-                given = zip((experiment, *also), results, strict=False)
-                (entry,) = judged_entries({name: result for name, result in given if result is not None}).values()
+            def judged(*results: Results | None) -> Judged:
+                (entry,) = judged_entries(by_name(results)).values()
                 sam = max(record.config["rho"] for record in entry.records)  # SGD's is 0
                 rho = sam if own_radius and entry.fixed else RADIUS
                 moments = photograph_moments(entry.records, entry.roles, rho=rho)
@@ -151,7 +149,7 @@ def on_photographs(
 
             judged.__module__ = judge.__module__
             named = words | {"says": f"{title}: {says}", "figure": figure.format(experiment)}
-            claim(f"{experiment}-{name}", needs=experiment, also=also, **named)(judged)
+            claim(f"{experiment}-{name}", needs=experiment, also=(names.confirmatory, names.more), **named)(judged)
         return judge
 
     return enter
@@ -286,12 +284,11 @@ for _title, _experiment in PHOTOGRAPHS.items():
         also=(_names.confirmatory, _names.more, f"{_names.confirmatory}_frozen"),
         origin=OURS,
     )
-    def modes(own: Results | None, more: Results | None, frozen: Results | None, title: str = _title) -> Judged:
-        given = zip((DATA_SETS[title].confirmatory, DATA_SETS[title].more), (own, more), strict=True)
-        found = confirmatory_entries({name: result for name, result in given if result is not None})
+    def modes(own: Results | None, more: Results | None, frozen: Results | None) -> Judged:
+        found = [*confirmatory_entries(by_name((own, more))).values()]
         if not found:
             return Judged([])
-        entry = found[title]
+        (entry,) = found
         shown = _modes(frozen.records, "frozen statistics") if frozen else []
         effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
         used = [*entry.records, *(frozen.records if frozen else ())]
