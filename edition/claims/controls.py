@@ -118,10 +118,8 @@ def improvements(table: pd.DataFrame) -> dict[str, Estimate]:
     return {name: value for name in names if (value := difference(rows, name, "SGD"))}
 
 
-def follows(
-    table: pd.DataFrame, metric: str = "hard_probe_error", *, worst_test_error: float = SOLVED
-) -> dict[str, Estimate]:
-    """Estimate, seed by seed, the rank correlation over methods and settings of a metric with each of `ACCOUNTS`.
+def follows(table: pd.DataFrame, *, worst_test_error: float = SOLVED) -> dict[str, Estimate]:
+    """Estimate, seed by seed, the hard error's rank correlation over methods and settings with each of `ACCOUNTS`.
 
     Networks above `worst_test_error` are left out, and accounts for which none is left.
     """
@@ -129,10 +127,10 @@ def follows(
     found = {}
     for account in ACCOUNTS:
         values = []
-        for _, rows in table.dropna(subset=[metric, account]).groupby("seed"):
+        for _, rows in table.dropna(subset=["hard_probe_error", account]).groupby("seed"):
             if len(rows) < 2:
                 continue  # one network follows nothing
-            values.append(rank_correlations(rows[account].to_list(), rows[[metric]].to_numpy().T)[0])
+            values.append(rank_correlations(rows[account].to_list(), rows[["hard_probe_error"]].to_numpy().T)[0])
         if not values:
             continue
         mean = estimate(values)

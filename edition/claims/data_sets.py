@@ -136,11 +136,11 @@ def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") ->
     }
 
 
-def waiting(results: Mapping[str, Results], method: str = "SAM") -> dict[str, str]:
+def waiting(results: Mapping[str, Results]) -> dict[str, str]:
     """Say of the data sets whose confirmatory runs are not complete how many there are, and what makes the others."""
     return {
         title: f"{len(found.records)} of {found.n} runs, no verdict yet: {found.command}"
-        for title, found in progress(results, method).items()
+        for title, found in progress(results).items()
         if len(found.records) < found.n
     }
 

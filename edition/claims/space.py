@@ -363,10 +363,10 @@ def tested(row: pd.Series) -> int:
     return int(row.sum() - row["not tested"])
 
 
-def best(found: Space, count: int = 5) -> list[int]:
-    """Rows of the counted settings in which most of the paper's claims are confirmed; of equals, the first drawn."""
+def best(found: Space) -> list[int]:
+    """Rows of the five counted settings in which most claims are confirmed; of equals, the first drawn."""
     held = (found.states == "confirmed").sum(axis=1).where(found.counted, -1)
-    return [int(row) for row in held.sort_values(ascending=False, kind="stable").index[:count] if held[row] >= 0]
+    return [int(row) for row in held.sort_values(ascending=False, kind="stable").index[:5] if held[row] >= 0]
 
 
 def matters(found: Space, target: np.ndarray) -> tuple[pd.DataFrame, float]:

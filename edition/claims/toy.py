@@ -30,9 +30,9 @@ def difference(table: pd.DataFrame, metric: str, *, rho: float = REFERENCE_RHO) 
     return paired_difference(values[rho].to_numpy(), values[0.0].to_numpy())
 
 
-def correlation(table: pd.DataFrame, metric: str, across: str = "rho") -> Estimate:
-    """Return the mean over seeds of the rank correlation between a metric and `across`."""
-    values = by_seed(table, metric, across).dropna()
+def correlation(table: pd.DataFrame, metric: str) -> Estimate:
+    """Return the mean over seeds of the rank correlation between a metric and the radius."""
+    values = by_seed(table, metric, "rho").dropna()
     mean = estimate(rank_correlations(list(values.columns), values.to_numpy()))
     return replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0))  # a correlation cannot leave [-1, 1]
 

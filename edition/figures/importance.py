@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from edition.claims.data_sets import DATA_SETS
 from edition.claims.moments import Moment, by_method, ginis, last
 from edition.figures import style
-from samlib.measures.importance import Importance, binned_medians, gini, lorenz
+from samlib.measures.importance import Importance, binned_medians, lorenz
 from samlib.measures.statistics import estimate, half_width, number
 
 WEIGHTS = (("real", style.REAL, "--", r"real $\lambda$"), ("phantom", style.PHANTOM, "-", r"phantom $\tilde\lambda$"))
@@ -120,7 +120,7 @@ def draw_lorenz(axes: Axes, importance: Importance) -> None:
     axes.plot([0, 1], [0, 1], color=style.NEUTRAL, lw=0.8, ls=":")
     for which, colour, line, label in WEIGHTS:
         curves = np.array([1 - lorenz(values)[::-1] for values in getattr(importance, which)])
-        index = estimate([gini(values) for values in getattr(importance, which)])
+        index = estimate(ginis(importance, which))
         axes.plot(share, curves.mean(0), color=colour, ls=line, label=f"{label}, Gini {index.mean:.2f}")
         if len(curves) > 1:
             half = half_width(curves)
