@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edition.claims.pairs import difference
+from edition.claims.table_one import in_points
 from edition.figures import style
 from edition.figures.bands import mean_point
 from edition.figures.tables import spread
 from samlib.images.splits import PairImages
-from samlib.measures.statistics import estimate, number
+from samlib.measures.statistics import estimate
 
 COLOURS = {"SGD": style.SGD, "SAM": style.SAM}
 ERRORS = {"easy_probe_error": "Easy ft. probe", "hard_probe_error": "Hard ft. probe", "test_error": "Test"}
@@ -95,10 +96,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for name, title in (ERRORS | WORST | RELIANCE).items():
         means = {m: spread(part[name].mean(), part[name].std()) for m, part in table.groupby("method", sort=False)}
         gap = difference(table, name)
-        mean, low, high = (number(100 * end, 2, signed=True) for end in (gap.mean, gap.low, gap.high))
         rows[title] = means | {
-            "SAM − SGD": mean,
-            "95 % interval": f"[{low}, {high}]" if gap.n > 1 else "no interval",
+            "SAM − SGD": in_points(gap.mean),
+            "95 % interval": f"[{in_points(gap.low)}, {in_points(gap.high)}]" if gap.n > 1 else "no interval",
             "n": str(gap.n),
         }
     return pd.DataFrame(rows).T.rename_axis(columns="error, %")
