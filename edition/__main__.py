@@ -104,7 +104,7 @@ def _add(
     profiles = f"one of {', '.join(PROFILES)} ({profile or 'all'})"
     parser.add_argument("--profile", choices=PROFILES, default=profile, metavar="P", help=profiles)
     store = "folder of the records (results/, results/local/); settings that runs choose are read from results/"
-    parser.add_argument("--store", type=Path, metavar="DIR", help=store)
+    parser.add_argument("--store", type=_folder, metavar="DIR", help=store)
     device = "where runs are done and costs estimated: auto, cpu or cuda (auto: cuda where there is one)"
     parser.add_argument("--device", type=_device, default="auto", metavar="D", help=device)
     return parser
@@ -203,7 +203,9 @@ def _verify(options: argparse.Namespace) -> int:
     items = unique(run for part in _needed(options, options.profile).values() for run in part)
     recorded = [run for run, state in states(items, store).items() if state == "recorded"]
     if not recorded:
-        command = f"python -m edition runs start --profile {options.profile} --store {shlex.quote(str(store.root))}"
+        named = "".join(f" --experiment {name}" for name in options.experiment or ())
+        where = shlex.quote(str(store.root))
+        command = f"python -m edition runs start --profile {options.profile}{named} --store {where}"
         raise ValueError(f"{store.root}: expected records to verify, found none; do the runs first: `{command}`")
     chosen = choose(recorded, options.sample, options.seed)
     found, failed = verify(
@@ -267,6 +269,13 @@ def _device(text: str) -> str:
     if text not in ("cpu", "cuda"):
         raise argparse.ArgumentTypeError(f"expected auto, cpu or cuda, got {text!r}")
     return text
+
+
+def _folder(text: str) -> Path:
+    """Read a folder; a leading ~ is the reader's home, which shells do not put behind an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder, got nothing; name one, or leave the option out")
+    return Path(text).expanduser()
 
 
 def _seconds(text: str) -> float:

@@ -43,6 +43,11 @@ def sweep(configs: Iterable[Any], *, data_root: str | Path | None = None, device
     listed = list(configs)
     if not listed:
         raise ValueError("configs: expected one configuration or more, got none; list them")
+    for config in listed:  # before anything is trained, for nothing is kept of a call that fails
+        if not isinstance(config, ToyConfig | ControlConfig | PairConfig):
+            raise TypeError(
+                f"configs: expected ToyConfig, ControlConfig or PairConfig, got {type(config).__name__}; list those"
+            )
     folder = folder_of(data_root)
     shapes: dict[Any, list[int]] = {}
     found: dict[int, Mapping[str, Any]] = {}
@@ -53,15 +58,11 @@ def sweep(configs: Iterable[Any], *, data_root: str | Path | None = None, device
             from samlib.methods.train import train_method
 
             found[place] = train_method(config, root=folder)
-        elif isinstance(config, PairConfig):
+        else:
             from samlib.images.pairs import train_pair
             from samlib.images.tiles import load_pair
 
             found[place] = train_pair(config, load_pair(config.pair, folder), device=device).metrics
-        else:
-            raise TypeError(
-                f"configs: expected ToyConfig, ControlConfig or PairConfig, got {type(config).__name__}; list those"
-            )
     for places in shapes.values():
         same = [listed[place] for place in places]
         results = train_toy(same, device=device, engine=best_engine(device, same[0].n_steps))

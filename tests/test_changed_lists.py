@@ -29,6 +29,7 @@ CASES = [
     ("03_phantom_rebalancing", toy, OTHER_COMPLEXITIES),
     pytest.param("04_two_effects", toy, OTHER_RADII, marks=pytest.mark.slow),
     pytest.param("05_interventions", toy, OTHER_RADII, marks=pytest.mark.slow),
+    pytest.param("05_interventions", toy, {"complexities": (270.0, 400.0)}, marks=pytest.mark.slow),
     pytest.param(
         "07_beyond", controls, OTHER_METHODS | {"OTHERS": {"SGD": controls.OTHERS["SGD"]}}, marks=pytest.mark.slow
     ),

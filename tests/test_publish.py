@@ -285,6 +285,8 @@ def test_a_reader_who_stops_a_build_waits_for_no_cell(root: Path) -> None:
     write_chapter(root / "book/one.ipynb", f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(120)")
     command = [sys.executable, "-m", "edition.publish", "book", "--root", str(root)]
     options = {"cwd": REPOSITORY, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    # Tests that a script has put into the background ignore Ctrl-C, and so would the build.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, **options) as build:
         while not begun.exists():
             assert build.poll() is None, build.stderr.read()

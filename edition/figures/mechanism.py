@@ -131,7 +131,10 @@ def mechanism_elsewhere(table: pd.DataFrame) -> Figure:
 
 def _draw_sgd(axes: Axes, complexity: pd.DataFrame) -> None:
     """Draw SGD's error at 360 degrees as a dashed line with its interval."""
-    sgd = estimate(pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=0.0).final_hard_error)
+    rows = pick(complexity, complexity=REFERENCE_COMPLEXITY, rho=0.0)
+    if rows.empty:  # a reader's lists may lack that complexity, or SGD
+        return
+    sgd = estimate(rows.final_hard_error)
     axes.axhline(sgd.mean, color=style.SGD, ls="--", lw=1.2, label="SGD")
     axes.axhspan(sgd.low, sgd.high, color=style.SGD, alpha=0.1, lw=0)
 
