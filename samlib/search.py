@@ -156,7 +156,7 @@ def search(
         `n_test` that are wrong; "weights", (setting, method, seed, statistic), SGD's networks and LSAM's at the
         reference radius, along `WEIGHTS`.
     """
-    chosen = settings(config.first + config.n_settings)[config.first :]
+    chosen = [dict(one) for one in settings(config.first + config.n_settings)[config.first :]]
     parts = []
     for index, setting in enumerate(chosen):
         parts.append(_one(config, setting, device=device, engine=engine))

@@ -174,6 +174,9 @@ def test_a_probe_on_one_symmetric_feature_has_its_boundary_in_the_middle():
     assert found[0] > 0 and found[1:] == pytest.approx([-found[0], found[0], 0.0], abs=1e-5)
     # Standardized features are -1 and 1, so the slope w solves w = C sum_i sigma(-w) = 4 sigma(-w).
     assert found[0] == pytest.approx(4 / (1 + math.exp(found[0])), abs=1e-3)
+    for dtype in (torch.uint8, torch.bool):
+        few = train_labels.to(dtype), features, labels.to(dtype)
+        assert torch.equal(signed_contributions(train, *few, strength=1.0), expected)
     for given in (train.bfloat16(), train.clone().requires_grad_()):
         assert torch.equal(signed_contributions(given, train_labels, features, labels, strength=1.0), expected)
 

@@ -36,7 +36,11 @@ def test_a_chunk_holds_what_its_runs_give_alone(monkeypatch):
     monkeypatch.setattr(search, "ROOM", 0.0)
     monkeypatch.setattr(search, "LEARNED", 2.0)  # after sixty steps nothing is learned
     metrics, arrays = search.search(TINY)
-    assert metrics["settings"] == list(settings(2)) and metrics["premise"] == [True, True]
+    assert (
+        metrics["settings"] == list(settings(2))
+        and metrics["settings"][0] is not settings(2)[0]
+        and metrics["premise"] == [True, True]
+    )
     assert arrays["runs"].shape == (2, len(RUNS), 2, len(STATISTICS)) and arrays["weights"].shape == (2, 2, 2, 5)
     setting, error = metrics["settings"][1], STATISTICS.index("final_hard_error")
     base = ToyConfig(n_steps=60, n_snapshots=5, seeds=(0, 1)).vary(**setting, n_test=100)

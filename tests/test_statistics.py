@@ -97,7 +97,8 @@ def test_the_joint_effect_of_two_equal_strata_is_welchs():
 
 
 def test_a_joint_effect_weighs_strata_alike_whatever_their_size_without_what_is_no_number():
-    assert joint_effect([[0.0] * 50, [2.0, NAN, 2.0]]) == Estimate(1.0, 1.0, 1.0, 52)
+    assert joint_effect([[0.0] * 50, [2.0, NAN, 2.0]]) == Estimate(1.0, -math.inf, math.inf, 52)  # no spread, no bounds
+    assert joint_effect([[2.0] * 3, [2.0, 2.0]]) == Estimate(2.0, 2.0, 2.0, 5)
     with pytest.raises(ValueError, match=r"two or more numbers in every stratum, got \[1, 2\]"):
         joint_effect([[1.0, NAN], [2.0, 4.0]])
 

@@ -115,7 +115,7 @@ def signed_contributions(
         )
     probe = fit_probe(train_features, train_labels, strength=strength)
     logits = torch.from_numpy(probe.decision_function(as_array(features)))
-    return ((2 * labels.cpu() - 1) * logits).float()
+    return ((2 * labels.cpu().long() - 1) * logits).float()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def importance(logits: Float[Tensor, "... class"], labels: Int[Tensor, "..."]) -
     """
     logits = logits.detach()
     logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-    return logits.softmax(-1).scatter(-1, labels[..., None], 0.0).sum(-1)
+    return logits.softmax(-1).scatter(-1, labels[..., None].long(), 0.0).sum(-1)
 
 
 def importance_weights(
@@ -70,7 +70,7 @@ def importance_weights(
     gradient = -(dealt_real[:, :, None] * dealt).mean(1)
     moved = phantom(v, gradient, torch.full((len(v),), rho, dtype=v.dtype))
     dealt_phantom = torch.sigmoid(-(moved[:, None] * dealt).sum(2)).view(members, n)
-    at_phantom = torch.empty_like(real).scatter_(1, order, dealt_phantom)
+    at_phantom = torch.full_like(real, torch.nan).scatter_(1, order, dealt_phantom)
     contributions = weights.v[:, :, None] * signed
     return Importance(*(part.numpy() for part in (real, at_phantom, contributions)))
 

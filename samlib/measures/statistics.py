@@ -103,7 +103,8 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     Args:
         differences: one row of paired differences a stratum (a data set), two or more numbers each.
     Returns:
-        The estimate; n is the number of all differences but those that are NaN, which are left out.
+        The estimate; n is the number of all differences but those that are NaN, which are left out. Where no stratum
+            has a spread and they differ, its ends are infinite.
     Raises:
         ValueError: no stratum, or one with fewer than two numbers.
 
@@ -119,8 +120,10 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
     variances = np.array([values.var(ddof=1) / len(values) for values in strata])
     mean = float(np.mean([values.mean() for values in strata]))
     n = sum(map(len, strata))
-    if variances.sum() == 0:
-        return Estimate(mean, mean, mean, n)
+    if not any(settled(values.max() - values.min()) for values in strata):  # of their own spread nothing is known
+        means = [values.mean() for values in strata]
+        half = math.inf if settled(max(means) - min(means)) else 0.0
+        return Estimate(mean, mean - half, mean + half, n)
     degrees = variances.sum() ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, strata, strict=True))
     half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
     return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
