@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from data_scripts import DataError
+from data_scripts.sources import SOURCES
 
 
 class Listing(NamedTuple):
@@ -56,8 +57,9 @@ def require_folder(folders: Iterable[Path], name: str, root: Path) -> Path:
         if folder.is_dir():
             return folder
     tried = " or ".join(map(str, folders))
-    command = f"python -m data_scripts.fetch {name} --root {shlex.quote(str(root))}"
-    raise DataError(f"{tried}: expected the folder of {name}, found none; run `{command}`")
+    command = f"run `python -m data_scripts.fetch {name} --root {shlex.quote(str(root))}`"
+    advice = command if name in SOURCES else "put it there"
+    raise DataError(f"{tried}: expected the folder of {name}, found none; {advice}")
 
 
 def require_file(path: Path, name: str) -> Path:

@@ -42,6 +42,24 @@ def check_number(
         raise ValueError(f"{name}: expected {wanted}{bounds}, got {value!r}{tail}")
 
 
+def check_seeds(config: Any, *, least: int = 1) -> None:
+    """Make a configuration's `seeds` a tuple, which can be an address, and refuse what is no set of root seeds.
+
+    Args:
+        config: a frozen dataclass that is being made; its `seeds` are changed.
+        least: how many it needs.
+    Raises:
+        TypeError: a seed is no whole number.
+        ValueError: too few, one twice, or one below 0.
+    """
+    seeds = tuple(config.seeds) if isinstance(config.seeds, list | tuple | range) else (config.seeds,)
+    for seed in seeds:
+        check_number("seeds", seed, low=0, integer=True)
+    if len(seeds) < least or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds: expected {least} or more different whole numbers, got {seeds}; list each once")
+    object.__setattr__(config, "seeds", seeds)
+
+
 def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
     """Refuse a value that is not one of the choices; the message lists them.
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from samlib.config import check_number
+from samlib.config import check_number, check_seeds
 from samlib.measures.importance import gini, importance_weights, only_easy, worst
 from samlib.toy.config import ToyConfig
 from samlib.toy.data import batch_order
@@ -97,8 +97,7 @@ class SearchConfig:
         check_number("n_settings", self.n_settings, low=1, integer=True)
         check_number("n_test", self.n_test, low=1, high=65_535, integer=True)  # errors are counted in 16 bits
         check_number("n_steps", self.n_steps, low=5, integer=True)
-        if len(set(self.seeds)) != len(self.seeds) or len(self.seeds) < 2:
-            raise ValueError(f"seeds: expected two or more different whole numbers, got {self.seeds}; list each once")
+        check_seeds(self, least=2)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -384,4 +384,6 @@ def test_the_records_page_lists_every_record_with_its_provenance_and_counts_the_
     origin = record.provenance | {"revision": "abc", "dirty": True, "device": "<cpu>"}
     stores["paper"].write("toy", CONFIGS[0], metrics={}, arrays={}, provenance=origin)
     page = record_tables("paper")
+    do([Run("toy", CONFIGS[0])], stores["local"], device="cpu")
+    assert "rho" not in record_tables("smoke") and "results/toy" not in record_tables("smoke")
     assert "2 of 2 runs recorded" in page and "abc (modified)" in page and "&lt;cpu&gt;" in page

@@ -8,6 +8,8 @@ import torch
 
 from samlib.config import check_number, differences, from_dict, to_dict
 from samlib.images.config import PairConfig
+from samlib.methods.config import ControlConfig
+from samlib.search import SearchConfig
 from samlib.streams import stream
 from samlib.toy.config import Intervention, ToyConfig, ToyData
 
@@ -110,13 +112,14 @@ def test_what_sets_array_sizes_is_part_of_the_shape_and_what_differs_between_mem
         (Intervention, {"last_layer": "none"}, "last_layer: expected one of 'plain', 'weighted'"),
         (ToyConfig, {"n_steps": 5, "n_snapshots": 6}, r"n_snapshots: .*got 6"),
         (ToyConfig, {"checkpoints": (30_001,)}, r"checkpoints: .*got 30001"),
-        (ToyConfig, {"seeds": (1, 1)}, r"seeds: expected one or more different whole numbers, got \(1, 1\)"),
+        (ToyConfig, {"seeds": (1, 1)}, r"seeds: expected 1 or more different whole numbers, got \(1, 1\)"),
         (ToyConfig, {"seeds": (-1,)}, "seeds: expected a whole number"),
         (ToyConfig, {"rho": -0.1}, r"rho: expected a finite number.*got -0.1"),
         (ToyConfig, {"batch_size": 0}, r"batch_size: expected a whole number.*got 0"),
         (ToyConfig, {"batch_size": 7}, r"batch_size: expected a divisor of n_train = 300, got 7"),
         (ToyData, {"flip": 1.5}, r"flip: expected .*a probability"),
-        (ToyConfig, {"seeds": ()}, r"seeds: expected one or more"),
+        (ToyConfig, {"seeds": ()}, r"seeds: expected 1 or more"),
+        (ControlConfig, {"seeds": [0, 0]}, r"seeds: expected 1 or more different whole numbers, got \(0, 0\)"),
         (ToyConfig, {"intervention": Intervention("importance"), "rho": 0.5}, r"expected 0 with a fixed ratio"),
         (ToyConfig, {"intervention": Intervention("rate", "phantom")}, r"more with the phantom, got rho = 0.0"),
     ],
@@ -124,6 +127,13 @@ def test_what_sets_array_sizes_is_part_of_the_shape_and_what_differs_between_mem
 def test_bad_fields_are_refused_by_name(kind, changes, message):
     with pytest.raises(ValueError, match=message):
         kind(**changes)
+
+
+@pytest.mark.parametrize("kind", [ToyConfig, ControlConfig, SearchConfig])
+@pytest.mark.parametrize("seeds", [[0, 1], range(2)])
+def test_seeds_in_a_list_or_a_range_are_those_in_a_tuple(kind, seeds):
+    given = kind(seeds=seeds)
+    assert given == kind(seeds=(0, 1)) and hash(given) == hash(kind(seeds=(0, 1)))
 
 
 def test_a_stream_repeats_and_differs_by_seed_and_by_purpose():

@@ -48,6 +48,14 @@ def test_components_hold_99_percent_of_the_variance():
     assert n_components(principal_variances(torch.ones(5, 3))) == 0
 
 
+@pytest.mark.parametrize("n", [3, 7, 100])
+def test_features_that_never_vary_have_no_direction_although_their_mean_is_rounded(n):
+    still = torch.full((n, 1), 0.1) * torch.tensor([1.0, 3.0, 1e9])
+    assert principal_variances(still).max() == 0
+    moving = torch.cat([torch.arange(n)[:, None] * 1e-3, still], 1)
+    assert n_components(principal_variances(moving)) == 1
+
+
 @pytest.mark.parametrize("features", [torch.ones(1, 3), torch.ones(3), torch.tensor([[1.0], [math.nan]])])
 def test_features_that_have_no_spectrum_are_refused(features):
     with pytest.raises(ValueError, match="features: expected finite values of shape"):

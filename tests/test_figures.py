@@ -20,7 +20,7 @@ from edition.figures.narrow import stack
 from edition.records.kept import checkpoints
 from edition.records.store import Store
 from edition.runs import Run, do
-from edition.runs.results import curve_table, seed_table
+from edition.runs.results import curve_table, pick, seed_table
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import VECTORS, ToyConfig, ToyData
 from samlib.toy.data import Examples, sample
@@ -125,6 +125,9 @@ def test_a_mean_curve_is_the_mean_over_seeds_with_its_interval_as_band_where_the
     assert corners[:, 1].min() == pytest.approx(2 - 2.484138, abs=1e-5)
     assert corners[:, 1].max() == 5
     assert seeds_word(data).startswith("n = 3 seeds")
+    twice = pd.concat([data, data])
+    with pytest.raises(ValueError, match=r"table: expected one row per \(x, seed\), got several"):
+        mean_curve(axes, twice, x="x", y="y", colour="black")
 
 
 def test_a_point_has_a_bar_where_there_is_an_interval_and_is_open_elsewhere(axes):
@@ -174,7 +177,7 @@ def test_rates_are_shown_against_radius_and_along_the_training(made):
 
 def test_terms_stand_beside_lsam_and_sgd_and_the_mechanism_has_a_point_a_stand_in_and_term(made):
     table = crossed(term=TERMS, rho=RHOS[1:], vector=VECTORS[1:])
-    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(table, made.table)))
+    (axes,) = visible(drawn(lambda: mechanism.phantom_terms(pick(table, vector="phantom"), made.table)))
     assert list(curves(axes)) == ["importance weights only", "learning rates only", "both: LSAM", "SGD"]
     (axes,) = visible(drawn(lambda: mechanism.mechanism(table, made.table)))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(mechanism.STAND_INS.values())
@@ -260,6 +263,14 @@ def test_on_a_phone_panels_stand_below_each_other_with_the_labels_that_they_shar
 @pytest.mark.parametrize(("rows", "columns", "scales"), [(1, 1, True), (5, 5, True), (3, 4, False)])
 def test_a_wide_panel_and_many_panels_stay_as_they_are(rows, columns, scales):
     figure, _ = grid(rows, columns, scales=scales)
+    assert not stack(figure) and tuple(figure.get_size_inches()) == (9, 5)
+    plt.close(figure)
+
+
+def test_panels_with_a_colour_bar_each_stay_as_they_are():
+    figure, panels = grid(1, 2)
+    for panel in panels.flat:
+        figure.colorbar(panel.imshow([[0, 1]]), ax=panel)
     assert not stack(figure) and tuple(figure.get_size_inches()) == (9, 5)
     plt.close(figure)
 

@@ -278,6 +278,13 @@ def test_centre_view_is_the_middle_in_imagenets_units() -> None:
         centre_view(image, 5)
 
 
+def test_images_that_are_not_square_are_refused() -> None:
+    wide = torch.zeros(2, 4, 6, 3, dtype=torch.uint8)
+    for view in (lambda: centre_view(wide, 2), lambda: augmented_view(wide, 2, stream(0, "boxes"))):
+        with pytest.raises(ValueError, match="images: expected square ones, got 2 of 4 x 6 pixels"):
+            view()
+
+
 def test_boxes_lie_in_the_image_have_the_stated_shapes_and_are_distributed_like_torchvisions() -> None:
     side, n = 1000, 4000
     ours = random_boxes(n, side, stream(0, "boxes")).double()

@@ -148,6 +148,8 @@ REFUSED = [  # training set, test set, options, words
     (BROKEN, TEST, {}, r"train: expected finite features, got NaN"),
     (TRAIN._replace(labels=torch.ones_like(TRAIN.labels)), TEST, {}, r"two classes or more, got only 1"),
     (TRAIN._replace(features=TRAIN.features.long()), TEST, {}, r"floating type, got torch\.int64"),
+    (TRAIN._replace(features=TRAIN.features.numpy()), TEST, {}, "train: expected features as a tensor of floats"),
+    (TRAIN, TEST._replace(groups=TEST.groups.float()), {}, "test: expected groups as a tensor of integers"),
     (TRAIN, TEST, {"held_out_share": 1.0}, "held_out_share: expected"),
     (make_set("train", per_group=3), TEST, {"n_folds": 4}, r"n_folds: expected .*\[2, 3\], got 4"),
     *((TRAIN, TEST, {"strengths": wrong}, "strengths: expected one or more finite C > 0") for wrong in WRONG_STRENGTHS),

@@ -97,6 +97,43 @@ print(*config.features, config.n_images)
     assert python(copy, told).split() == ["bird", "background", "100"]
 
 
+def test_a_kind_of_run_is_a_class_a_function_and_a_row(copy):
+    add(
+        copy / "edition/records/kinds.py",
+        """
+
+@dataclass(frozen=True)
+class Tosses:
+    n: int = 10
+    seed: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+
+def _toss(configs, work, report):
+    heads = [np.random.default_rng(config.seed).random(config.n) < 0.5 for config in configs]
+    return Trained("numpy", [({"heads": float(row.mean())}, {"tosses": row}) for row in heads], 0.1)
+
+
+KINDS["tosses"] = Kind(Tosses, 1, _toss, lambda config: config.n, 1e-6, {"heads": 0.0}, checkpointed=False)
+""",
+    )
+    add(copy / "edition/records/kinds.py", "from dataclasses import dataclass\n", after="import time\n")
+    told = """
+from edition import runs
+from edition.records.kinds import Tosses
+from edition.runs.verify import verify
+store = runs.store_for("smoke")
+wanted = [runs.Run("tosses", Tosses(seed=seed)) for seed in range(3)]
+first = runs.start(wanted, store)
+print(len(first.recorded), len(runs.pending(wanted, store)), verify(wanted, store))
+print(store.find("tosses", Tosses(seed=2)).arrays()["tosses"].shape)
+"""
+    assert python(copy, told).splitlines() == ["3 0 ([], {})", "(10,)"]
+
+
 def test_a_figure_is_one_function(copy):
     add(
         copy / "edition/figures/variants.py",

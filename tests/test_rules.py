@@ -113,6 +113,13 @@ def test_a_state_follows_from_the_corrected_values_and_a_family_is_corrected_onc
     assert [verdict(weak[0]).state, verdict(*weak).state] == ["confirmed", "undecided"]  # twice .03 is not below .05
     family = corrected([*weak, *weak])[:1]
     assert list(verdict(*family).effects) == family
+    mixed = verdict(*family, *weak).effects  # two families: of four, .12; of two, .06
+    assert [found.corrected for found in mixed] == pytest.approx([0.12, 0.06, 0.06])
+
+
+def test_a_mean_at_its_threshold_but_for_rounding_is_on_neither_side():
+    there = Effect("there", Estimate(0.3, 0.3, 0.3, 20), "above", 0.1 + 0.2)
+    assert (there.holds, there.outcome, there.p) == (False, "undecided", 1.0)
 
 
 H, R, U = "holds", "reversed", "undecided"

@@ -31,6 +31,13 @@ def test_paper_records_are_committed_and_the_others_may_be_kept_outside_a_reposi
     assert [store_for(profile).root for profile in PROFILES] == [root, tmp_path / "a blank", tmp_path / "a blank"]
 
 
+def test_a_file_where_records_are_to_be_kept_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SAMLIB_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(RecordError, match="expected a folder for records, found a file; name another"):
+        store_for("quick")
+
+
 def test_without_committed_records_beside_the_code_a_reader_is_sent_to_a_clone(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "REPOSITORY", tmp_path)
     with pytest.raises(RecordError, match=r"expected the committed records there, .*run this in a clone"):

@@ -75,7 +75,7 @@ def test_members_whose_weights_are_not_finite_say_so():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"seeds": (0,)}, "seeds: expected two or more"), ({"n_steps": 4}, "n_steps"), ({"first": -1}, "first")],
+    [({"seeds": (0,)}, "seeds: expected 2 or more"), ({"n_steps": 4}, "n_steps"), ({"first": -1}, "first")],
 )
 def test_bad_chunks_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):

@@ -36,11 +36,17 @@ def test_one_value_has_an_infinite_interval_equal_ones_none_and_no_value_no_mean
             estimate(values)
 
 
+@pytest.mark.parametrize(("values", "told"), [([[1.0], [2.0]], r"shape \(2, 1\)"), ([1.0, math.inf], "infinite")])
+def test_what_would_give_no_interval_or_several_is_refused(values, told):
+    with pytest.raises(ValueError, match=f"values: expected one finite number a seed, got .*{told}"):
+        estimate(values)
+
+
 def test_differences_are_treated_minus_control_and_paired():
     # Unpaired, the spread between seeds (100) would drown the constant difference; half a pair is left out.
     found = paired_difference([1.0, 101.0, NAN, 201.0], [2.0, 102.0, 5.0, 202.0])
     assert found == Estimate(-1.0, -1.0, -1.0, 3)
-    with pytest.raises(ValueError, match=r"expected equally many values, got 2 and 1; use equal seeds"):
+    with pytest.raises(ValueError, match=r"one number a seed of both, got shapes \(2,\) and \(1,\); use equal seeds"):
         paired_difference([1.0, 2.0], [1.0])
 
 

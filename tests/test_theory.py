@@ -178,6 +178,7 @@ BAD = [
     (lambda: first_order(RELU, X, Y, rho=math.nan), ValueError, "rho"),
     (lambda: log_ratio(RELU, X, Y[:2], rho=0.1), ValueError, r"one an example, \(3,\), got \(2,\)"),
     (lambda: log_ratio(RELU, X, (Y + 1) / 2, rho=0.1), ValueError, "expected -1 or \\+1"),
+    (lambda: log_ratio(RELU, X, torch.ones(3, dtype=torch.uint8), rho=0.1), ValueError, "holds -1, got torch.uint8"),
     (lambda: log_ratio(RELU, X, Y, rho=0.1, loss="hinge"), ValueError, "loss: expected one of"),
     (lambda: log_ratio(RELU, X, Y, rho=0.1, perturbed="first"), ValueError, "perturbed: expected one of"),
     (lambda: gradient_norm(RELU, X, perturbed="first"), ValueError, "perturbed: expected one of"),

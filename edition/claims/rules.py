@@ -53,6 +53,7 @@ class Effect:
         check_choice("predicted", self.predicted, ("above", "below", "within"))
         mean, low, high = (settled(end) for end in (self.value.mean, self.value.low, self.value.high))
         object.__setattr__(self, "value", replace(self.value, mean=mean, low=low, high=high))
+        object.__setattr__(self, "threshold", settled(self.threshold))
         if self.p is None:
             object.__setattr__(self, "p", _p_value(self.value, self._distance))
         if self.none is not None and self.beyond is None:
@@ -172,8 +173,8 @@ class Verdict:
 
     def __post_init__(self) -> None:
         check_choice("quantifier", self.quantifier, QUANTIFIERS)
-        if any(effect.corrected is None for effect in self.effects):
-            object.__setattr__(self, "effects", corrected(self.effects))
+        own = iter(corrected([effect for effect in self.effects if effect.corrected is None]))
+        object.__setattr__(self, "effects", [next(own) if e.corrected is None else e for e in self.effects])
 
     @cached_property
     def outcomes(self) -> list[str]:

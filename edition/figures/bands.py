@@ -18,7 +18,11 @@ def mean_curve(
 
     Args:
         table: one row per (x, seed).
+    Raises:
+        ValueError: several rows of one seed at one x: they would count as seeds.
     """
+    if table.duplicated([x, "seed"]).any():
+        raise ValueError(f"table: expected one row per ({x}, seed), got several; pick one of what else the rows vary")
     groups = [(value, rows[y].to_numpy(dtype=float)) for value, rows in table.groupby(x)]
     points = [(value, estimate(rows)) for value, rows in groups if (rows == rows).any()]
     positions = [value for value, _ in points]

@@ -21,13 +21,14 @@ def stack(figure: Figure) -> bool:
     Args:
         figure: drawn on one grid with constrained layout, as `plt.subplots` makes it; changed.
     Returns:
-        Whether that was done: not with many panels, nor with wide ones in one column.
+        Whether that was done: not with many panels or several colour bars, nor with wide ones in one column.
     """
     cells = {axes: spec for axes in figure.axes if axes.get_visible() and (spec := axes.get_subplotspec())}
     places = sorted({(spec.rowspan.start, spec.colspan.start) for spec in cells.values()})
     scales = any(axes.axison and (len(axes.get_xticks()) or len(axes.get_yticks())) for axes in cells)
     n_rows, n_columns = (len({place[side] for place in places}) for side in (0, 1))
-    if len(places) > MOST or (n_columns == 1 and figure.get_figwidth() > ALONE):
+    bars = sum(hasattr(axes, "_colorbar") for axes in figure.axes)
+    if bars > 1 or len(places) > MOST or (n_columns == 1 and figure.get_figwidth() > ALONE):
         return False
     if not scales:
         return _in_pairs(figure, cells, n_rows, n_columns)

@@ -204,7 +204,7 @@ def _record_section(item: Experiment, results: Results) -> str:
     n_needed = len(results.records) + results.n_missing
     changes = "configuration (what differs from the defaults)"
     heads = ("record", changes, "revision", "machine", "torch", "seconds", "UTC")
-    listed = table(heads, [_record_row(record) for record in results.records], wrap=True)
+    listed = table(heads, [_record_row(record, results.profile == "paper") for record in results.records], wrap=True)
     options = (f"--experiment {item.name}", f"--profile {results.profile}")  # a line does not break inside one
     command = " ".join(["python -m edition runs start", *(f'<span class="option">{told}</span>' for told in options)])
     return (
@@ -215,14 +215,14 @@ def _record_section(item: Experiment, results: Results) -> str:
     )
 
 
-def _record_row(record: Record) -> tuple[object, ...]:
-    """Return one record's row: a link to the file and its provenance."""
+def _record_row(record: Record, committed: bool) -> tuple[object, ...]:
+    """Return one record's row: a link to the file, which pages hold of committed records alone, and its provenance."""
     origin = record.provenance
     changed = differences(from_dict(KINDS[record.kind].config, record.config))
     seeds = changed.pop("seeds", None)
     told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
     revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
-    link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>')
+    link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>') if committed else record.id
     torch = origin["versions"].get("torch")
     return link, told, revision, origin["device"], torch, origin["wall_seconds"], origin["utc"]
 

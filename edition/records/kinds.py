@@ -1,6 +1,6 @@
 """Kinds of runs, one row each: how a kind is addressed, what it costs, how it is trained, what another machine changes.
 
-A new kind is a configuration class, a function here that trains it, and its row in `KINDS`.
+A new kind is a configuration class, a function here that trains it, and its row in `KINDS`; see `Kind`.
 """
 
 import time
@@ -52,7 +52,8 @@ class Kind(NamedTuple):
     """One kind of run.
 
     Attributes:
-        config: class of its configurations, whose fields and defaults are the records' addresses.
+        config: class of its configurations, frozen, each field with a default (fields that differ from it are a
+            record's address), with a property `shape`: what runs trained in one call share.
         schema: number of what a record of it holds; raised, all its records are stale.
         train: trains configurations of one `shape`, reporting the share that is done, 0..1.
         work: amount of work of a configuration: what its seconds are proportional to.

@@ -35,7 +35,7 @@ def store_for(profile: str) -> Store:
     relative one counts from the repository, whoever asks).
 
     Raises:
-        RecordError: this copy of the code has no folder of committed records beside it.
+        RecordError: this copy of the code has no folder of committed records beside it, or SAMLIB_RESULTS is a file.
 
     >>> store_for("paper").root.name
     'results'
@@ -49,7 +49,10 @@ def store_for(profile: str) -> Store:
             )
         return Store(root)
     elsewhere = os.environ.get(VARIABLE)
-    return Store(REPOSITORY / Path(elsewhere).expanduser() if elsewhere else root / "local")
+    local = REPOSITORY / Path(elsewhere).expanduser() if elsewhere else root / "local"
+    if local.is_file():
+        raise RecordError(f"{local}: expected a folder for records, found a file; name another in {VARIABLE}")
+    return Store(local)
 
 
 def needed(experiments: Iterable[Experiment], profile: str) -> list[Run]:

@@ -25,12 +25,12 @@ def centre_view(images: UInt8[Tensor, "batch side side 3"], size: int) -> Float[
     Returns:
         A new tensor, single precision.
     Raises:
-        ValueError: size is larger than the images.
+        ValueError: size is larger than the images, or these are not square.
 
     >>> centre_view(torch.full((1, 5, 5, 3), 255, dtype=torch.uint8), 2).shape
     torch.Size([1, 3, 2, 2])
     """
-    side = images.shape[1]
+    side = _side(images)
     check_number("size", size, low=1, high=side, integer=True, advice="images are cut, not enlarged")
     start = (side - size) // 2
     return _normalized(images[:, start : start + size, start : start + size].permute(0, 3, 1, 2).float())
@@ -51,8 +51,10 @@ def augmented_view(
         jitter: whether colours are changed, too; see `jittered`.
     Returns:
         A new tensor, single precision, normalized like `centre_view`'s.
+    Raises:
+        ValueError: images that are not square.
     """
-    n, side = images.shape[:2]
+    n, side = len(images), _side(images)
     boxes = random_boxes(n, side, generator)
     flipped = torch.rand(n, generator=generator, dtype=torch.float32) < 0.5
     pixels = resized_boxes(images, boxes, flipped, size)
@@ -143,6 +145,14 @@ def resized_boxes(
     grid = (2 * grid + 1) / side - 1  # grid_sample's -1..1 from edge to edge
     pixels = images.permute(0, 3, 1, 2).float()
     return torch.nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
+def _side(images: UInt8[Tensor, "batch side side 3"]) -> int:
+    """Return the side of square images; refuse others, whose boxes would be drawn for a square."""
+    n, height, width, _ = images.shape
+    if height != width:
+        raise ValueError(f"images: expected square ones, got {n} of {height} x {width} pixels; crop or squash them")
+    return int(height)
 
 
 def _normalized(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:

@@ -69,15 +69,15 @@ def probe_error(
         n_groups: number of groups, K^2 for two features of K classes.
         generator: decides which training examples are held out while C is chosen.
         strengths: values of C to try, all > 0.
-        held_out_share: share of each group held out, within (0, 1); not used with folds.
+        held_out_share: share of each group held out, within [.01, .99]; not used with folds.
         n_folds: 0 holds one share out; 2 or more is a cross-validation with so many folds, each with its share of
             every group.
-        penalty: "l2" or, without folds, "l1".
+        penalty: "l2" or, without folds and for labels 0 and 1 alone, "l1".
     Returns:
         Errors as shares of 1; see `ProbeResult`.
     Raises:
-        ValueError: empty or misshapen sets, non-finite features, an absent group, groups of several sizes in `train`,
-            or one class alone there or in what remains of it while C is chosen.
+        ValueError: empty or misshapen sets, parts that are no tensors, non-finite features, an absent group, groups of
+            several sizes in `train`, or one class alone there or in what remains of it while C is chosen.
     Side effects:
         Advances the generator; none otherwise.
     """
@@ -314,6 +314,10 @@ def _check_classes(name: str, labels: Int64[Tensor, " example"]) -> None:
 
 
 def _check_set(name: str, data: FrozenFeatures, n_groups: int) -> None:
+    for field, part in zip(data._fields, data, strict=True):
+        if not isinstance(part, Tensor) or (field != "features" and part.dtype.is_floating_point):
+            kind, found = "floats" if field == "features" else "integers", getattr(part, "dtype", type(part).__name__)
+            raise ValueError(f"{name}: expected {field} as a tensor of {kind}, got {found}; convert it")
     n = len(data.features)
     if not data.features.is_floating_point():
         raise ValueError(

@@ -25,7 +25,8 @@ def principal_variances(features: Float[Tensor, "example feature"]) -> Float[Ten
             f"features: expected finite values of shape (example, feature) with two examples or more, got shape "
             f"{tuple(features.shape)}; pass the trunk's output of a network that has not diverged"
         )
-    centred = features.double() - features.double().mean(0)
+    # A feature that never varies is 0 exactly, where rounding of its mean would leave a direction.
+    centred = torch.where((features == features[0]).all(0), 0.0, features.double() - features.double().mean(0))
     gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     values = torch.linalg.eigvalsh(gram).flip(0) / len(features)
     return torch.where(values > values[0] * 1e-12, values, 0.0)

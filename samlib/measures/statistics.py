@@ -53,12 +53,15 @@ def estimate(values: ArrayLike) -> Estimate:
     Returns:
         The estimate; infinite ends for a single value.
     Raises:
-        ValueError: no value that is a number.
+        ValueError: no value that is a number, an infinite one, or values in rows.
 
     >>> estimate([1.0, 2.0, 3.0]).mean
     2.0
     """
     numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or np.isinf(numbers).any():
+        found = "an infinite one" if numbers.ndim == 1 else f"values of shape {numbers.shape}"
+        raise ValueError(f"values: expected one finite number a seed, got {found}; pass one measure of every seed")
     numbers = numbers[~np.isnan(numbers)]
     n = len(numbers)
     if n == 0:
@@ -82,7 +85,7 @@ def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:
     Args:
         treated, control: one number a seed, same seeds in the same order.
     Raises:
-        ValueError: different lengths.
+        ValueError: different shapes, and what `estimate` refuses.
 
     >>> paired_difference([1.0, 3.0], [0.0, 2.0]).mean
     1.0
@@ -90,7 +93,8 @@ def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:
     first, second = np.asarray(treated, dtype=float), np.asarray(control, dtype=float)
     if first.shape != second.shape:
         raise ValueError(
-            f"paired_difference: expected equally many values, got {first.size} and {second.size}; use equal seeds"
+            f"paired_difference: expected one number a seed of both, got shapes {first.shape} and {second.shape}; "
+            f"use equal seeds"
         )
     return estimate(first - second)
 
@@ -223,8 +227,8 @@ def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
 
     Args:
         x: the points, shape (point,).
-        curves: one curve a seed, shape (seed, point). Values that differ in their last bits alone are tied; a curve
-            that never changes gives 0: it neither rises nor falls.
+        curves: one curve a seed, shape (seed, point). Values that agree to 12 decimals are tied; a curve that never
+            changes gives 0: it neither rises nor falls.
     Returns:
         One number a seed.
     """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from samlib.config import all_but, check_choice, check_number
+from samlib.config import all_but, check_choice, check_number, check_seeds
 
 TASKS = ("toy", "three_features", "cifar_mnist", "digits_patches")
 PERTURBED = ("all", "last layer", "all but last layer", "biases")
@@ -99,10 +99,7 @@ class ControlConfig:
                 integer=True,
                 advice="None is all",
             )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: expected one or more different whole numbers, got {self.seeds}; list each once")
-        for seed in self.seeds:
-            check_number("seeds", seed, low=0, integer=True)
+        check_seeds(self)
         if not self.stacked and len(self.seeds) > 1:
             raise ValueError(f"seeds: expected one seed for {self.task!r}, got {self.seeds}; make a run of each")
 

@@ -185,5 +185,7 @@ def _check_labels(inputs: Tensor, labels: Tensor) -> None:
             f"labels: expected one an example, {tuple(inputs.shape[:-1])}, got {tuple(labels.shape)}; a batch of one "
             "example has inputs (1, feature) and labels (1)"
         )
+    if not labels.dtype.is_signed:  # minus a byte is a byte
+        raise ValueError(f"labels: expected a type that holds -1, got {labels.dtype}; map class 0 to -1")
     if not ((labels == 1) | (labels == -1)).all():
         raise ValueError(f"labels: expected -1 or +1, got {labels.unique()[:5].tolist()}; map class 0 to -1")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from samlib.config import check_choice, check_number
+from samlib.config import check_choice, check_number, check_seeds
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,7 @@ class ToyConfig:
             )
         for step in self.checkpoints:
             check_number("checkpoints", step, low=0, high=self.n_steps, integer=True)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: expected one or more different whole numbers, got {self.seeds}; list each once")
-        for seed in self.seeds:
-            check_number("seeds", seed, low=0, integer=True)
+        check_seeds(self)
 
     @property
     def snapshots(self) -> tuple[int, ...]:

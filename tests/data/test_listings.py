@@ -8,6 +8,7 @@ import tiny_sets
 
 from data_scripts import DataError
 from data_scripts.domains import LAYOUTS
+from data_scripts.listing import require_folder
 from data_scripts.prepare import LISTINGS
 
 COUNT, HEADER, *ROWS = tiny_sets.attribute_lines()
@@ -151,3 +152,9 @@ def test_a_mistake_in_a_sets_own_files_is_named(tmp_path, mistake):
     spoil(MAKE[name](tmp_path))
     with pytest.raises(DataError, match=message):
         LISTINGS[name](tmp_path)
+
+
+def test_a_set_that_is_downloaded_names_its_command_and_ones_own_does_not(tmp_path):
+    for name, advice in (("pacs", r"run `python -m data_scripts.fetch pacs --root "), ("my_birds", "put it there$")):
+        with pytest.raises(DataError, match=f"expected the folder of {name}, found none; {advice}"):
+            require_folder([tmp_path / name], name, tmp_path)
