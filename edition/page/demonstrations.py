@@ -18,7 +18,7 @@ from edition.figures.domainbed import domain_samples
 from edition.figures.table_one import group_samples
 from edition.page.chapter import Chapter, Results, new_store, show
 from edition.records.store import Record
-from edition.runs.results import box
+from edition.runs.results import box, pick
 from samlib.images.config import DomainConfig, FinetuneConfig, PairConfig
 from samlib.images.image_sets import PreparedSet, load_images
 from samlib.images.splits import photograph_splits
@@ -159,9 +159,9 @@ def weighed_photographs(chapter: Chapter) -> Weighed:
         if frozen:
             tables[", frozen statistics"] = reading_changes(frozen.records)
         found.readings[name] = {
-            f"{method}-trained{told}": part
+            f"{method}-trained{told}": pick(table, method=method)
             for told, table in tables.items()
-            for method, part in table.groupby("method")
+            for method in ("SGD", "SAM")
         }
     return found
 
