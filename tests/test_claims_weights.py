@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -262,6 +263,14 @@ def test_runs_that_were_fixed_beforehand_judge_in_place_of_the_last_blocks(monke
     few = {name: results(read(3), name=name)}
     assert judge("waterbirds-batch-statistics", **few).state == "not tested"
 
+    slow = f"{name}_frozen_slower"
+    for kept in frozen[f"{name}_frozen"].records:  # the control is then the slower one
+        kept.metrics.update(diverged=True)
+    assert judge("waterbirds-batch-statistics", **{name: whole}, **frozen).shown == []
+    frozen[slow] = results(read(statistics="frozen", learning_rate=0.001), name=slow)
+    modes = judge("waterbirds-batch-statistics", **{name: whole}, **frozen)
+    assert [effect.value.mean for effect in modes.shown] == [0.3125] * 2 and modes.experiments == (name, slow)
+
 
 def test_where_sgds_probes_contradict_the_fixed_names_whom_the_phantom_favours_is_shown_by_theirs_too(monkeypatch):
     monkeypatch.setattr(data_sets.DataSet, "chosen", lambda self, fixed: CHOSEN)
@@ -287,10 +296,11 @@ def test_the_chapter_shows_the_whole_networks_once_their_runs_are_complete(monke
     nothing, last = results([], name="none"), results(runs(TIDY, TIDY))
     stub = SimpleNamespace(profile="paper", recorded=lambda name: whole.get(name, nothing), results=lambda name: last)
     found = demonstrations.weighed_photographs(stub)
-    assert len(shown) == 1 and f"records.html#{name}" in shown[0].data
+    assert [re.findall(r"records\.html#(\w+)", item.data) for item in shown] == [[name], [f"{name}_frozen"]]
     assert found.moments["waterbirds"][0].reading == "evaluation mode, batches of 128"
     assert found.moments["celeba"][0].reading == "training mode, batches of 2"
-    titles = [f"{method}-trained{told}" for told in ("", ", frozen statistics") for method in ("SAM", "SGD")]
+    ways = ("", ", frozen statistics, learning rate 0.005")
+    titles = [f"{method}-trained{told}" for told in ways for method in ("SGD", "SAM")]
     assert list(found.readings["waterbirds"]) == titles and "celeba" not in found.readings
 
 

@@ -79,7 +79,9 @@ def test_photographs_wait_for_their_grid_and_are_then_what_the_page_says(monkeyp
     own = [(*setting, seed) for seed in range(100, 104) for setting in chosen.values()]
     assert [(c.learning_rate, c.rho, c.seed) for c in found[""]] == own
     assert {c.seed for c in found["more"]} == set(range(104, 108)) and len(found["more"]) == 8
-    assert {(c.seed, c.statistics) for c in found["frozen"]} == {(100, "frozen"), (101, "frozen")}
+    for part, rates in (("frozen", {0.005, 0.01}), ("frozen_slower", {0.001})):
+        assert {(c.seed, c.statistics) for c in found[part]} == {(100, "frozen"), (101, "frozen")}
+        assert {c.learning_rate for c in found[part]} == rates and {c.rho for c in found[part]} == {0.0, 0.07}
     for config in (config for configs in found.values() for config in configs):
         assert (config.n_epochs, config.importance_epochs, config.n_importance) == (length, epochs, 1024)
         assert config.phantom_readings and config.probe_each_epoch and config.probe_folds == 5

@@ -4,7 +4,7 @@ Here `results` are by experiment; data sets whose experiments are not among them
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -134,6 +134,19 @@ def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") ->
         for title, found in progress(results, method).items()
         if len(found.records) == found.n
     }
+
+
+def controls(title: str) -> tuple[str, str]:
+    """Name the experiments of a set of photographs with frozen batch statistics: at the chosen settings, and slower."""
+    return f"{DATA_SETS[title].confirmatory}_frozen", f"{DATA_SETS[title].confirmatory}_frozen_slower"
+
+
+def trained_control(results: Iterable[Results | None]) -> Results | None:
+    """Return the first control that is complete and in which not every run of SGD diverged."""
+    for found in results:
+        if found and found.complete and not all(r.metrics["diverged"] for r in found.records if r.config["rho"] == 0):
+            return found
+    return None
 
 
 def waiting(results: Mapping[str, Results]) -> dict[str, str]:

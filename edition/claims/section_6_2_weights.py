@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 
 from edition.claims.claim import OURS, Judged, claim
-from edition.claims.data_sets import DATA_SETS, DECIDING, PHOTOGRAPHS, by_name, confirmatory_entries, judged_entries
+from edition.claims.data_sets import (
+    DATA_SETS,
+    DECIDING,
+    PHOTOGRAPHS,
+    by_name,
+    confirmatory_entries,
+    controls,
+    judged_entries,
+    trained_control,
+)
 from edition.claims.moments import (
     JUDGING,
     Moment,
@@ -278,18 +287,20 @@ for _title, _experiment in PHOTOGRAPHS.items():
         place="Section 6.2, Figure 3; the question is ours",
         says=f"{_title}: At SGD's parameters, batch statistics take the phantom's effect on the weights away.",
         statistic=f"{GINI} (batches of {JUDGING[1]}, rho = {RADIUS:g}), in training mode minus in evaluation mode, "
-        "after each recorded epoch, paired by seed; beside it networks that were trained with frozen statistics",
+        "after each recorded epoch, paired by seed; beside it networks that were trained with frozen statistics, at a "
+        "smaller learning rate where they diverge at the chosen one",
         chapter=EFFECTS,
         figure=f"fig-map-{_experiment}",
-        also=(_names.confirmatory, _names.more, f"{_names.confirmatory}_frozen"),
+        also=(_names.confirmatory, _names.more, *controls(_title)),
         origin=OURS,
     )
-    def modes(own: Results | None, more: Results | None, frozen: Results | None) -> Judged:
+    def modes(own: Results | None, more: Results | None, *frozen: Results | None) -> Judged:
         found = [*confirmatory_entries(by_name((own, more))).values()]
         if not found:
             return Judged([])
         (entry,) = found
-        shown = _modes(frozen.records, "frozen statistics") if frozen else []
+        control = trained_control(frozen)
+        shown = _modes(control.records, "frozen statistics") if control else []
         effects = [effect for effect in _modes(entry.records, "SGD-trained") if effect.value.n > 1]
-        used = [*entry.records, *(frozen.records if frozen else ())]
+        used = [*entry.records, *(control.records if control else ())]
         return Judged(effects, scaled_down=entry.note, shown=shown, records=used)

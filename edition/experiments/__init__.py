@@ -54,6 +54,7 @@ _WHOLE = [
             "fresh seeds, analysis fixed beforehand (Table 1)",
             "four more seeds, which count together",
             "with frozen batch statistics: a control",
+            "with frozen batch statistics, slower: a control that does not diverge",
         ),
         strict=True,
     )

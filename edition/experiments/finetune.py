@@ -71,6 +71,7 @@ def weighed(item: Tuned, methods: Sequence[str] = ("SGD", "SAM"), **options: Any
 # runs of three epochs.
 READINGS: dict[str, Any] = {"phantom_readings": True, "n_importance": 1024}
 SEEDS, MORE_SEEDS, CONTROL_SEEDS = range(100, 104), range(104, 108), (100, 101)
+CONTROL_RATE = 0.001  # of the control, where the chosen rates diverge
 
 
 def whole(base: FinetuneConfig, n_epochs: int) -> tuple[Configs, Tuned]:
@@ -92,9 +93,16 @@ def confirmatory(name: str) -> dict[str, Configs]:
         small = {"probe_folds": 2, "phantom_readings": True, "statistics": statistics}
         return weighed(item, methods, seeds=seeds, small=small, statistics=statistics, **READINGS)
 
+    frozen = runs(CONTROL_SEEDS, statistics="frozen")
+
+    def slower(profile: str) -> list[FinetuneConfig]:
+        found = frozen(profile)
+        return [dataclasses.replace(c, learning_rate=CONTROL_RATE) for c in found] if profile == "paper" else found
+
     return {
         "grid": grid,
         "": runs(SEEDS, ("SGD", "SAM", EQUAL_BUDGET)),
         "more": runs(MORE_SEEDS),
-        "frozen": runs(CONTROL_SEEDS, statistics="frozen"),
+        "frozen": frozen,
+        "frozen_slower": slower,
     }

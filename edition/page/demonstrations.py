@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from edition import runs
-from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries
+from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, controls, trained_control
 from edition.claims.domainbed import EXPERIMENTS, OTHER_RADII, WHOLE
 from edition.claims.moments import Moment, photograph_moments, reading_changes
 from edition.experiments import experiment
@@ -154,10 +154,12 @@ def weighed_photographs(chapter: Chapter) -> Weighed:
             continue
         display(Results(names.confirmatory, chapter.profile, tuple(entry.records), 0).source())
         found.moments[name] = photograph_moments(entry.records, entry.roles)
-        frozen = chapter.recorded(f"{names.confirmatory}_frozen")
         tables = {"": reading_changes(entry.records)}
-        if frozen:
-            tables[", frozen statistics"] = reading_changes(frozen.records)
+        if control := trained_control(map(chapter.recorded, controls(title))):
+            display(control.source())
+            rates = sorted({record.config["learning_rate"] for record in control.records})
+            told = f", frozen statistics, learning rate {' and '.join(f'{rate:g}' for rate in rates)}"
+            tables[told] = reading_changes(control.records)
         found.readings[name] = {
             f"{method}-trained{told}": pick(table, method=method)
             for told, table in tables.items()
