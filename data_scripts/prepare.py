@@ -60,13 +60,22 @@ from samlib.images.catalogue import PHOTOGRAPHS
 
 SCHEMA = 1
 LARGEST = 1024  # side of a stored image, pixels
-# A set of photographs has a file of its own here, with a function that lists its images.
+
+
+def _list_photographs(name: str, root: Path) -> Listing:
+    """List a set of photographs by the file of its own here, NAME.py with `list_NAME`, read when it is asked for."""
+    try:
+        module = importlib.import_module(f"data_scripts.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"data_scripts.{name}":
+            raise
+        raise DataError(f"data_scripts/{name}.py: expected a file with list_{name}(root), found none") from error
+    listing: Listing = getattr(module, f"list_{name}")(root)
+    return listing
+
+
 LISTINGS: dict[str, Callable[[Path], Listing]] = {
-    **{
-        name: getattr(importlib.import_module(f"data_scripts.{name}"), f"list_{name}")
-        for name, row in PHOTOGRAPHS.items()
-        if not row.embedded
-    },
+    **{name: functools.partial(_list_photographs, name) for name, row in PHOTOGRAPHS.items() if not row.embedded},
     **{name: functools.partial(list_domains, name) for name in LAYOUTS},
 }
 AS_FETCHED = ("mnist", "fashionmnist")

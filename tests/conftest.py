@@ -14,7 +14,6 @@ FIRST = {
     "samlib[": ".venv/bin/pip install -e '.[benchmark]'",
     ".[trainers]": ".venv/bin/pip install -c requirements.txt -e '.[trainers]'",
     "numba": ".venv/bin/pip install numba",
-    "triton": ".venv/bin/pip install triton",
 }
 
 

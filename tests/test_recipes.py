@@ -86,15 +86,45 @@ print(len(table[table.method == "unnormalized last layer"]), len(table[table.met
     assert python(copy, told).split() == ["6", "6"]  # three settings, two seeds
 
 
-def test_a_data_set_is_one_row(copy):
+def test_a_data_set_is_one_row_and_a_file_that_lists_it(copy, tmp_path):
     row = '    "my_birds": PhotographSet(("bird", "background"), 100, ("a", "b", "c", "d")),\n'
     add(copy / "samlib/images/catalogue.py", row, after="PHOTOGRAPHS = {\n")
     told = """
+import sys
+import numpy as np
+from pathlib import Path
+from PIL import Image
+from data_scripts import DataError
+from data_scripts.prepare import prepare
 from samlib.images.config import FinetuneConfig
-config = FinetuneConfig(image_set="my_birds")
-print(*config.features, config.n_images)
+from samlib.images.image_sets import load_images
+root = Path(sys.path[-1])
+(root / "my_birds").mkdir(parents=True)
+for i in range(4):
+    Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(root / f"my_birds/{i}.png")
+try:
+    prepare("my_birds", root)
+except DataError as error:
+    print(error)
+Path("data_scripts/my_birds.py").write_text(LISTING)
+prepare("my_birds", root)
+config = FinetuneConfig(image_set="my_birds", stored_size=8, image_size=8)
+print(*config.features, config.n_images, load_images(config, root).table.label.tolist())
 """
-    assert python(copy, told).split() == ["bird", "background", "100"]
+    listing = """
+import pandas as pd
+from data_scripts.listing import Listing, require_folder
+
+def list_my_birds(root):
+    folder = require_folder([root / "my_birds"], "my_birds", root)
+    columns = {"split": ["train", "train", "val", "test"], "label": [0, 1, 0, 1], "attribute": 0}
+    table = pd.DataFrame(columns | {"group": [0, 2, 0, 2], "file": [f"{i}.png" for i in range(4)]})
+    return Listing(folder, table, ("split",), {"train": 2, "val": 1, "test": 1}, "squash", 8)
+"""
+    lines = python(copy, f"import sys; sys.path.append({str(tmp_path / 'data')!r}); LISTING = {listing!r}\n{told}")
+    lines = lines.splitlines()
+    assert lines[0] == "data_scripts/my_birds.py: expected a file with list_my_birds(root), found none"
+    assert lines[-1] == "bird background 100 [0, 1, 0, 1]"
 
 
 def test_a_kind_of_run_is_a_class_a_function_and_a_row(copy):
@@ -132,6 +162,27 @@ print(len(first.recorded), len(runs.pending(wanted, store)), verify(wanted, stor
 print(store.find("tosses", Tosses(seed=2)).arrays()["tosses"].shape)
 """
     assert python(copy, told).splitlines() == ["3 0 ([], {})", "(10,)"]
+
+
+def test_an_optimiser_is_a_class_with_a_rule_of_its_own(copy):
+    rule = """
+
+class HalfSAM(SAM):
+    def _ascent_rule(self, parameters, gradients):
+        return gradients, [gradient / 2 for gradient in gradients]
+"""
+    add(copy / "samlib/optim/variants.py", rule)
+    add(copy / "samlib/optim/__init__.py", "from samlib.optim.variants import HalfSAM\n")
+    told = """
+import torch
+from samlib.optim import HalfSAM
+w = torch.nn.Parameter(torch.zeros(2))
+sam = HalfSAM([w], rho=0.5, lr=1.0)
+(w @ torch.tensor([3.0, 4.0])).backward()  # |g| = 5: half of 0.5 g / 5
+sam.ascent_step()
+print([round(value, 6) for value in w.tolist()])
+"""
+    assert python(copy, told).strip() == "[0.15, 0.2]"
 
 
 def test_a_figure_is_one_function(copy):

@@ -127,6 +127,17 @@ def test_what_is_imported_often_does_not_import_what_is_slow(modules, unwanted):
     assert python(ROOT, f"import sys, {modules}; print({unwanted} & set(sys.modules))").strip() == "set()"
 
 
+def test_every_module_of_the_library_is_imported_with_what_pip_installs_for_it_alone():
+    told = """
+import importlib, pkgutil, sys, samlib
+for module in pkgutil.walk_packages(samlib.__path__, "samlib."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print({"scipy", "pandas", "sklearn", "torchvision", "numba", "PIL", "matplotlib"} & set(sys.modules))
+"""
+    assert python(ROOT, told).strip() == "set()"
+
+
 QUIET = """
 import importlib, logging, os, pkgutil, random, warnings
 import numpy, torch, edition, samlib

@@ -70,7 +70,7 @@ def _loop(config: ToyConfig, seconds: float) -> Rate:
 
 
 def _engine(config: ToyConfig, device: str, engine: str, threads: int, seconds: float) -> Rate:
-    """An engine's model-steps a second; it compiles and captures here, untimed."""
+    """An engine's model-steps a second; it compiles here, untimed."""
     epoch = _engine_epoch(config, device, engine, threads)
     steps = len(config.seeds) * (config.data.n_train // config.batch_size)
     epoch()

@@ -1,6 +1,6 @@
 """Beyond the paper: what SAM's variants and rivals say about its effect on the hard feature (chapter 7).
 
-The comparisons of one task are one family: of fifteen some would look decided by chance.
+The comparisons of one task are one family: of so many some would look decided by chance.
 """
 
 import functools
@@ -81,7 +81,7 @@ def accounts_of(table: pd.DataFrame) -> dict[str, Effect]:
     return dict(zip(found, effects, strict=True))
 
 
-@functools.lru_cache(maxsize=len(TASKS))  # seven questions ask for one task's
+@functools.lru_cache(maxsize=len(TASKS))  # every question asks for its task's
 def _comparisons(results: Results) -> dict[tuple[str, str], Effect]:
     return family(control_table(results.records))
 
@@ -116,7 +116,7 @@ for _title, _experiment in TASKS.items():
             statistic="rank correlation over methods and settings of the hard feature's probing error with "
             f"{_account.replace('_', ' ')}, seed by seed, over networks with at most {SOLVED:.0%} test error "
             "(a limit set after the toy's runs had been seen, which therefore decide nothing; beside it over all); "
-            "corrected for three accounts; the interval is over seeds, of these methods: it says nothing of others, "
+            "corrected for all accounts; the interval is over seeds, of these methods: it says nothing of others, "
             "nor what causes what",
             chapter=BEYOND,
             figure="fig-follows",

@@ -136,7 +136,7 @@ def confirmatory_entries(results: Mapping[str, Results], method: str = "SAM") ->
     }
 
 
-def controls(title: str) -> tuple[str, str]:
+def frozen_controls(title: str) -> tuple[str, str]:
     """Name the experiments of a set of photographs with frozen batch statistics: at the chosen settings, and slower."""
     return f"{DATA_SETS[title].confirmatory}_frozen", f"{DATA_SETS[title].confirmatory}_frozen_slower"
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 from samlib.config import check_choice
-from samlib.measures.statistics import CONFIDENCE, Estimate, agreement_p, detectable_at, settled
+from samlib.measures.statistics import CONFIDENCE, Estimate, agreement_p, critical_t, detectable_at, settled
 
 STATES = ("confirmed", "contradicted", "mixed", "undecided", "not tested")
 QUANTIFIERS = ("in general", "every", "some", "alike")
@@ -116,7 +116,7 @@ def _p_value(value: Estimate, distance: float) -> float:
     if half == 0:
         return agreement_p(value.n) if distance else 1.0
     degrees = value.degrees
-    error = half / scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    error = half / critical_t(degrees)
     return float(2 * scipy.stats.t.sf(abs(distance) / error, degrees))
 
 

@@ -18,7 +18,7 @@ from edition.claims.data_sets import (
     PHOTOGRAPHS,
     by_name,
     confirmatory_entries,
-    controls,
+    frozen_controls,
     judged_entries,
     trained_control,
 )
@@ -291,7 +291,7 @@ for _title, _experiment in PHOTOGRAPHS.items():
         "smaller learning rate where they diverge at the chosen one",
         chapter=EFFECTS,
         figure=f"fig-map-{_experiment}",
-        also=(_names.confirmatory, _names.more, *controls(_title)),
+        also=(_names.confirmatory, _names.more, *frozen_controls(_title)),
         origin=OURS,
     )
     def modes(own: Results | None, more: Results | None, *frozen: Results | None) -> Judged:

@@ -22,7 +22,7 @@ from edition.claims.section_6_2_interventions import COMPARABLE, LEAST, MATCH_MA
 from edition.claims.toy import ROOM
 from edition.records.store import Record
 from edition.runs.results import Results
-from samlib.measures.statistics import CONFIDENCE, SETTLED, Estimate
+from samlib.measures.statistics import CONFIDENCE, SETTLED, Estimate, critical_t
 from samlib.search import AXES, FRACTIONS, REFERENCE, RUNS, STATISTICS, TERMS, WEIGHTS, SearchConfig
 from samlib.search import LEARNED as PREMISE_LEARNED
 from samlib.search import ROOM as PREMISE_ROOM
@@ -161,7 +161,7 @@ class Cases:
             mean = np.where(there, self.values, 0).sum(2) / n
             squares = np.where(there, self.values - mean[..., None], 0) ** 2
             spread = np.sqrt(squares.sum(2) / (n - 1) / n)
-            half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * spread
+            half = critical_t(np.maximum(n - 1, 1)) * spread
         return n, mean.round(SETTLED), half.round(SETTLED)
 
     @property
@@ -192,7 +192,7 @@ class Cases:
         n, _, half = self.summary
         degrees = np.maximum(n - 1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            error = half / scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+            error = half / critical_t(degrees)
             p = 2 * scipy.stats.t.sf(np.abs(distance) / error, degrees)
         agree = np.minimum(1.0, 2.0 ** (1 - n))  # `agreement_p`: all seeds give the same
         p = np.where(half == 0, np.where(distance == 0, 1.0, agree), p)

@@ -1,4 +1,4 @@
-"""Experiments: which runs the book needs (one file a chapter family), and how each kind of run is trained."""
+"""Experiments: which runs the book needs, one file a family of chapters."""
 
 from dataclasses import dataclass
 from typing import Any

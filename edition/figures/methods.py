@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 from edition.claims.beyond import LIMIT_SET_AFTER, accounts_of, family
 from edition.claims.controls import ACCOUNTS, SOLVED, against_sgd, comparison, follows, improvements
+from edition.experiments.controls import PERTURBED
 from edition.figures import style
 from edition.figures.bands import mean_point
 from edition.figures.tables import p_value, scrolling
@@ -133,7 +134,7 @@ def _colour(method: str) -> str:
     """SGD, the methods with a perturbation, and the others."""
     if method == "SGD":
         return style.SGD
-    return style.NEUTRAL if method in ("Adam", "SGD with l2", "group DRO", "just train twice") else style.SAM
+    return style.SAM if method in PERTURBED else style.NEUTRAL
 
 
 def comparison_html(table: pd.DataFrame) -> str:

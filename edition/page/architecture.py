@@ -13,10 +13,9 @@ def layers() -> dict[str, list[list[str]]]:
     contract = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     found = {}
     for item in contract["contracts"]:
-        rows = [[name.strip() for name in row.split("|")] for row in item["layers"]]
-        package = rows[0][0].partition(".")[0]
-        if "." in rows[0][0]:
-            found[package] = rows
+        rows = [[name.strip() for name in row.split("|")] for row in item.get("layers", ())]
+        if rows and "." in rows[0][0]:
+            found[rows[0][0].partition(".")[0]] = rows
     return found
 
 

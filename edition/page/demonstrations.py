@@ -1,4 +1,4 @@
-"""What chapters 1 and 6 show of data sets: pictures, results and live runs where the data are at hand, else a box."""
+"""What chapters 1, 4 and 6 show of data sets: pictures, results, live runs where the data are at hand, else a box."""
 
 import dataclasses
 import html
@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from edition import runs
-from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, controls, trained_control
+from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, frozen_controls, trained_control
 from edition.claims.domainbed import EXPERIMENTS, OTHER_RADII, WHOLE
 from edition.claims.moments import Moment, photograph_moments, reading_changes
 from edition.experiments import experiment
@@ -155,7 +155,7 @@ def weighed_photographs(chapter: Chapter) -> Weighed:
         display(Results(names.confirmatory, chapter.profile, tuple(entry.records), 0).source())
         found.moments[name] = photograph_moments(entry.records, entry.roles)
         tables = {"": reading_changes(entry.records)}
-        if control := trained_control(map(chapter.recorded, controls(title))):
+        if control := trained_control(map(chapter.recorded, frozen_controls(title))):
             display(control.source())
             rates = sorted({record.config["learning_rate"] for record in control.records})
             told = f", frozen statistics, learning rate {' and '.join(f'{rate:g}' for rate in rates)}"

@@ -1,1 +1,1 @@
-"""Records: what a run gave, kept for good."""
+"""Records: what a run gave, kept for good; and the kinds of runs, with what trains each."""

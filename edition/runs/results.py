@@ -124,13 +124,13 @@ def read(name: str, profile: str, store: Store | None = None) -> Results:
 
 
 def seed_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row per (record, seed) of toy records.
+    """Return one row per (record, seed) of records whose metrics have a value a seed.
 
     Columns: every field of the configuration (those of its data and intervention too), every per-seed metric, "seed",
     "record" (id). Curves are left out; see `curve_table`.
 
     Args:
-        records: records of kind "toy".
+        records: of one kind, "toy" or "control".
     """
     return pd.DataFrame(
         [row | {"record": record.id} for record in records for row in rows(record.config, record.metrics)]

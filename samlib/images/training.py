@@ -1,4 +1,4 @@
-"""What the three protocols share: one training loop with SGD or SAM, one evaluation, and SAM's step written out."""
+"""What the three protocols share: one training loop with SGD or SAM, and one evaluation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

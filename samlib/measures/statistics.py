@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import scipy  # its parts take a second to import: they are, where they are first used
 from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
@@ -73,10 +73,21 @@ def estimate(values: ArrayLike) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
+def critical_t(degrees: ArrayLike) -> Any:
+    """Return the value that Student's t exceeds on either side with probability 1 - `CONFIDENCE`.
+
+    >>> round(critical_t(19), 3)
+    2.093
+    """
+    from scipy.stats import t  # takes a second to import, as the others below
+
+    return t.ppf((1 + CONFIDENCE) / 2, degrees)
+
+
 def half_width(values: np.ndarray) -> np.ndarray:
     """Half-width of the two-sided 95 % Student-t interval of the mean along the first axis, of two seeds or more."""
     n = len(values)
-    return np.asarray(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n))
+    return np.asarray(critical_t(n - 1) * values.std(0, ddof=1) / math.sqrt(n))
 
 
 def paired_difference(treated: ArrayLike, control: ArrayLike) -> Estimate:
@@ -129,7 +140,7 @@ def joint_effect(differences: Sequence[ArrayLike]) -> Estimate:
         half = math.inf if settled(max(means) - min(means)) else 0.0
         return Estimate(mean, mean - half, mean + half, n)
     degrees = variances.sum() ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, strata, strict=True))
-    half = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variances.sum())) / len(strata)
+    half = float(critical_t(degrees) * math.sqrt(variances.sum())) / len(strata)
     return Estimate(mean, mean - half, mean + half, n, df=float(degrees))
 
 
@@ -148,18 +159,20 @@ def detectable_at(value: Estimate, power: float = 0.8) -> float:
     >>> round(detectable_at(estimate([0.0, 1.0] * 10)), 3)
     0.339
     """
+    from scipy import optimize, stats
+
     half, degrees = max(value.high - value.mean, value.mean - value.low), value.degrees
     if value.n < 2 or not math.isfinite(half):
         return math.inf
-    critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+    critical = critical_t(degrees)
 
     def excess(shift: float) -> float:
-        return float(scipy.stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
+        return float(stats.nct.sf(critical, degrees, shift)) - power  # the other tail adds less than 1e-3
 
     high = critical
     while excess(high) < 0:
         high *= 1.2  # in small steps: far out scipy's noncentral t is NaN
-    return float(scipy.optimize.brentq(excess, 0.0, high)) * half / float(critical)
+    return float(optimize.brentq(excess, 0.0, high)) * half / float(critical)
 
 
 def agreement_p(n: int) -> float:
@@ -232,8 +245,10 @@ def rank_correlations(x: Sequence[float], curves: np.ndarray) -> np.ndarray:
     Returns:
         One number a seed.
     """
+    from scipy.stats import spearmanr
+
     results = [
-        0.0 if np.ptp(curve) == 0 else float(scipy.stats.spearmanr(x, curve).statistic)
+        0.0 if np.ptp(curve) == 0 else float(spearmanr(x, curve).statistic)
         for curve in np.round(np.asarray(curves, dtype=float), SETTLED)
     ]
     return np.array(results)
