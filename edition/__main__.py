@@ -29,7 +29,6 @@ from edition.runs.plan import Run, needed, soonest_first, states, unique
 from edition.runs.progress import terminal_progress
 from edition.runs.schedule import Summary, start
 from edition.runs.verify import choose, difference_table, verify
-from samlib.config import differences
 from samlib.data_root import data_root
 
 RUN_STATES = ("recorded", "pending", "stale")
@@ -126,12 +125,8 @@ def _list(options: argparse.Namespace) -> int:
         costs = Costs(store.all(), options.device)
         for name, items in _needed(options, profile).items():
             for run, state in states(items, store).items():
-                changed = differences(run.config)
-                if isinstance(seeds := changed.get("seeds"), list):
-                    changed["seeds"] = len(seeds)
-                told = json.dumps(changed).strip("{}").replace('"', "")
                 seconds = f"{costs.seconds(run):8.1f} s"
-                print(f"{profile:6} {name:30} {state:9} {run.name:18} {seconds}  {told or 'defaults'}")
+                print(f"{profile:6} {name:30} {state:9} {run.name:18} {seconds}  {run.changes}")
     return 0
 
 

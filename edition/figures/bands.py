@@ -1,6 +1,6 @@
 """Means over seeds with their 95 % intervals: as curves with bands, and as points with bars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,13 +24,24 @@ def mean_curve(
     if table.duplicated([x, "seed"]).any():
         raise ValueError(f"table: expected one row per ({x}, seed), got several; pick one of what else the rows vary")
     groups = [(value, rows[y].to_numpy(dtype=float)) for value, rows in table.groupby(x)]
-    points = [(value, estimate(rows)) for value, rows in groups if (rows == rows).any()]
-    positions = [value for value, _ in points]
-    axes.plot(positions, [e.mean for _, e in points], line, marker="o", color=colour, label=label)
-    if len(points) and points[0][1].n > 1:
-        axes.fill_between(
-            positions, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.18, lw=0
-        )
+    points = {value: estimate(rows) for value, rows in groups if (rows == rows).any()}
+    band(axes, points, colour=colour, label=label, ls=line)
+
+
+def band(
+    axes: Axes, points: Mapping[Any, Estimate], *, colour: object, scale: float = 1.0, marker: str = "o", **look: Any
+) -> None:
+    """Draw means as a line and their 95 % intervals, where there are any, as a band.
+
+    Args:
+        points: position -> estimate.
+        scale: of the numbers: 100 for points.
+        look: what `plot` takes.
+    """
+    mean, low, high = ([scale * getattr(e, end) for e in points.values()] for end in ("mean", "low", "high"))
+    axes.plot(list(points), mean, marker=marker, color=colour, **look)
+    if points and next(iter(points.values())).n > 1:
+        axes.fill_between(list(points), low, high, color=colour, alpha=0.18, lw=0)
 
 
 def mean_point(

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from edition.claims.moments import Moment, toy_moment
 from edition.claims.space import Space, best, tested, wilson
 from edition.figures import style
-from edition.figures.bands import mean_point
+from edition.figures.bands import band, mean_point
 from edition.figures.importance import draw_lorenz, draw_medians
 from edition.figures.toy_setup import draw_contour
 from edition.records.kept import KeptNetworks, checkpoints
@@ -233,10 +233,8 @@ def best_table(found: Space) -> pd.DataFrame:
 
 def draw_curve(panel: Axes, values: np.ndarray, colour: str, label: str) -> None:
     """Draw a statistic against the radius with the 95 % interval of its mean; (radius, seed)."""
-    kept = [(f, estimate(row)) for f, row in zip(FRACTIONS, values, strict=True) if (~np.isnan(row)).sum() > 1]
-    x = [f for f, _ in kept]
-    panel.plot(x, [e.mean for _, e in kept], marker="o", color=colour, label=label)
-    panel.fill_between(x, [e.low for _, e in kept], [e.high for _, e in kept], color=colour, alpha=0.18, lw=0)
+    kept = {f: estimate(row) for f, row in zip(FRACTIONS, values, strict=True) if (~np.isnan(row)).sum() > 1}
+    band(panel, kept, colour=colour, label=label)
 
 
 def _points(panel: Axes, values: Sequence[np.ndarray], labels: Sequence[str], colour: str) -> None:

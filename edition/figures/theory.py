@@ -10,6 +10,7 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from edition.figures import style
+from edition.figures.bands import band
 from samlib.measures.statistics import estimate
 from samlib.theory import gradient_norm
 from samlib.theory.study import (
@@ -87,8 +88,11 @@ def batches(measured: Mapping[str, Sequence[Measured]], sizes: Sequence[int]) ->
         parts, networks, colour = measured[state], ensemble(name), STATE_COLOURS[state]
         norm = gradient_norm(networks.network, networks.inputs)
         _boxes(spread, [part.exact.flatten().numpy() for part in parts], positions + offset, colour)
-        _intervals(share, [part.falling() for part in parts], colour, f"{state} networks")
-        _intervals(rank, [ranks(norm, part.exact) for part in parts], colour, state)
+        for panel, found, label in (
+            (share, [part.falling() for part in parts], f"{state} networks"),
+            (rank, [ranks(norm, part.exact) for part in parts], state),
+        ):
+            band(panel, dict(enumerate(map(estimate, found))), colour=colour, label=label)
     for panel in (spread, share, rank):
         panel.set(xticks=positions, xticklabels=sizes, xlabel="examples a batch")
     for panel in (spread, rank):
@@ -112,15 +116,6 @@ def _boxes(axes: Axes, values: Sequence[np.ndarray], positions: np.ndarray, colo
         box.set(facecolor=colour, alpha=0.45, edgecolor=colour)
     for part in ("whiskers", "caps", "medians"):
         plt.setp(drawn[part], color=colour, lw=1.6 if part == "medians" else 1.0)
-
-
-def _intervals(axes: Axes, values: Sequence[np.ndarray], colour: str, label: str) -> None:
-    """Draw means over networks with their 95 % intervals, at positions 0, 1, ..."""
-    points = [estimate(part) for part in values]
-    axes.plot([point.mean for point in points], "o-", color=colour, label=label)
-    axes.fill_between(
-        range(len(points)), [p.low for p in points], [p.high for p in points], color=colour, alpha=0.2, lw=0
-    )
 
 
 def losses(*, rho: float) -> Figure:

@@ -1,7 +1,6 @@
 """Pages that list: the ledger of claims, the records with their provenance, the benchmarks' sources."""
 
 import html
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +14,9 @@ from edition.figures.tables import Html, table
 from edition.page.verdicts import MARKS, all_effects_html, found, short, told_p, verdict_class, written
 from edition.records.kinds import KINDS
 from edition.records.store import Record
+from edition.runs import Run
 from edition.runs.results import Results, box, read
-from samlib.config import differences, from_dict
+from samlib.config import from_dict
 
 
 def verdict_squares(rows: Sequence[Row]) -> str:
@@ -218,9 +218,7 @@ def _record_section(item: Experiment, results: Results) -> str:
 def _record_row(record: Record, committed: bool) -> tuple[object, ...]:
     """Return one record's row: a link to the file, which pages hold of committed records alone, and its provenance."""
     origin = record.provenance
-    changed = differences(from_dict(KINDS[record.kind].config, record.config))
-    seeds = changed.pop("seeds", None)
-    told = json.dumps(changed).strip("{}").replace('"', "") + (f", {len(seeds)} seeds" if seeds else "")
+    told = Run(record.kind, from_dict(KINDS[record.kind].config, record.config)).changes
     revision = f"{origin['revision']}{' (modified)' if origin['dirty'] else ''}"
     link = Html(f'<a href="../results/{record.kind}/{record.id}.json">{record.id}</a>') if committed else record.id
     torch = origin["versions"].get("torch")

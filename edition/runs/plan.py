@@ -1,5 +1,6 @@
 """Which runs there are, which of them have records, and in which order and company the others are done."""
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from edition.experiments import PROFILES, Experiment
 from edition.records.kinds import KINDS
 from edition.records.provenance import ROOT as REPOSITORY
 from edition.records.store import RecordError, Store, record_id
-from samlib.config import check_choice
+from samlib.config import check_choice, differences
 
 VARIABLE = "SAMLIB_RESULTS"
 
@@ -26,6 +27,14 @@ class Run:
     def name(self) -> str:
         """Kind and record id, such as "toy-35c4443a2c2d"."""
         return f"{self.kind}-{record_id(self.kind, self.config)}"
+
+    @property
+    def changes(self) -> str:
+        """What differs from the defaults, in words, such as "rho: 0.5, 20 seeds"."""
+        changed = differences(self.config)
+        seeds = changed.pop("seeds", ())
+        told = [json.dumps(changed).strip("{}").replace('"', ""), f"{len(seeds)} seeds" if seeds else ""]
+        return ", ".join(filter(None, told)) or "defaults"
 
 
 def store_for(profile: str) -> Store:

@@ -12,7 +12,7 @@ from edition.claims.domainbed import MEAN, radius_table, transfer_table
 from edition.claims.pairs import difference
 from edition.claims.space import Space
 from edition.figures import style
-from edition.figures.bands import mean_point
+from edition.figures.bands import band, mean_point
 from edition.figures.domainbed import shown_name
 from edition.figures.methods import SHOWN, measured, measured_in_words
 from edition.figures.space import draw_curve
@@ -57,11 +57,8 @@ def draw_gains(title: str, table: pd.DataFrame, limit: float) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.6))
     epochs = sorted(table.epoch.unique())
     for role, colour in ROLES.items():
-        gaps = _gaps(table, role)
-        axes.plot(epochs, [100 * gap.mean for gap in gaps], color=colour, label=f"{role} feature")
-        if gaps[0].n > 1:
-            low, high = ([100 * getattr(gap, end) for gap in gaps] for end in ("low", "high"))
-            axes.fill_between(epochs, low, high, color=colour, alpha=0.18, lw=0)
+        gaps = dict(zip(epochs, _gaps(table, role), strict=True))
+        band(axes, gaps, colour=colour, scale=100, marker="", label=f"{role} feature")
     last = _gaps(table, "hard")[-1]
     axes.axhline(0, color="black", lw=0.8)
     axes.set(xlabel="epoch", ylabel="SAM − SGD, points of error", ylim=(-100 * limit, 100 * limit))

@@ -153,12 +153,12 @@ def measure(
     return Measured(exact.reshape(shape), law.reshape(shape))
 
 
-def by_radius(radii: Sequence[float] = RADII) -> dict[str, list[Measured]]:
-    """Measure every case at every radius, one example a batch; LSAM moves the last layer of the fresh ReLU networks."""
+def by_radius() -> dict[str, list[Measured]]:
+    """Measure every case at each of `RADII`, one example a batch; LSAM moves the fresh ReLU networks' last layer."""
     found = {}
     for name in CASES:
         networks, perturbed = (fresh("ReLU"), "last layer") if name == "LSAM" else (ensemble(name), "all")
-        found[name] = [measure(networks, rho=rho, perturbed=perturbed) for rho in radii]
+        found[name] = [measure(networks, rho=rho, perturbed=perturbed) for rho in RADII]
     return found
 
 
