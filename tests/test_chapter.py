@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib
 import math
 import re
 from pathlib import Path
@@ -16,14 +17,15 @@ from matplotlib.figure import Figure
 
 from edition import runs
 from edition.claims import Effect, Verdict
-from edition.claims.claim import Claim
+from edition.claims.claim import CLAIMS, Claim
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.toy_setup import contours
 from edition.page import chapter
 from edition.page.chapter import Chapter, Results, open_chapter, say, show, show_finding, show_source
 from edition.page.finding import finding, finding_of
 from edition.page.lists import record_tables
-from edition.page.verdicts import short, verdict_html
+from edition.page.verdicts import judged_by, short, verdict_html
+from edition.publish.code import anchors
 from edition.records.store import Store, record_id
 from edition.runs import Run, do
 from edition.runs.locks import Locks
@@ -312,6 +314,15 @@ def test_other_statistics_are_shown_apart_and_their_values_are_not_called_correc
     verdict = Verdict("id", "place", "claim", "statistic", EFFECTS[:1], shown=EFFECTS[1:])
     first, others = verdict_html(verdict).split("In other statistics, which decide nothing:")
     assert "p, corrected" in first and "p, corrected" not in others and "second" in others and "second" not in first
+
+
+def test_a_verdict_leads_to_the_function_that_judges_it_also_where_several_claims_share_one():
+    for id, name in (("toy-hard-error-lower", "hard_error_lower"), ("celeba-weights-uniform", "uniform_of_both")):
+        assert f'{CLAIMS[id].file}.html#{name}"><code>{CLAIMS[id].file}.{name}</code>' in judged_by(id)
+    assert judged_by("no-claim") == ""
+    for claim in CLAIMS.values():
+        for module, name in re.findall(r"code/(.*)\.html#(\w+)", judged_by(claim.id)):
+            assert name in anchors(Path(importlib.import_module(module).__file__).read_text())
 
 
 @pytest.fixture

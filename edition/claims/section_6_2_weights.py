@@ -5,6 +5,7 @@ raises nearly every weight, the median of any group rises, fitted well or not, s
 favours: the verdicts rest on the mean rank among all weights, and medians are shown beside it.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -140,6 +141,7 @@ def on_photographs(
         for title, experiment in PHOTOGRAPHS.items():
             names = DATA_SETS[title]
 
+            @functools.wraps(judge)
             def judged(*results: Results | None) -> Judged:
                 (entry,) = judged_entries(by_name(results)).values()
                 sam = max(record.config["rho"] for record in entry.records)  # SGD's is 0
@@ -156,7 +158,6 @@ def on_photographs(
                     note += f"; {DECIDING}"
                 return Judged(effects, note, entry.note, shown, entry.records)
 
-            judged.__module__ = judge.__module__
             named = words | {"says": f"{title}: {says}", "figure": figure.format(experiment)}
             claim(f"{experiment}-{name}", needs=experiment, also=(names.confirmatory, names.more), **named)(judged)
         return judge

@@ -20,7 +20,7 @@ from edition.claims import Verdict
 from edition.claims.ledger import CLAIMS
 from edition.experiments import PROFILES, experiment
 from edition.page.finding import finding_of
-from edition.page.verdicts import verdict_html
+from edition.page.verdicts import source_link, verdict_html
 from edition.records.provenance import usable_device
 from edition.records.store import Store
 from edition.runs.progress import Bars
@@ -235,10 +235,7 @@ def show_finding(code: Callable[..., Any], tell: Callable[[], str], *results: Re
     except NotOnRecord as lacking:
         told = f"Not said: {lacking}."
     display(
-        HTML(
-            f'<p class="finding">{html.escape(told)}</p><p class="source">{origin}; drawn by '
-            f"{_source_link(code, f'{code.__module__}.{code.__qualname__}')}.</p>"
-        )
+        HTML(f'<p class="finding">{html.escape(told)}</p><p class="source">{origin}; drawn by {source_link(code)}.</p>')
     )
 
 
@@ -250,7 +247,7 @@ def show_source(code: Callable[..., Any]) -> None:
         first = lines[docstring.lineno - 1]
         lines[docstring.lineno - 1 : docstring.end_lineno] = [f'{first}"""']
     told = "\n".join(lines)
-    display(Markdown(f"```python\n{told}\n```\n\n*From* {_source_link(code, code.__module__)}."))
+    display(Markdown(f"```python\n{told}\n```\n\n*From* {source_link(code, code.__module__)}."))
 
 
 def _absent(need: Any) -> bool:
@@ -258,8 +255,3 @@ def _absent(need: Any) -> bool:
     if need is None or (isinstance(need, Results) and not need):
         return True
     return isinstance(need, Sized) and not isinstance(need, str) and len(need) == 0
-
-
-def _source_link(code: Callable[..., Any], text: str) -> str:
-    """Return a link to where a function stands on its module's page, which `edition.publish.code` makes."""
-    return f'<a href="../code/{code.__module__}.html#{code.__qualname__}"><code>{html.escape(text)}</code></a>'

@@ -11,7 +11,7 @@ from edition.claims.claim import LEDGER
 from edition.claims.ledger import Row, counts, split
 from edition.experiments import EXPERIMENTS, Experiment
 from edition.figures.tables import Html, table
-from edition.page.verdicts import MARKS, all_effects_html, found, short, told_p, verdict_class, written
+from edition.page.verdicts import MARKS, all_effects_html, found, judged_by, short, told_p, verdict_class, written
 from edition.records.kinds import KINDS
 from edition.records.store import Record
 from edition.runs import Run
@@ -96,6 +96,7 @@ def _claim_row(row: Row) -> str:
         n = len(verdict.effects)
         heading = f"all {n} effects" if n > 1 else "other statistics"
         told += f"<details><summary>{heading}</summary>{all_effects_html(verdict)}</details>"
+    told += judged_by(row.claim.id)
     return (
         f'<tr id="{row.claim.id}"><td><span class="{verdict_class(verdict)}"><strong class="status">{verdict.state}'
         f"</strong></span></td><td>{told}</td></tr>"

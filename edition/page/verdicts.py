@@ -1,10 +1,13 @@
 """How a verdict appears on a page: a word, a sentence that follows from it, and a table of effects, closed at first."""
 
 import html
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from edition.claims import Effect, Verdict
+from edition.claims.claim import CLAIMS
 from edition.figures.tables import p_value
 from samlib.measures.statistics import Estimate, number
 
@@ -20,8 +23,24 @@ def verdict_html(verdict: Verdict) -> str:
         f'<p><strong class="status">{verdict.state}</strong> '
         f"{html.escape(verdict.claim)} <em>({html.escape(verdict.place)})</em></p>"
         f"<p>{html.escape(found(verdict))}</p><p>Statistic: {html.escape(verdict.statistic)}.</p>"
-        f"{f'<details><summary>effects</summary>{effects}</details>' if effects else ''}</div>"
+        f"{f'<details><summary>effects</summary>{effects}{judged_by(verdict.id)}</details>' if effects else ''}</div>"
     )
+
+
+def judged_by(id: str) -> str:
+    """Return a line with a link to the function that judges a claim; "" where there is none."""
+    judge = CLAIMS[id].judge if id in CLAIMS else None
+    return f'<p class="source">Judged by {source_link(inspect.unwrap(judge))}.</p>' if judge else ""
+
+
+def source_link(code: Callable[..., Any], text: str = "") -> str:
+    """Return a link to where a function stands on its module's page, which `edition.publish.code` makes.
+
+    Args:
+        text: what is shown; "" for the function's full name.
+    """
+    name = code.__qualname__.partition(".<locals>")[0]  # the page has no place within a function
+    return f'<a href="../code/{code.__module__}.html#{name}"><code>{text or f"{code.__module__}.{name}"}</code></a>'
 
 
 def all_effects_html(verdict: Verdict) -> str:

@@ -93,10 +93,11 @@ def load_pair(name: str, root: str | Path | None = None) -> PairSource:
         )
     folder = Path(root)
     n_classes = PAIRS[name].n_classes
-    mnist = _idx_block("mnist", folder / "MNIST" / "raw", n_classes=n_classes)
-    if name == "cifar_mnist":
-        return PairSource(name, mnist, _cifar_block(folder))
-    return PairSource(name, mnist, _idx_block("fmnist", folder / "FashionMNIST" / "raw", n_classes=n_classes))
+    upper = {
+        "cifar_mnist": lambda: _cifar_block(folder),
+        "fmnist_mnist": lambda: _idx_block("fmnist", folder / "FashionMNIST" / "raw", n_classes=n_classes),
+    }[name]
+    return PairSource(name, _idx_block("mnist", folder / "MNIST" / "raw", n_classes=n_classes), upper())
 
 
 def pad_to_tile(images: UInt8[Tensor, "tile 28 28"]) -> UInt8[Tensor, "tile 1 32 32"]:
