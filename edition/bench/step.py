@@ -15,7 +15,7 @@ from edition.bench.step_methods import (
     RHO,
     Batches,
     build_workload,
-    evaluate,
+    forward_backward,
     methods,
     new_sam,
 )
@@ -167,7 +167,7 @@ def _sgd_in_parts(network: nn.Sequential, batches: Batches, laps: Laps) -> Work:
 def _sam_in_parts(network: nn.Sequential, batches: Batches, laps: Laps) -> Work:
     """SAM's own step, with its methods timed."""
     sam: Any = new_sam(network)
-    first, second = (laps.part(f"pass at {point}", evaluate) for point in ("w", "w + epsilon"))
+    first, second = (laps.part(f"pass at {point}", forward_backward) for point in ("w", "w + epsilon"))
     sam._clear_gradients = laps.part("gradients cleared", sam._clear_gradients)
     sam._ascent_norm = laps.part("norm", sam._ascent_norm)
     sam._iterate.save = laps.part("w saved", sam._iterate.save)

@@ -122,7 +122,7 @@ class TwoStepSAM(Optimizer):
         self.second_step()
 
 
-def evaluate(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def forward_backward(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Run one forward and one backward pass and return the loss."""
     inputs, targets = batch
     loss = F.cross_entropy(network(inputs), targets)
@@ -155,7 +155,7 @@ def _sgd(network: nn.Sequential, batches: Batches) -> Work:
 
     def step() -> None:
         optimizer.zero_grad()
-        evaluate(network, next(batches))
+        forward_backward(network, next(batches))
         optimizer.step()
 
     return step
@@ -169,7 +169,7 @@ def _floor(network: nn.Sequential, batches: Batches) -> Work:
         batch = next(batches)
         for _ in range(2):
             optimizer.zero_grad()
-            evaluate(network, batch)
+            forward_backward(network, batch)
         optimizer.step()
 
     return step
@@ -178,7 +178,7 @@ def _floor(network: nn.Sequential, batches: Batches) -> Work:
 def _sam(network: nn.Sequential, batches: Batches) -> Work:
     """Our SAM, with a closure."""
     sam = new_sam(network)
-    return lambda: sam.step(functools.partial(evaluate, network, next(batches)))
+    return lambda: sam.step(functools.partial(forward_backward, network, next(batches)))
 
 
 def _lsam(network: nn.Sequential, batches: Batches) -> Work:
@@ -195,9 +195,9 @@ def _two_step(network: nn.Sequential, batches: Batches) -> Work:
 
     def step() -> None:
         batch = next(batches)
-        evaluate(network, batch)
+        forward_backward(network, batch)
         sam.first_step()
-        evaluate(network, batch)
+        forward_backward(network, batch)
         sam.second_step()
 
     return step
@@ -210,9 +210,9 @@ def _peer(network: nn.Sequential, batches: Batches) -> Work:
 
     def step() -> None:
         batch = next(batches)
-        evaluate(network, batch)
+        forward_backward(network, batch)
         sam.first_step(zero_grad=True)
-        evaluate(network, batch)
+        forward_backward(network, batch)
         sam.second_step(zero_grad=True)
 
     return step

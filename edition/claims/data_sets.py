@@ -81,7 +81,7 @@ EXPLORATORY = tuple(names.experiment for names in DATA_SETS.values())
 CONFIRMATORY = tuple(name for names in DATA_SETS.values() for name in (names.confirmatory, names.more) if name)
 # What a claim's statistic says of `judged_entries`.
 DECIDING = "exploratory runs, which stand in until the confirmatory ones are complete, decide nothing"
-PHOTOGRAPHS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
+PHOTOGRAPH_EXPERIMENTS = {"Waterbirds": "waterbirds", "CelebA": "celeba"}
 # Epochs of the paper (Section 4.1; those of FMNIST-MNIST are not stated, we take CIFAR-MNIST's).
 PAPER_EPOCHS = {"cifar_mnist": 20, "fmnist_mnist": 20, "waterbirds": 100, "celeba": 20}
 
@@ -254,7 +254,7 @@ def sensitivity(results: Mapping[str, Results]) -> pd.DataFrame:
         for title, records in there.items()
     }
     whole = {title: there[title] for title, (sgd, sam) in seeds.items() if sgd & sam}
-    last = {title: entry.records for title, entry in entries(results).items() if title in PHOTOGRAPHS}
+    last = {title: entry.records for title, entry in entries(results).items() if title in PHOTOGRAPH_EXPERIMENTS}
     tables = [
         sensitivity_table({title: Entry(found, roles=DATA_SETS[title].roles) for title, found in records.items()}, way)
         for records, way in ((whole, ""), (last, "only the last block trained, exploratory"))

@@ -16,7 +16,7 @@ from edition.claims.claim import OURS, Judged, claim
 from edition.claims.data_sets import (
     DATA_SETS,
     DECIDING,
-    PHOTOGRAPHS,
+    PHOTOGRAPH_EXPERIMENTS,
     by_name,
     confirmatory_entries,
     frozen_controls,
@@ -138,7 +138,7 @@ def on_photographs(
     """
 
     def enter(judge: Judge) -> Judge:
-        for title, experiment in PHOTOGRAPHS.items():
+        for title, experiment in PHOTOGRAPH_EXPERIMENTS.items():
             names = DATA_SETS[title]
 
             @functools.wraps(judge)
@@ -280,7 +280,7 @@ def _modes(records: Sequence[Record], name: str) -> list[Effect]:
 
 
 # Batch statistics, on each set of photographs.
-for _title, _experiment in PHOTOGRAPHS.items():
+for _title, _experiment in PHOTOGRAPH_EXPERIMENTS.items():
     _names = DATA_SETS[_title]
 
     @claim(

@@ -69,7 +69,6 @@ def weighed(item: Tuned, methods: Sequence[str] = ("SGD", "SAM"), **options: Any
 
 # Of book/protocol.md: the paper's network trained whole on random crops and flips. Validation chooses its settings on
 # runs of three epochs.
-READINGS: dict[str, Any] = {"phantom_readings": True, "n_importance": 1024}
 SEEDS, MORE_SEEDS, CONTROL_SEEDS = range(100, 104), range(104, 108), (100, 101)
 CONTROL_RATE = 0.001  # of the control, where the chosen rates diverge
 
@@ -91,7 +90,8 @@ def confirmatory(name: str) -> dict[str, Configs]:
 
     def runs(seeds: Sequence[int], methods: Sequence[str] = ("SGD", "SAM"), statistics: str = "batch") -> Configs:
         small = {"probe_folds": 2, "phantom_readings": True, "statistics": statistics}
-        return weighed(item, methods, seeds=seeds, small=small, statistics=statistics, **READINGS)
+        options = {"statistics": statistics, "phantom_readings": True, "n_importance": 1024}
+        return weighed(item, methods, seeds=seeds, small=small, **options)
 
     frozen = runs(CONTROL_SEEDS, statistics="frozen")
 

@@ -9,7 +9,13 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from edition import runs
-from edition.claims.data_sets import DATA_SETS, PHOTOGRAPHS, confirmatory_entries, frozen_controls, trained_control
+from edition.claims.data_sets import (
+    DATA_SETS,
+    PHOTOGRAPH_EXPERIMENTS,
+    confirmatory_entries,
+    frozen_controls,
+    trained_control,
+)
 from edition.claims.domainbed import EXPERIMENTS, OTHER_RADII, WHOLE
 from edition.claims.moments import Moment, photograph_moments, reading_changes
 from edition.experiments import experiment
@@ -144,7 +150,7 @@ def weighed_photographs(chapter: Chapter) -> Weighed:
         Displays a source line for each set, or a box where there are no results.
     """
     found = Weighed({}, {})
-    for title, name in PHOTOGRAPHS.items():
+    for title, name in PHOTOGRAPH_EXPERIMENTS.items():
         names = DATA_SETS[title]
         parts = {part: chapter.recorded(part) for part in (names.confirmatory, names.more)}
         entry = confirmatory_entries(parts).get(title)

@@ -1,4 +1,7 @@
-"""Source pages, as a Sphinx extension: each module that a page links to, with an anchor at each name."""
+"""Source pages, as a Sphinx extension: each module that a page links to, with an anchor at each name.
+
+Sphinx's own viewcode makes them of what autodoc documents, and links from there alone.
+"""
 
 import html
 import re

@@ -1,7 +1,7 @@
 """Execute chapters with papermill in a staged copy, once per key, record when and where, and freeze the outputs.
 
 A chapter has one thread, so several are executed side by side, each by a thread of this process that waits for its
-kernel.
+kernel. jupyter-cache would go by the notebook's own cells alone; the key here holds the code and records behind them.
 """
 
 import contextlib

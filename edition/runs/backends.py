@@ -85,7 +85,7 @@ class InProcess:
 
 
 class Pool:
-    """Worker processes of this machine, one thread each.
+    """Worker processes of this machine, one thread each, without Dask, which has to be installed and starts slowly.
 
     A worker that dies (killed, out of memory) takes its fellows' jobs with it: all jobs under way are done again
     from their checkpoints, `LIVES` times at most. Workers end themselves when this process dies.

@@ -91,7 +91,7 @@ def jittered(
 
 
 def random_boxes(n: int, side: int, generator: torch.Generator) -> Int64[Tensor, "box 4"]:
-    """Draw boxes like torchvision's RandomResizedCrop: uniform area and log-ratio, until a box fits into the image.
+    """Draw boxes like torchvision's RandomResizedCrop, for a whole batch: uniform area and log-ratio, until one fits.
 
     After ten tries that do not fit the box is the whole image, which happens to one box in some thousands, fewer the
     smaller the image.

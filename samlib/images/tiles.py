@@ -18,7 +18,7 @@ TILE = 32  # side of a tile, pixels
 CIFAR_FILE = "cifar10_airplane_automobile.npz"
 CIFAR_FOLDER = "cifar-10-batches-py"
 # scikit-learn's sample photographs are classes 0 and 1 of the pair "digits_patches".
-PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+SAMPLES = ("china.jpg", "flower.jpg")
 PATCH_SIDE = 8  # pixels of the photograph
 TRAIN_SHARE = 0.7
 
@@ -140,7 +140,7 @@ def _idx_block(feature: str, folder: Path, *, n_classes: int) -> Block:
 
 
 def _read_idx(folder: Path, name: str) -> UInt8[Tensor, "..."]:
-    """Read one idx file of unsigned bytes, gzipped or plain."""
+    """Read one idx file of unsigned bytes, gzipped or plain; torchvision's reader does not name a damaged one."""
     plain, packed = folder / name, folder / f"{name}.gz"
     if not plain.is_file() and not packed.is_file():
         raise _missing(f"{name} or {packed.name}", folder)
@@ -246,7 +246,7 @@ def _patch_block() -> Block:
 
     side = PATCH_SIDE
     splits: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for photograph in PHOTOGRAPHS:
+    for photograph in SAMPLES:
         grey = np.rint(load_sample_image(photograph).mean(2)).astype(np.uint8)
         border = int(TRAIN_SHARE * grey.shape[1]) // side * side
         for patches, part in zip(splits, (grey[:, :border], grey[:, border:]), strict=True):
