@@ -189,8 +189,14 @@ def test_best_radii_are_similar_within_one_step_of_batch_five(best, state):
     [((0.1, 0.2, 0.4), "confirmed"), ((0.4, 0.5, 0.4), "undecided"), ((0.4, 0.2, 0.1), "contradicted")],
 )
 def test_sensitivity_to_the_batch_is_the_range_over_batch_sizes(large, state):
-    table = by_radius({5: (0.0, 0.0, 0.0), 300: large}, RHOS)
+    table = by_radius({5: (0.0, 0.0, 0.0), 300: large}, RHOS).assign(final_test_error=0.0)
     assert judge("toy-large-radius-sensitive", table).state == state
+    # A size at which the largest radius does not learn the label is shown, and decides nothing.
+    wild = by_radius({1000: (0.0, 0.0, 9.0)}, RHOS).assign(final_test_error=0.0)
+    wild.loc[wild.rho == RHOS[-1], "final_test_error"] = 0.2
+    both = judge("toy-large-radius-sensitive", pd.concat([table, wild]))
+    assert both.state == state and "2 of 3, up to 300" in both.statistic
+    assert both.shown[0].value.mean == pytest.approx(9 - large[0])
 
 
 SGD, LSAM, RATIO = 0.3, 0.1, 1.5  # a gain of .2: what counts is .02

@@ -181,7 +181,10 @@ def test_a_claim_looks_at_both_methods_moments_at_the_end_or_at_all_of_them(monk
         verdict = judged(monkeypatch, f"{data}-{claim}", [*early, *late])
         expected = ["reversed", "reversed", *outcomes] if throughout else [*outcomes]
         of_both = (data, claim) == ("toy", "weights-uniform")  # a third effect, which has a test below
-        assert verdict.outcomes[: len(verdict.outcomes) - of_both] == expected
+        found = [dataclasses.replace(effect, decides=True).outcome for effect in verdict.effects]
+        assert found[: len(found) - of_both] == expected
+        # On photographs ranks were chosen when runs had been seen.
+        assert {effect.decides for effect in verdict.effects} == {toy or "-fit" not in claim}
         assert verdict.scaled_down == ("" if toy else "exploratory; 5 epochs")
 
 

@@ -23,7 +23,7 @@ from edition.runs import Run, do
 from edition.runs.results import curve_table, pick, seed_table
 from samlib.measures.statistics import Estimate
 from samlib.toy.config import VECTORS, ToyConfig, ToyData
-from samlib.toy.data import Examples, sample
+from samlib.toy.data import Examples, best_line_error, sample
 
 mpl.use("agg")
 TINY = ToyConfig(hidden=4, n_steps=60, n_snapshots=3, checkpoints=(20, 60), seeds=(0, 1)).vary(n_train=60, n_test=80)
@@ -152,7 +152,9 @@ def test_errors_against_radius_are_means_over_seeds_by_complexity(made):
     expected = made.table[made.table.complexity == 360.0].groupby("rho").final_hard_error.mean()
     assert curves(hard)["360°"].tolist() == [list(RHOS), pytest.approx(expected.tolist())]
     heights = [bar.get_height() for bar in line.patches]
-    assert heights == pytest.approx(made.table.groupby("complexity").linear_baseline_error.mean().tolist())
+    tests = [[sample(TINY.vary(complexity=c).data, seed=seed, split="test") for seed in (0, 1)] for c in COMPLEXITIES]
+    lines = [[best_line_error(test) for test in seeds] for seeds in tests]
+    assert heights == pytest.approx(np.mean(lines, 1).tolist())
 
 
 def test_condition_shares_leave_sgd_out_and_count_flipped_steps(made):

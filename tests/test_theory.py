@@ -154,6 +154,20 @@ def test_an_example_on_the_wrong_side_of_its_batch_loses_weight():
     assert found.tolist() == pytest.approx([-0.6, 0.2])
 
 
+def test_of_lsam_the_logistic_weights_are_known_at_every_radius():
+    inputs, labels = batch()
+    margins, phi = labels * logits(RELU, inputs), hidden_layers(RELU, inputs)[-1]
+    weights = torch.sigmoid(-margins)
+    g = (weights * labels) @ phi
+    for rho in (0.1, 3.0):
+        d = rho * labels * (phi @ g) / g.norm()
+        exact = torch.log((1 + margins.exp()) / (1 + (margins - d).exp()))  # Eq T5
+        found = log_ratio(RELU, inputs, labels, rho=rho, loss="logistic", perturbed="last layer")
+        assert torch.allclose(found, exact, rtol=1e-10, atol=1e-12)
+        law = first_order(RELU, inputs, labels, rho=rho, loss="logistic", perturbed="last layer")
+        assert (found <= law + 1e-12).all() and (found.sign() == law.sign()).all()
+
+
 def test_weights_however_large_have_a_phantom_and_a_radius_of_zero_changes_nothing():
     huge = Network(1000 * RELU.v, RELU.layers, "relu")  # exp(-y f) alone would overflow
     inputs, labels = batch()

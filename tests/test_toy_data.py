@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from samlib.toy.config import Intervention, ToyData
-from samlib.toy.data import Examples, add_noise, batch_order, linear_baseline_error, sample, spiral
+from samlib.toy.data import Examples, add_noise, batch_order, best_line_error, linear_baseline_error, sample, spiral
 from samlib.toy.engine import BatchedEngine
 from samlib.toy.interventions import MEMORY, phantom, replaced_terms, replacement, stand_in
 from samlib.toy.network import DisentangledNetwork, feature_values, initial_weights
@@ -150,6 +150,25 @@ def test_the_linear_baseline_reads_the_hard_coordinates_alone():
     assert linear_baseline_error(examples_at([(1, 0), (0, 1), (-1, -1), (1, 1)], [1, 1, 1, 1])) == 0.25
     bent, turned = (linear_baseline_error(sample(ToyData(complexity=c), seed=0, split="test")) for c in (90.0, 3600.0))
     assert bent < 0.01 and 0.4 < turned <= 0.5
+
+
+def test_the_best_line_is_the_best_of_all_directions_and_offsets():
+    corner = examples_at([(1, 1), (3, 3), (3, 1), (1, 3)], [1, -1, -1, -1])  # a line off the origin cuts off the first
+    assert best_line_error(corner) == 0.0 and linear_baseline_error(corner) == 0.25
+    assert best_line_error(examples_at([(1, 0), (2, 0), (3, 0)], [1, -1, 1])) == pytest.approx(1 / 3)
+    assert best_line_error(examples_at([(1, 0), (2, 0)], [-1, -1])) == 0.0  # a line that all lie behind
+    test = sample(ToyData(complexity=360.0, n_test=300), seed=0, split="test")
+    points, labels = test.inputs[:, 2:].double(), test.labels.double()
+    tried = []
+    for angle in range(180):
+        normal = torch.tensor([math.cos(math.radians(angle)), math.sin(math.radians(angle))], dtype=torch.float64)
+        along = points @ normal
+        for offset in [-torch.inf, *along.tolist()]:
+            answers = torch.where(along > offset, 1.0, -1.0).double()
+            share = (answers != labels).double().mean().item()
+            tried += [share, 1 - share]
+    assert best_line_error(test) == pytest.approx(min(tried))
+    assert best_line_error(test) < linear_baseline_error(test) - 0.1
 
 
 def test_feature_values_equal_the_network():

@@ -82,6 +82,7 @@ for _role, (_suffix, _says) in HALVES.items():
         chapter=ALONG,
         figure=f"fig-8-{{}}-{_role}",
         quantifier="every",
+        seen=True,
     )
     def throughout_on_photographs(moments: list[Moment], role: str = _role) -> Judged:
         return poorly_fit(of_both(moments), role)

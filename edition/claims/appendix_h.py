@@ -127,15 +127,27 @@ def optimum_similar(batch_size: Results) -> Judged:
     place="Appendix H.2, Figure 10",
     says="The larger the radius, the more sensitive the hard feature's probing error is to the batch size.",
     statistic="range of the hard-feature probing error over batch sizes, by seed, at equal epochs: largest radius "
-    "minus SGD, and rank correlation with the radius",
+    "minus SGD, and rank correlation with the radius; over batch sizes at which the label is learned at every radius "
+    f"(mean test error below {ROOM:g}), beside it over all",
     figure=f"{BATCH}#fig-10",
     needs="batch_size",
 )
-def large_radius_sensitive(batch_size: Results) -> list[Effect]:
-    errors = batch_size.table.groupby(["rho", "seed"]).final_hard_error
+def large_radius_sensitive(batch_size: Results) -> Judged:
+    table = batch_size.table
+    labels = table.groupby(["batch_size", "rho"]).final_test_error.mean().unstack().max(axis=1)
+    learned = labels.index[labels < ROOM]
+    if len(learned) < 2:
+        raise NotOnRecord(f"two batch sizes at which every radius learns the label, to below {ROOM:g}")
+    note = f"; that is at {len(learned)} of {len(labels)}, up to {learned.max():g}"
+    return Judged(_sensitive(table[table.batch_size.isin(learned)]), note, shown=_sensitive(table, ", all batch sizes"))
+
+
+def _sensitive(table: pd.DataFrame, where: str = "") -> list[Effect]:
+    """The range of errors over batch sizes: at the largest radius against SGD, and its trend over radii."""
+    errors = table.groupby(["rho", "seed"]).final_hard_error
     spreads = (errors.max() - errors.min()).rename("spread").reset_index()
     largest = float(spreads.rho.max())
     return [
-        Effect(f"rho = {largest:g} against SGD", difference(spreads, "spread", rho=largest), "above"),
-        Effect("trend over radii", correlation(spreads, "spread"), "above"),
+        Effect(f"rho = {largest:g} against SGD{where}", difference(spreads, "spread", rho=largest), "above"),
+        Effect(f"trend over radii{where}", correlation(spreads, "spread"), "above"),
     ]

@@ -17,6 +17,7 @@ from edition.records.store import Record
 from edition.runs.results import Results
 from samlib.config import from_dict
 from samlib.images.config import FinetuneConfig
+from samlib.measures.statistics import settled
 
 
 class DataSet(NamedTuple):
@@ -269,13 +270,15 @@ def in_short(results: Mapping[str, Results]) -> str:
     told = []
     for words, found in ((decided, confirmatory_entries(results)), (explored, entries(results))):
         said: dict[str, list[str]] = {}
-        for row in table_one(found).itertuples():
+        rows = [row for row in table_one(found).itertuples() if row.metric in ("hard_probe_error", "easy_probe_error")]
+        for row in rows:
             if row.metric == "hard_probe_error":
                 what = f"{row.data_set} ({in_points(row.difference)} points on {row.feature}, n = {row.n})"
                 said.setdefault(row.verdict, []).append(what)
         if said:
             parts = "; ".join(f"**{word}** on {', '.join(sets)}" for word, sets in said.items())
-            told.append(f"{words} {parts}.")
+            below = sum(settled(row.difference.mean) < 0 for row in rows)
+            told.append(f"{words} {parts}. Of {len(rows)} mean differences, on either feature, {below} are below zero.")
     done = progress(results)
     late = [f"{title} ({len(done[title].records)} of {done[title].n})" for title in waiting(results)]
     if late:

@@ -132,8 +132,8 @@ def draw_lorenz(axes: Axes, importance: Importance) -> None:
 def draw_medians(axes: Axes, moment: Moment, feature: int) -> None:
     """Draw median importance weights in bins of one feature's signed contribution, pooled over members.
 
-    Weights are raw, as in the paper. Late in training nearly all of the phantom's are larger, since the ascent step
-    raises the batch's loss; who gains relative to the others is told by the other statistics of the claims' effects.
+    Weights are raw, as in the paper. Late in training nearly all of the phantom's are larger, since most examples of a
+    batch then pull the same way; who gains relative to the others is told by the other statistics of the claims.
 
     Args:
         feature: 0 for easy, 1 for hard.

@@ -234,11 +234,11 @@ def summary(rows: Sequence[Row]) -> str:
         ("confirmed", "What held"),
         ("contradicted", "What came out the other way"),
         ("mixed", "What held in part"),
+        ("undecided", "What our runs do not decide"),
     ):
         lines = [_line(row) for row in _of(paper, state)]
         told.append(f"## {words}\n\n" + ("\n".join(lines) or "Nothing."))
     for words, chosen in (
-        ("What our runs do not decide", _of(paper, "undecided")),
         ("What was not tested", _of(paper, "not tested")),
         ("Beyond the paper: what held of our own questions", _of(others, "confirmed")),
         ("Beyond the paper: what came out the other way", _of(others, "contradicted")),

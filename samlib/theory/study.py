@@ -69,7 +69,7 @@ class Measured(NamedTuple):
 def draw(widths: Sequence[int], activation: str, *, seed: int) -> Network:
     """Draw a network with independent Gaussian weights, from the stream "theory".
 
-    Variance 1 / fan-in, twice that for a layer with ReLUs, so that the hidden layers keep about the input's length.
+    Variance 1 / fan-in, twice that for a layer with ReLUs: a unit's mean square is about an input's in every layer.
 
     Args:
         widths: of the input and of every hidden layer.

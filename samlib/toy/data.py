@@ -127,9 +127,7 @@ def batch_order(n_examples: int, n_epochs: int, *, seed: int) -> torch.Tensor:
 
 
 def linear_baseline_error(examples: Examples) -> float:
-    """Error of the best linear classifier through the origin on the hard feature alone, of 720 directions.
-
-    The probe of a network that treats the spiral as a linear feature can do no better on these examples.
+    """Error of the best line through the origin on the hard feature alone, of 720 directions; see `best_line_error`.
 
     Args:
         examples: inputs and labels; only the hard coordinates are used.
@@ -141,3 +139,28 @@ def linear_baseline_error(examples: Examples) -> float:
     signed = examples.labels[:, None].double() * examples.inputs[:, 2:].double()
     right = (signed @ directions > 0).count_nonzero(0)
     return (len(signed) - int(right.max())) / len(signed)
+
+
+def best_line_error(examples: Examples) -> float:
+    """Error of the best straight line on the hard feature alone, wherever it lies, of 180 directions.
+
+    The probe of a network that computes a linear function of the spiral, with an offset, can do no better on these
+    examples.
+
+    Args:
+        examples: inputs and labels; only the hard coordinates are used.
+    Returns:
+        Share of examples on the wrong side, 0 to 1/2.
+
+    >>> points = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 3.0, 3.0]])
+    >>> best_line_error(Examples(points, torch.tensor([-1.0, 1.0, 1.0])))  # between 1 and 2: through no origin
+    0.0
+    """
+    angles = torch.arange(180, dtype=torch.float64) * (math.pi / 180)
+    along = examples.inputs[:, 2:].double() @ torch.stack([angles.cos(), angles.sin()])
+    labels = examples.labels.double()
+    passed = labels[along.argsort(0)].cumsum(0)  # labels on the near side of a line behind each example
+    # With +1 on the far side, right are the +1 there and the -1 here: n_positive - passed; turned round, the others.
+    right = int((labels > 0).sum()) - torch.cat([torch.zeros(1, len(angles), dtype=torch.float64), passed])
+    n = len(labels)
+    return (n - int(torch.maximum(right, n - right).max())) / n

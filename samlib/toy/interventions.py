@@ -43,10 +43,10 @@ def phantom(
     >>> phantom(torch.tensor([[1.0, 1.0]]), torch.tensor([[-3.0, -4.0]]), torch.tensor([0.5]))
     tensor([[0.7000, 0.6000]])
     """
-    norm = _norm(gradient)
-    tiny = torch.finfo(norm.dtype).tiny
+    # In double precision: in single, the squares of a gradient below 1e-19 are none, and its norm would be zero.
+    norm = _norm(gradient.double())
     # Dividing first keeps a zero gradient at zero: rho / tiny would overflow, and 0 * inf is NaN.
-    return v + rho[:, None] * (gradient / norm.clamp_min(tiny))
+    return v + rho[:, None] * (gradient / norm.clamp_min(torch.finfo(torch.float64).tiny)).to(v.dtype)
 
 
 class Replacement(NamedTuple):

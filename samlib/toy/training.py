@@ -258,7 +258,7 @@ class _Watch:
 
 @functools.cache
 def _baseline(data: ToyData, seed: int) -> float:
-    """Error of the best linear classifier on the hard feature; configurations that share their data share it."""
+    """Error of the best line through the origin; configurations that share their data share it."""
     return linear_baseline_error(sample(data, seed=seed, split="test"))
 
 
