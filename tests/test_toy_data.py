@@ -223,6 +223,9 @@ def test_the_phantom_lies_at_distance_rho_along_the_gradient_and_where_there_is_
     assert MOVED.flatten().tolist() == pytest.approx([1.3, 2.4, -1.5, -1.0])
     assert torch.equal(phantom(V, torch.zeros_like(V), 100 * RHO), V)  # 100 rho over the smallest number overflows
     assert torch.equal(phantom(V, GRADIENT, 0 * RHO), V)
+    # In single precision the squares of such a gradient would be none.
+    tiny = phantom(torch.tensor([[2.0, 2.0]]), torch.tensor([[-3e-25, -4e-25]]), torch.ones(1))
+    assert tiny[0].tolist() == pytest.approx([1.4, 1.2])
 
 
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 3.0])

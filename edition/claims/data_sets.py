@@ -277,7 +277,7 @@ def in_short(results: Mapping[str, Results]) -> str:
                 said.setdefault(row.verdict, []).append(what)
         if said:
             parts = "; ".join(f"**{word}** on {', '.join(sets)}" for word, sets in said.items())
-            below = sum(settled(row.difference.mean) < 0 for row in rows)
+            below = sum(settled(row.difference) < 0 for row in rows)
             told.append(f"{words} {parts}. Of {len(rows)} mean differences, on either feature, {below} are below zero.")
     done = progress(results)
     late = [f"{title} ({len(done[title].records)} of {done[title].n})" for title in waiting(results)]

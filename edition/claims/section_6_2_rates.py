@@ -21,7 +21,8 @@ for _id, _role, _verb, _side, _read in (
         _id,
         place=f"Section 6.2, Figure 4{_read}",
         says=f"LSAM {_verb} the effective learning rate of the {_role} feature.",
-        statistic=f"the paper's ratio v~_{_role} / v_{_role}, mean over training, {AT}; {_verb} means {_side} 1",
+        statistic=f"the paper's ratio v~_{_role} / v_{_role}, mean over training, {AT}; {_verb} means {_side} 1 "
+        "(of two positive weights, that of a feature that helps the batch has a factor below 1, by Eq A)",
         chapter=EFFECTS,
         figure="fig-4",
         needs="complexity",
