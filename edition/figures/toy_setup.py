@@ -85,7 +85,7 @@ def draw_contour(axes: Axes, weights: Weights, examples: Examples, feature: int,
 
 def line_errors(table: pd.DataFrame, n_seeds: int = 4) -> dict[float, float]:
     """Return the best straight line's mean error on the first seeds' test examples, by complexity."""
-    names = [field.name for field in dataclasses.fields(ToyData)]
+    names = [field.name for field in dataclasses.fields(ToyData) if field.name in table]  # older records have fewer
     found = {}
     for complexity, rows in table.groupby("complexity"):
         data = ToyData(**rows.iloc[0][names].to_dict())
