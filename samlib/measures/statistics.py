@@ -76,7 +76,7 @@ def estimate(values: ArrayLike) -> Estimate:
 def critical_t(degrees: ArrayLike) -> Any:
     """Return the value that Student's t exceeds on either side with probability 1 - `CONFIDENCE`.
 
-    >>> round(critical_t(19), 3)
+    >>> round(float(critical_t(19)), 3)
     2.093
     """
     from scipy.stats import t  # takes a second to import, as the others below
